@@ -1,0 +1,87 @@
+"""accelsim: a bit-exact, cycle-level simulator of fixed-point neural-network accelerators.
+
+The public names are loaded when they are first used, so that ``import accelsim`` loads neither numba nor onnx.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accelsim.errors import (
+        AccelsimError,
+        AccumulatorOverflowError,
+        CalibrationError,
+        DataError,
+        FormatError,
+        LoweringError,
+        MachineError,
+        ModelError,
+        OperandError,
+    )
+    from accelsim.formats import IntegerFormat, QuantizationParameters
+    from accelsim.graph.graph import Graph
+    from accelsim.graph.quantized import QuantizedGraph
+    from accelsim.graph.reader import load_onnx
+    from accelsim.machine import Machine, Memory, Requantizer
+    from accelsim.program.lowering import lower
+    from accelsim.program.program import IntegerProgram
+    from accelsim.ptq.config import PTQConfig
+    from accelsim.ptq.pipeline import quantize
+    from accelsim.reference import ComparisonReport, compare
+    from accelsim.simulator.gemm import GemmResult, conv2d, matmul, requantize
+    from accelsim.simulator.results import OperationCount, SimulationResult
+    from accelsim.simulator.run import simulate
+    from accelsim.simulator.timing import CycleCount, gemm_cycles
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AccelsimError": "errors",
+    "AccumulatorOverflowError": "errors",
+    "CalibrationError": "errors",
+    "ComparisonReport": "reference",
+    "CycleCount": "simulator.timing",
+    "DataError": "errors",
+    "FormatError": "errors",
+    "GemmResult": "simulator.gemm",
+    "Graph": "graph.graph",
+    "IntegerFormat": "formats",
+    "IntegerProgram": "program.program",
+    "LoweringError": "errors",
+    "Machine": "machine",
+    "MachineError": "errors",
+    "Memory": "machine",
+    "ModelError": "errors",
+    "OperandError": "errors",
+    "OperationCount": "simulator.results",
+    "PTQConfig": "ptq.config",
+    "QuantizationParameters": "formats",
+    "QuantizedGraph": "graph.quantized",
+    "Requantizer": "machine",
+    "SimulationResult": "simulator.results",
+    "compare": "reference",
+    "conv2d": "simulator.gemm",
+    "gemm_cycles": "simulator.timing",
+    "load_onnx": "graph.reader",
+    "lower": "program.lowering",
+    "matmul": "simulator.gemm",
+    "quantize": "ptq.pipeline",
+    "requantize": "simulator.gemm",
+    "simulate": "simulator.run",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604 - the names of the table above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'accelsim' has no attribute {name!r}")
+    value = getattr(import_module(f"accelsim.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,165 @@
+"""A network with its quantizers: what post-training quantization makes and lowering reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.errors import ModelError
+from accelsim.formats import QuantizationParameters
+from accelsim.graph.graph import Graph, Node
+
+
+@dataclass(frozen=True)
+class QuantizedWeights:
+    """Integer weights of one layer and what they stand for.
+
+    Parameters
+    ----------
+    integers : integer array
+        Stored weights, same shape as the float constant they replace.
+    parameters : QuantizationParameters
+        Scale and zero point, per tensor or per channel.
+    """
+
+    integers: npt.NDArray[Any]
+    parameters: QuantizationParameters
+
+    def __post_init__(self) -> None:
+        low, high = self.parameters.format.minimum, self.parameters.format.maximum
+        if self.integers.size and not (low <= self.integers.min() and self.integers.max() <= high):
+            raise ModelError(
+                f"integer weights must be codes of {self.parameters.format} ({low}..{high}), "
+                f"got {self.integers.min()}..{self.integers.max()}"
+            )
+        integers = np.array(self.integers, dtype=self.parameters.format.dtype)
+        integers.setflags(write=False)
+        object.__setattr__(self, "integers", integers)
+
+    def dequantize(self) -> npt.NDArray[np.float32]:
+        """Return the real weights that the integers stand for."""
+        return self.parameters.dequantize(self.integers)
+
+
+@dataclass(frozen=True)
+class QuantizedGraph:
+    """A float graph with a quantizer on the tensors that are stored as integers.
+
+    A tensor without an entry in ``activations`` is never stored: it lives inside the layer that makes it, between the
+    accumulator and the requantizer. So a convolution whose output has no entry is fused with the activation function
+    that follows (white paper, section 2.3.2).
+
+    Parameters
+    ----------
+    graph : Graph
+        The network with batch norms folded; its weights and biases in float.
+    activations : mapping of tensor name to QuantizationParameters
+        Per-tensor quantizers of the graph's inputs and of every stored tensor.
+    weights : mapping of constant name to QuantizedWeights
+        Integers of every constant operand of Conv, Gemm and MatMul, and of a constant operand of Add, Sub and Mul.
+    original : Graph
+        The network before any change: the float reference.
+    log : tuple of str
+        What each step of the quantization did, one line each.
+
+    Raises
+    ------
+    ModelError
+        When a quantizer names no tensor, or an input or output of the graph has none.
+    """
+
+    graph: Graph
+    activations: Mapping[str, QuantizationParameters]
+    weights: Mapping[str, QuantizedWeights]
+    original: Graph
+    log: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "activations", MappingProxyType(dict(self.activations)))
+        object.__setattr__(self, "weights", MappingProxyType(dict(self.weights)))
+        for name, parameters in self.activations.items():
+            if name not in self.graph.shapes:
+                raise ModelError(f"quantizer of {name!r}: the graph makes no such tensor")
+            if parameters.per_channel:
+                raise ModelError(f"quantizer of {name!r}: activations are quantized per tensor")
+        for name in self.weights:
+            if name not in self.graph.constants:
+                raise ModelError(f"integer weights {name!r}: the graph has no such constant")
+            if self.weights[name].integers.shape != self.graph.constants[name].shape:
+                raise ModelError(
+                    f"integer weights {name!r} must have shape {self.graph.constants[name].shape}, "
+                    f"got {self.weights[name].integers.shape}"
+                )
+        for name in [tensor.name for tensor in self.graph.inputs] + list(self.graph.outputs):
+            if name not in self.activations:
+                raise ModelError(f"graph input or output {name!r} has no quantizer")
+
+    def bias_integers(self, node: Node) -> npt.NDArray[np.int64]:
+        """Return the bias of a Conv, Gemm or MatMul node in accumulator units.
+
+        Parameters
+        ----------
+        node : Node
+            A node whose weights are quantized and whose input is stored.
+
+        Returns
+        -------
+        int64 array, shape (channels,)
+            ``round_half_even(b / (s_x * s_w))`` in float64, zeros where the node has no bias. Values beyond int64's
+            range are clamped; what does not fit an accumulator is lowering's to judge.
+
+        Notes
+        -----
+        White paper section 2.1: the bias scale is the product of the scales of input and weights. docs/numerics.md (6).
+        """
+        weights = self.weights[node.inputs[1]]
+        channels = weights.integers.shape[1 if node.op == "MatMul" else 0]
+        if len(node.inputs) < 3:
+            return np.zeros(channels, dtype=np.int64)
+        unit = self.bias_scale(node)
+        steps = np.rint(self.graph.constants[node.inputs[2]].astype(np.float64) / unit)
+        limit = float(1 << 62)
+        return np.clip(steps, -limit, limit).astype(np.int64)
+
+    def bias_scale(self, node: Node) -> npt.NDArray[np.float64]:
+        """Return the real value of one accumulator unit, ``s_x * s_w``, per output channel: float64 (channels,)."""
+        weights = self.weights[node.inputs[1]]
+        channels = weights.integers.shape[1 if node.op == "MatMul" else 0]
+        product = self.activations[node.inputs[0]].scale.astype(np.float64) * weights.parameters.scale.astype(
+            np.float64
+        )
+        return np.broadcast_to(product, (channels,))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the quantized graph to one file (a zip of arrays and JSON, no pickle); see `accelsim.graph.archive`."""
+        from accelsim.graph.archive import save_quantized
+
+        save_quantized(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> QuantizedGraph:
+        """Read a quantized graph that `save` wrote; raise DataError where the file is not one."""
+        from accelsim.graph.archive import load_quantized
+
+        return load_quantized(path)
+
+    def to_onnx(self, path: str | PathLike[str], style: str = "fake_quant") -> None:
+        """Write the network as an ONNX model.
+
+        Parameters
+        ----------
+        path : path
+            The file to make; it appears whole or not at all.
+        style : {"fake_quant"}
+            ``fake_quant``: float operators between plain Div, Round, Clip, Mul quantizer blocks (figure 4b of the white
+            paper), at any bit-width.
+        """
+        from accelsim.graph.writer import save_quantized_onnx
+
+        save_quantized_onnx(self, path, style)

@@ -1,0 +1,116 @@
+"""Requantization multipliers in the form that a machine holds them: docs/numerics.md (19) to (24)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.errors import LoweringError
+from accelsim.machine import Requantizer
+
+Int64 = npt.NDArray[np.int64]
+
+_LEAST_SHIFT, _GREATEST_SHIFT = -16, 62
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """One multiplier per output channel.
+
+    Parameters
+    ----------
+    requantizer : Requantizer
+        Whose arithmetic it is.
+    mantissas, exponents : int64 arrays, shape (channels,)
+        m and e of (19) with two roundings; m and t of (20) with one; ``2**max(-j, 0)`` and ``max(j, 0)`` of (24).
+    reals : float64 array, shape (channels,)
+        M32 or M64 of (22), (23); for the other kinds the real multiplier that the integers approximate.
+    bits : int64 array, shape (channels,)
+        With two roundings the multiplier's width w, else the widest magnitude that the product takes: wider accumulators
+        are clamped first.
+    """
+
+    requantizer: Requantizer
+    mantissas: Int64
+    exponents: Int64
+    reals: npt.NDArray[np.float64]
+    bits: Int64
+
+    @classmethod
+    def of(
+        cls, requantizer: Requantizer, numerators: Sequence[npt.ArrayLike], denominator: npt.ArrayLike, where: str
+    ) -> Rescale:
+        """Make the multipliers ``product of numerators / denominator``.
+
+        Parameters
+        ----------
+        requantizer : Requantizer
+            Kind and width of the multiplier.
+        numerators : sequence of float32 scalar or array of shape (channels,)
+            Scales; multiplied from left to right, in float32 for a float32 multiplier, else in float64.
+        denominator : float32
+            Output scale.
+        where : str
+            Named in errors.
+
+        Raises
+        ------
+        LoweringError
+            When a multiplier is out of the kind's range, or not a power of two where it must be.
+        """
+        dtype: Any = np.float32 if requantizer.multiplier == "float32" else np.float64
+        with np.errstate(over="ignore", under="ignore"):
+            product = np.asarray(1, dtype=dtype)
+            for factor in numerators:
+                product = (product * np.asarray(factor, dtype=dtype)).astype(dtype)
+            quotient = np.asarray(product / np.asarray(denominator, dtype=dtype), dtype=dtype)
+        reals = np.atleast_1d(quotient.astype(np.float64))
+        if not np.isfinite(reals).all() or (reals < 0).any():
+            raise LoweringError(f"{where}: the requantization multiplier {reals.max()} is not a finite number")
+        if requantizer.multiplier == "integer":
+            parts = [_integer_multiplier(real, requantizer, where) for real in reals.tolist()]
+        elif requantizer.multiplier == "power_of_two":
+            parts = [_shift(real, where) for real in reals.tolist()]
+        else:
+            parts = [(0, 0, 0)] * reals.size
+        mantissas, exponents, bits = (np.array(column, dtype=np.int64) for column in zip(*parts, strict=True))
+        return cls(requantizer, mantissas, exponents, reals, bits)
+
+
+def _integer_multiplier(real: float, requantizer: Requantizer, where: str) -> tuple[int, int, int]:
+    """Return (mantissa, exponent or shift, bits) of docs/numerics.md (19)."""
+    bits = requantizer.multiplier_bits
+    fraction, exponent = math.frexp(real)
+    mantissa = math.floor(fraction * 2.0 ** (bits - 1) + 0.5)
+    if mantissa == 1 << (bits - 1):
+        mantissa, exponent = mantissa >> 1, exponent + 1
+    if real == 0 or exponent < -(bits - 1):
+        mantissa, exponent = 0, 0
+    if len(requantizer.rounding) == 2:
+        if exponent > 30:
+            raise LoweringError(f"{where}: the requantization multiplier {real} is beyond 2^30; check the scales")
+        return mantissa, exponent, bits
+    if exponent > bits - 2:  # what does not fit saturates, as the single-rounding builds do
+        mantissa, exponent = (1 << (bits - 1)) - 1, bits - 2
+    return mantissa, bits - 1 - exponent, 64 - bits
+
+
+def _shift(real: float, where: str) -> tuple[int, int, int]:
+    """Return (mantissa, shift, bits) of docs/numerics.md (24)."""
+    fraction, exponent = math.frexp(real)
+    j = 1 - exponent
+    if fraction != 0.5:
+        raise LoweringError(
+            f"{where}: the power_of_two requantizer needs a multiplier of 2^-j, got {real}; "
+            f"quantize with PTQConfig(power_of_two=True) or choose another requantizer"
+        )
+    if not _LEAST_SHIFT <= j <= _GREATEST_SHIFT:
+        raise LoweringError(
+            f"{where}: the power_of_two requantizer shifts right by {_LEAST_SHIFT} to {_GREATEST_SHIFT} bits, got {j}"
+        )
+    return (1, j, 62) if j >= 0 else (1 << -j, 0, 46)

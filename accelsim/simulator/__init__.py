@@ -1,0 +1,1 @@
+"""Running integer programs: folds and cycles, the engine that calls the kernels, results."""

@@ -1,0 +1,185 @@
+"""Requantization and the element-wise layers: from a program's descriptions to kernel arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from accelsim_kernels import requantize as kernels
+from accelsim_kernels import vector
+from accelsim_kernels.rounding import RULES
+
+from accelsim.machine import Requantizer
+from accelsim.program.geometry import Geometry
+from accelsim.program.rescale import Rescale
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Clamp = tuple[int, int]
+
+
+def _kind(requantizer: Requantizer) -> np.int64:
+    """Return the kernels' number of the multiplier's kind."""
+    match requantizer.multiplier:
+        case "float32":
+            return np.int64(kernels.FLOAT32)
+        case "float64":
+            return np.int64(kernels.FLOAT64)
+        case _:
+            return np.int64(kernels.TWO_ROUNDINGS if len(requantizer.rounding) == 2 else kernels.ONE_ROUNDING)
+
+
+def _rules(requantizer: Requantizer) -> tuple[np.int64, np.int64]:
+    """Return the numbers of the first and the last tie rule."""
+    return np.int64(RULES[requantizer.rounding[0]]), np.int64(RULES[requantizer.rounding[-1]])
+
+
+def _multiplier(rescale: Rescale) -> tuple[Any, ...]:
+    """Return the kernels' tuple of a per-tensor multiplier."""
+    return (
+        _kind(rescale.requantizer),
+        rescale.mantissas[0],
+        rescale.exponents[0],
+        rescale.reals[0],
+        rescale.bits[0],
+        *_rules(rescale.requantizer),
+    )
+
+
+def _bounds(clamp: Clamp) -> tuple[np.int64, np.int64]:
+    return np.int64(clamp[0]), np.int64(clamp[1])
+
+
+def _inside(rescale: Rescale) -> bool:
+    return rescale.requantizer.zero_point == "inside"
+
+
+def requantize(accumulators: Int64, rescale: Rescale, zero_point: int, clamp: Clamp) -> Int32:
+    """Bring accumulators (n, p) to codes (n, p): docs/numerics.md (20) to (24)."""
+    codes = np.empty(accumulators.shape, dtype=np.int32)
+    channels = accumulators.shape[0]
+    parts = (rescale.mantissas, rescale.exponents, rescale.reals)
+    per_channel = [np.ascontiguousarray(np.broadcast_to(part, (channels,))) for part in (*parts, rescale.bits)]
+    kernels.requantize(
+        np.ascontiguousarray(accumulators),
+        *per_channel[:3],
+        _kind(rescale.requantizer),
+        per_channel[3],
+        *_rules(rescale.requantizer),
+        np.int64(zero_point),
+        _inside(rescale),
+        *_bounds(clamp),
+        codes,
+    )
+    return codes
+
+
+def rescale_codes(codes: Int32, zero_point: int, rescale: Rescale, output_zero_point: int, clamp: Clamp) -> Int32:
+    """Bring codes onto another grid, (29)."""
+    output = np.empty(codes.shape, dtype=np.int32)
+    vector.rescale_codes(
+        _flat(codes),
+        np.int64(zero_point),
+        _multiplier(rescale),
+        np.int64(output_zero_point),
+        _inside(rescale),
+        _bounds(clamp),
+        output.reshape(-1),
+    )
+    return output
+
+
+def add(
+    a: Int32,
+    zero_a: int,
+    rescale_a: Rescale,
+    b: Int32,
+    zero_b: int,
+    rescale_b: Rescale,
+    sign: int,
+    left_shift: int,
+    rescale: Rescale | None,
+    zero_point: int,
+    clamp: Clamp,
+) -> Int32:
+    """Add or subtract arrays of one shape, (25) to (27); ``rescale`` is None for float multipliers."""
+    output = np.empty(a.shape, dtype=np.int32)
+    requantizer = rescale_a.requantizer
+    if rescale is None:
+        vector.add_codes_float(
+            _flat(a), np.int64(zero_a), rescale_a.reals[0], _flat(b), np.int64(zero_b), rescale_b.reals[0],
+            np.int64(sign), requantizer.multiplier == "float32", _rules(requantizer)[1], np.int64(zero_point),
+            _inside(rescale_a), _bounds(clamp), output.reshape(-1),
+        )  # fmt: skip
+    else:
+        vector.add_codes(
+            _flat(a), np.int64(zero_a), _multiplier(rescale_a), _flat(b), np.int64(zero_b), _multiplier(rescale_b),
+            np.int64(sign), np.int64(left_shift), _multiplier(rescale), np.int64(zero_point), _inside(rescale),
+            _bounds(clamp), output.reshape(-1),
+        )  # fmt: skip
+    return output
+
+
+def multiply(
+    a: Int32, zero_a: int, b: Int32, zero_b: int, rescale: Rescale, zero_point: int, clamp: Clamp
+) -> Int32:
+    """Multiply arrays of one shape, (28)."""
+    output = np.empty(a.shape, dtype=np.int32)
+    vector.multiply_codes(
+        _flat(a), np.int64(zero_a), _flat(b), np.int64(zero_b), _multiplier(rescale), np.int64(zero_point),
+        _inside(rescale), _bounds(clamp), output.reshape(-1),
+    )  # fmt: skip
+    return output
+
+
+def max_pool(codes: Int32, geometry: Geometry) -> Int32:
+    """Pool (batch, channels, height, width) by the greatest code, (30)."""
+    output = np.empty((*codes.shape[:2], *geometry.output_shape), dtype=np.int32)
+    vector.max_pool(
+        codes, geometry.kernel_shape, geometry.strides, geometry.pads[:2], geometry.dilations, output
+    )
+    return output
+
+
+def average_pool(
+    codes: Int32, geometry: Geometry, count_padding: bool, zero_point: int, requantizer: Requantizer
+) -> Int32:
+    """Pool (batch, channels, height, width) by the mean, (31)."""
+    output = np.empty((*codes.shape[:2], *geometry.output_shape), dtype=np.int32)
+    vector.average_pool(
+        codes,
+        geometry.kernel_shape,
+        geometry.strides,
+        geometry.pads,
+        geometry.dilations,
+        count_padding,
+        np.int64(zero_point),
+        requantizer.multiplier == "float32",
+        _rules(requantizer)[1],
+        output,
+    )
+    return output
+
+
+def look_up(codes: Int32, tables: Int32, lowest: int) -> Int32:
+    """Replace codes (batch, channels, ...) by table entries, (32); tables (1 or channels, entries)."""
+    if tables.shape[0] == 1:
+        shaped = codes.reshape(1, 1, -1)
+    else:
+        shaped = codes.reshape(codes.shape[0], codes.shape[1], -1)
+    output = np.empty(shaped.shape, dtype=np.int32)
+    vector.look_up(np.ascontiguousarray(shaped), tables, np.int64(lowest), output)
+    return output.reshape(codes.shape)
+
+
+def softmax(codes: Int32, exponentials: Int64, bits: int) -> Int32:
+    """Softmax over the last axis, (33)."""
+    rows = np.ascontiguousarray(codes.reshape(-1, codes.shape[-1]))
+    output = np.empty(rows.shape, dtype=np.int32)
+    vector.softmax(rows, exponentials, np.int64(bits), output)
+    return output.reshape(codes.shape)
+
+
+def _flat(codes: Int32) -> Int32:
+    return np.ascontiguousarray(codes).reshape(-1)

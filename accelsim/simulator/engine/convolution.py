@@ -1,0 +1,165 @@
+"""Convolutions on the grid in bounded memory: columns are made for some positions at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from accelsim_kernels.depthwise import exact_depthwise
+from accelsim_kernels.lowering import columns_of
+
+from accelsim.errors import OperandError
+from accelsim.machine import Machine
+from accelsim.program.geometry import Geometry
+from accelsim.simulator.engine.gemm import (
+    EngineName,
+    GemmOperands,
+    GemmValues,
+    Int32,
+    Int64,
+    Track,
+    register,
+    run_gemm,
+    sum_bounds,
+)
+
+MAX_COLUMN_BYTES = 64 << 20
+"""Columns held at a time."""
+
+_FAST_COLUMN_BYTES = 4 << 20
+"""Columns that the fast engine makes at a time: they should stay in the last-level cache."""
+
+
+def positions_at_a_time(reduction: int, num_positions: int, engine: EngineName, where: str) -> int:
+    """Return how many positions' columns are made at a time.
+
+    Parameters
+    ----------
+    reduction : int
+        K.
+    num_positions : int
+        P of the whole layer.
+    engine : {"stepped", "fast"}
+        The stepped engine needs all positions at once, as its folds run over them.
+    where : str
+        Named in the error.
+
+    Raises
+    ------
+    OperandError
+        When the columns of the stepped engine, or of one position, do not fit `MAX_COLUMN_BYTES`.
+    """
+    bytes_per_position = 4 * reduction
+    needed = bytes_per_position * (num_positions if engine == "stepped" else 1)
+    if needed > MAX_COLUMN_BYTES:
+        raise OperandError(
+            f"{where}: the {engine} engine needs {needed >> 20} MiB of columns at once, at most "
+            f"{MAX_COLUMN_BYTES >> 20} MiB are allowed; run fewer samples at a time"
+            + (" or use the fast engine" if engine == "stepped" else "")
+        )
+    if engine == "stepped":
+        return num_positions
+    return max(1, min(num_positions, _FAST_COLUMN_BYTES // bytes_per_position))
+
+
+def run_convolution(
+    activations: Int32,
+    operands: list[GemmOperands],
+    geometry: Geometry,
+    pad_value: int,
+    machine: Machine,
+    engine: EngineName,
+    track: Track,
+    where: str,
+) -> Iterator[tuple[int, int, int, GemmValues]]:
+    """Run a convolution group by group and yield its values piece by piece.
+
+    Parameters
+    ----------
+    activations : int32 array, shape (batch, channels, height, width)
+        Operands as the PEs multiply them.
+    operands : list of GemmOperands
+        One per group, with empty columns.
+    geometry : Geometry
+        Shape of the convolution.
+    pad_value : int
+        What a padded tap holds.
+    machine, engine, track
+        As in `run_gemm`.
+    where : str
+        Named in errors.
+
+    Yields
+    ------
+    tuple
+        (group, first position, position after the last, values of these positions).
+    """
+    num_positions = activations.shape[0] * geometry.num_positions
+    step = positions_at_a_time(geometry.reduction, num_positions, engine, where)
+    for group, gemm in enumerate(operands):
+        for begin in range(0, num_positions, step):
+            end = min(begin + step, num_positions)
+            columns = np.empty((geometry.reduction, end - begin), dtype=np.int32)
+            columns_of(
+                activations,
+                np.int64(group * geometry.group_channels),
+                np.int64(geometry.group_channels),
+                geometry.kernel_shape,
+                geometry.strides,
+                geometry.pads[:2],
+                geometry.dilations,
+                geometry.output_shape,
+                np.int32(pad_value),
+                machine.reduction_order == "spatial_first",
+                np.int64(begin),
+                np.int64(end),
+                columns,
+            )
+            filled = GemmOperands(gemm.weights, columns, gemm.start, gemm.weight_zero_points)
+            yield group, begin, end, run_gemm(filled, machine, engine, track)
+
+
+def safe_depthwise(
+    activations: Int32, weights: Int32, start: Int64, geometry: Geometry, pad_value: int, machine: Machine
+) -> Int64 | None:
+    """Convolve depthwise without columns where no accumulator can overflow.
+
+    Parameters
+    ----------
+    activations : int32 array, shape (batch, channels, height, width)
+        Operands as the PEs multiply them.
+    weights : int32 array, shape (channels * multiplier, kernel rows * kernel columns)
+        Likewise; symmetric.
+    start : int64 array, shape (channels * multiplier,)
+        What the accumulators are loaded with.
+    geometry, pad_value, machine
+        As in `run_convolution`.
+
+    Returns
+    -------
+    int64 array, shape (channels * multiplier, positions), or None
+        The accumulators; None where a channel is not proven safe.
+    """
+    least, greatest = min(int(activations.min()), pad_value), max(int(activations.max()), pad_value)
+    low, high = sum_bounds(weights, start, np.zeros_like(start), least, greatest)
+    spread = np.maximum(high - start, start - low).max(initial=0)  # bounds every partial sum, too
+    accumulator_low, accumulator_high, _ = register(machine.accumulator_bits, machine.overflow)
+    partial_bits = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
+    _, partial_high, _ = register(partial_bits, machine.overflow)
+    if low.min() < accumulator_low or high.max() > accumulator_high or spread > partial_high:
+        return None
+    batch = activations.shape[0]
+    accumulators = np.empty((weights.shape[0], batch, *geometry.output_shape), dtype=np.int64)
+    exact_depthwise(
+        activations,
+        weights,
+        start,
+        np.arange(weights.shape[0]),
+        geometry.kernel_shape,
+        geometry.strides,
+        geometry.pads[:2],
+        geometry.dilations,
+        np.int32(pad_value),
+        accumulators,
+    )
+    return accumulators.reshape(weights.shape[0], -1)

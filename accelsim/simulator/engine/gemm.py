@@ -1,0 +1,303 @@
+"""GEMMs on the grid: chooses the path, fixes types, calls the kernels.
+
+Two engines, one result. `stepped` moves every register of the grid every cycle. `fast` proves outputs safe by docs/numerics.md
+(17) and (18) and computes those in any order, and runs the ordered kernels for the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from accelsim_kernels.accumulate import accumulate_products, accumulate_tiles, add_last, running_range
+from accelsim_kernels.exact import exact_products
+from accelsim_kernels.grid.broadcast import step_broadcast
+from accelsim_kernels.grid.output_stationary import step_output_stationary
+from accelsim_kernels.grid.stationary_operand import step_stationary_operand
+
+from accelsim.machine import Machine
+
+EngineName = Literal["stepped", "fast"]
+Track = Literal["none", "overflow", "range"]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+WIDEST_START = 1 << 61
+"""Greatest magnitude of a start value, docs/numerics.md section 2."""
+
+MAX_REDUCTION = 1 << 26
+"""Greatest length of a reduction, docs/numerics.md section 2."""
+
+
+@dataclass(frozen=True)
+class GemmOperands:
+    """A GEMM as the grid sees it, docs/numerics.md section 2.
+
+    Parameters
+    ----------
+    weights : int32 array, shape (n, k)
+        Operands as the PEs multiply them.
+    columns : int32 array, shape (k, p)
+        Likewise.
+    start : int64 array, shape (n,)
+        What the accumulators are loaded with, (7).
+    weight_zero_points : int64 array, shape (n,)
+        z_w of (8); zeros where nothing is added at the end.
+    """
+
+    weights: Int32
+    columns: Int32
+    start: Int64
+    weight_zero_points: Int64
+
+
+@dataclass(frozen=True)
+class GemmValues:
+    """What a GEMM leaves in the accumulators; arrays of shape (n, p), None where not tracked."""
+
+    accumulators: Int64
+    overflow_events: Int64 | None
+    first_overflow: Int64 | None
+    partial_overflow_events: Int64 | None
+    range_min: Int64 | None
+    range_max: Int64 | None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Registers of the stepped grid after each multiply cycle; index 0 is the first cycle in which a PE multiplies.
+
+    Parameters
+    ----------
+    accumulators : int64 array, shape (cycles, rows, columns)
+        output_stationary: each PE's accumulator; weight_ and input_stationary: its partial sum; broadcast: its product.
+    weights, activations : int64 array, shape (cycles, rows, columns)
+        Operands in use, 0 in a bubble.
+    fold : int64 array, shape (cycles,)
+        Which fold the cycle belongs to.
+    row_accumulators : int64 array, shape (cycles, rows), or None
+        broadcast: the accumulator of each row.
+    """
+
+    accumulators: Int64
+    weights: Int64
+    activations: Int64
+    fold: Int64
+    row_accumulators: Int64 | None = None
+
+
+def register(bits: int | None, overflow: str) -> tuple[np.int64, np.int64, bool]:
+    """Return ``(low, high, saturate)`` of a register; None bits is as wide as int64."""
+    half = 1 << ((64 if bits is None else bits) - 1)
+    return np.int64(-half), np.int64(half - 1), overflow == "saturate"
+
+
+def terms_per_addition(machine: Machine) -> int:
+    """Return how many products reach the accumulator in one addition."""
+    match machine.dataflow:
+        case "output_stationary":
+            return 1
+        case "broadcast":
+            return machine.columns
+        case _:
+            return machine.rows
+
+
+def sum_bounds(
+    weights: Int32, start: Int64, weight_zero_points: Int64, least: int, greatest: int
+) -> tuple[Int64, Int64]:
+    """Bound every partial sum of every output channel, in any order: docs/numerics.md (17) and (18).
+
+    Parameters
+    ----------
+    weights : int32 array, shape (n, k)
+        Operands.
+    start, weight_zero_points : int64 arrays, shape (n,)
+        As in `GemmOperands`.
+    least, greatest : int
+        Bounds of the activations as the PEs multiply them.
+
+    Returns
+    -------
+    tuple of int64 arrays, shape (n,)
+        ``low`` and ``high``.
+
+    Notes
+    -----
+    A product ``w * x`` with ``least <= x <= greatest`` lies between the products with the two ends, and a product that has
+    not been added yet counts as 0; so each term contributes between ``min(0, ...)`` and ``max(0, ...)`` at any time.
+    """
+    wide = weights.astype(np.int64)
+    ends = wide * least, wide * greatest
+    low = start + np.minimum(np.minimum(*ends), 0).sum(axis=1)
+    high = start + np.maximum(np.maximum(*ends), 0).sum(axis=1)
+    last = np.abs(weight_zero_points) * (weights.shape[1] * max(abs(least), abs(greatest)))
+    return low - last, high + last
+
+
+def run_gemm(operands: GemmOperands, machine: Machine, engine: EngineName, track: Track) -> GemmValues:
+    """Run a GEMM on the grid.
+
+    Parameters
+    ----------
+    operands : GemmOperands
+        Checked operands.
+    machine : Machine
+        Grid, dataflow, widths, overflow mode.
+    engine : {"stepped", "fast"}
+        See the module.
+    track : {"none", "overflow", "range"}
+        What is recorded per output.
+
+    Returns
+    -------
+    GemmValues
+        Accumulators after the last addition and what was tracked.
+    """
+    if engine == "stepped":
+        return step_gemm(operands, machine, track, trace=False)[0]
+    return _fast_gemm(operands, machine, track)
+
+
+def step_gemm(
+    operands: GemmOperands, machine: Machine, track: Track, trace: bool
+) -> tuple[GemmValues, int, Trace | None]:
+    """Step a GEMM through all cycles of all its folds.
+
+    Parameters
+    ----------
+    operands, machine, track
+        As in `run_gemm`.
+    trace : bool
+        Record every register of every multiply cycle.
+
+    Returns
+    -------
+    tuple
+        The values, the number of multiply cycles that the grid went through, and the trace.
+    """
+    # The closed form only sizes the trace's memory; the kernels count their own cycles.
+    from accelsim.simulator.timing import gemm_cycles
+
+    weights, columns, start = operands.weights, operands.columns, operands.start
+    (num_outputs, reduction), num_positions = weights.shape, columns.shape[1]
+    shape = (num_outputs, num_positions)
+    outputs = tuple(np.empty(shape, dtype=np.int64) for _ in range(6))
+    partial_events = np.zeros(shape, dtype=np.int64)
+    length = 0
+    if trace:
+        length = gemm_cycles(
+            num_outputs=num_outputs, reduction=reduction, num_positions=num_positions, machine=machine
+        ).multiply
+    planes = tuple(np.zeros((length, machine.rows, machine.columns), dtype=np.int64) for _ in range(3))
+    folds = np.zeros(length, dtype=np.int64)
+    row_accumulators = np.zeros((length, machine.rows), dtype=np.int64)
+    grid = (np.int64(machine.rows), np.int64(machine.columns))
+    accumulator = register(machine.accumulator_bits, machine.overflow)
+    full = machine.ragged_folds == "full"
+    match machine.dataflow:
+        case "output_stationary":
+            cycles = step_output_stationary(
+                weights, columns, start, *grid, full, accumulator, outputs, (*planes, folds)
+            )
+        case "broadcast":
+            tree = register(machine.adder_tree_bits, machine.overflow)
+            cycles = step_broadcast(
+                weights, columns, start, *grid, accumulator, tree, outputs, partial_events,
+                (*planes, row_accumulators, folds),
+            )  # fmt: skip
+        case dataflow:
+            keeps_weights = dataflow == "weight_stationary"
+            kept, moving = (weights, columns) if keeps_weights else (columns.T, weights.T)
+            cycles = step_stationary_operand(
+                np.ascontiguousarray(kept), np.ascontiguousarray(moving), start, keeps_weights, *grid, full, accumulator,
+                register(machine.partial_sum_bits, machine.overflow), outputs, partial_events, (*planes, folds),
+            )  # fmt: skip
+    accumulators, events, first, unbounded, least, most = outputs
+    _finish(operands, machine, accumulators, events, first)
+    _finish_range(operands, unbounded, least, most)
+    values = _tracked(track, accumulators, events, first, partial_events, least, most)
+    if not trace:
+        return values, int(cycles), None
+    sums, first_plane, second_plane = planes
+    if machine.dataflow == "input_stationary":  # its stationary plane holds activations
+        first_plane, second_plane = second_plane, first_plane
+    rows = row_accumulators if machine.dataflow == "broadcast" else None
+    return values, int(cycles), Trace(sums, first_plane, second_plane, folds, rows)
+
+
+def _fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> GemmValues:
+    """Compute what `step_gemm` does without stepping."""
+    weights, columns, start = operands.weights, operands.columns, operands.start
+    shape = (weights.shape[0], columns.shape[1])
+    least, greatest = int(columns.min()), int(columns.max())
+    low, high = sum_bounds(weights, start, operands.weight_zero_points, least, greatest)
+    limits = register(machine.accumulator_bits, machine.overflow)
+    safe = (limits[0] <= low) & (high <= limits[1]) & _partials_safe(weights, machine, least, greatest)
+
+    accumulators = np.empty(shape, dtype=np.int64)
+    events, partial_events = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    first = np.full(shape, -1, dtype=np.int64)
+    if safe.any():
+        exact_products(weights, columns, start, np.flatnonzero(safe), accumulators)
+    at_risk = np.flatnonzero(~safe)
+    if at_risk.size:
+        ordered = (weights, columns, start, at_risk, limits)
+        if machine.dataflow == "output_stationary":
+            accumulate_products(*ordered, accumulators, events, first)
+        else:
+            chained = machine.dataflow != "broadcast"
+            partial = register(machine.partial_sum_bits if chained else machine.adder_tree_bits, machine.overflow)
+            accumulate_tiles(
+                *ordered, np.int64(terms_per_addition(machine)), partial, chained, accumulators, events, first,
+                partial_events,
+            )  # fmt: skip
+    _finish(operands, machine, accumulators, events, first)
+    range_min = range_max = None
+    if track == "range":
+        range_min, range_max, unbounded = (np.empty(shape, dtype=np.int64) for _ in range(3))
+        tile = np.int64(terms_per_addition(machine))
+        running_range(weights, columns, start, tile, range_min, range_max, unbounded)
+        _finish_range(operands, unbounded, range_min, range_max)
+    return _tracked(track, accumulators, events, first, partial_events, range_min, range_max)
+
+
+def _partials_safe(weights: Int32, machine: Machine, least: int, greatest: int) -> npt.NDArray[np.bool_]:
+    """Whether no partial sum or adder tree of a channel can overflow: (17) and (18) without start."""
+    bits = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
+    if bits is None or machine.dataflow == "output_stationary":
+        return np.ones(weights.shape[0], dtype=np.bool_)
+    none = np.zeros(weights.shape[0], dtype=np.int64)
+    low, high = sum_bounds(weights, none, none, least, greatest)
+    limits = register(bits, machine.overflow)
+    return (limits[0] <= low) & (high <= limits[1])
+
+
+def _finish(operands: GemmOperands, machine: Machine, accumulators: Int64, events: Int64, first: Int64) -> None:
+    """Do addition (8) where the weights are asymmetric."""
+    if operands.weight_zero_points.any():
+        row_sums = operands.columns.sum(axis=0, dtype=np.int64)
+        number = np.int64(-(-operands.weights.shape[1] // terms_per_addition(machine)))
+        limits = register(machine.accumulator_bits, machine.overflow)
+        add_last(row_sums, operands.weight_zero_points, limits, number, accumulators, events, first)
+
+
+def _finish_range(operands: GemmOperands, unbounded: Int64, least: Int64, most: Int64) -> None:
+    """Take addition (8) into the running range."""
+    if operands.weight_zero_points.any():
+        unbounded -= np.outer(operands.weight_zero_points, operands.columns.sum(axis=0, dtype=np.int64))
+        np.minimum(least, unbounded, out=least)
+        np.maximum(most, unbounded, out=most)
+
+
+def _tracked(
+    track: Track, accumulators: Int64, events: Int64, first: Int64, partial_events: Int64, least: Any, most: Any
+) -> GemmValues:
+    """Keep what the tracking level asks for."""
+    if track == "none":
+        return GemmValues(accumulators, None, None, None, None, None)
+    if track == "overflow":
+        return GemmValues(accumulators, events, first, partial_events, None, None)
+    return GemmValues(accumulators, events, first, partial_events, least, most)

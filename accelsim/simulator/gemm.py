@@ -1,0 +1,392 @@
+"""One GEMM or convolution on the grid, with everything that can be seen of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.errors import AccumulatorOverflowError, OperandError
+from accelsim.formats import QuantizationParameters
+from accelsim.machine import Machine, Requantizer
+from accelsim.program.geometry import Geometry
+from accelsim.program.rescale import Rescale
+from accelsim.simulator.engine import codes
+from accelsim.simulator.engine.convolution import run_convolution
+from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues, Int64, Trace, Track, run_gemm, step_gemm
+from accelsim.simulator.operands import gemm_operands, integer_array, operand, start_values, zero_points
+from accelsim.simulator.results import OperationCount
+from accelsim.simulator.timing import CycleCount, gemm_cycles
+
+
+@dataclass(frozen=True, eq=False)
+class GemmResult:
+    """A GEMM run on a machine; arrays of shape (n, p), for a convolution (batch, n, rows, columns).
+
+    Parameters
+    ----------
+    accumulators : int64 array
+        Values after the last addition.
+    overflow_events : int64 array or None
+        Accumulator overflow events; None with ``track="none"``.
+    first_overflow : int64 array or None
+        Number of the first addition with an event, -1 where there was none; docs/numerics.md section 3.
+    partial_overflow_events : int64 array or None
+        Events of partial sums or adder trees.
+    range_min, range_max : int64 array or None
+        Least and greatest value of the unbounded running sum; with ``track="range"``.
+    cycles : CycleCount
+        docs/timing.md.
+    operations : OperationCount
+        What was computed.
+    trace : Trace or None
+        Registers of every multiply cycle; with ``trace=True``.
+    """
+
+    accumulators: Int64
+    overflow_events: Int64 | None
+    first_overflow: Int64 | None
+    partial_overflow_events: Int64 | None
+    range_min: Int64 | None
+    range_max: Int64 | None
+    cycles: CycleCount
+    operations: OperationCount
+    trace: Trace | None = None
+
+
+def matmul(
+    weights: npt.ArrayLike,
+    activations: npt.ArrayLike,
+    machine: Machine | None = None,
+    *,
+    bias: npt.ArrayLike | None = None,
+    weight_zero_point: npt.ArrayLike = 0,
+    activation_zero_point: int = 0,
+    engine: EngineName = "fast",
+    track: Track = "overflow",
+    trace: bool = False,
+) -> GemmResult:
+    """Compute ``Y[n, p] = b[n] + Σ_k (W[n, k] - z_w) (X[k, p] - z_x)`` on the machine's grid.
+
+    Parameters
+    ----------
+    weights : integer array, shape (n, k)
+        Stored weights of at most 16 bits.
+    activations : integer array, shape (k, p)
+        Stored activations of at most 16 bits.
+    machine : Machine, optional
+        Grid, dataflow, widths; ``edge_16x16`` when left out.
+    bias : integer array, shape (n,), optional
+        In accumulator units.
+    weight_zero_point : int or integer array, shape (n,)
+        z_w.
+    activation_zero_point : int
+        z_x.
+    engine : {"fast", "stepped"}
+        ``stepped`` moves every register in every cycle; both return the same.
+    track : {"overflow", "none", "range"}
+        What is recorded per output.
+    trace : bool
+        Record all registers; needs the stepped engine.
+
+    Returns
+    -------
+    GemmResult
+        Arrays of shape (n, p).
+
+    Raises
+    ------
+    OperandError
+        When an array has the wrong type, shape or values, or an option is unknown.
+    AccumulatorOverflowError
+        When a register overflowed and the machine's mode is ``error``.
+
+    Examples
+    --------
+    >>> machine = Machine(rows=2, columns=2, accumulator_bits=8, overflow="saturate")
+    >>> matmul([[100, 100, -100]], [[1], [1], [1]], machine).accumulators
+    array([[27]])
+    """
+    machine = _checked(machine, engine, track)
+    if trace and engine != "stepped":
+        raise OperandError(f"trace=True needs engine='stepped', got {engine!r}")
+    stored_weights, stored = integer_array("weights", weights, 2), integer_array("activations", activations, 2)
+    num_outputs, reduction = stored_weights.shape
+    if stored.shape[0] != reduction:
+        raise OperandError(
+            f"weights (n, k) and activations (k, p) must share k, got {stored_weights.shape} and {stored.shape}"
+        )
+    operands = gemm_operands(
+        operand("weights", stored_weights, machine.weight_bits),
+        operand("activations", stored, machine.activation_bits),
+        start_values(bias, num_outputs),
+        zero_points("weight_zero_point", weight_zero_point, num_outputs),
+        _activation_zero_point(activation_zero_point),
+        machine,
+    )
+    recorded: Trace | None = None
+    if trace:
+        values, _, recorded = step_gemm(operands, machine, _level(track, machine), trace=True)
+    else:
+        values = run_gemm(operands, machine, engine, _level(track, machine))
+    refuse_overflow(values, machine, "matmul")
+    cycles = gemm_cycles(
+        num_outputs=num_outputs, reduction=reduction, num_positions=stored.shape[1], machine=machine
+    )
+    operations = gemm_operations(operands, stored.shape[1])
+    return _result(values, (num_outputs, stored.shape[1]), None, track, cycles, operations, recorded)
+
+
+def conv2d(
+    activations: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    machine: Machine | None = None,
+    *,
+    bias: npt.ArrayLike | None = None,
+    strides: tuple[int, int] = (1, 1),
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+    dilations: tuple[int, int] = (1, 1),
+    groups: int = 1,
+    weight_zero_point: npt.ArrayLike = 0,
+    activation_zero_point: int = 0,
+    engine: EngineName = "fast",
+    track: Track = "overflow",
+) -> GemmResult:
+    """Convolve stored integers on the machine's grid; padded taps hold the activations' zero point.
+
+    Parameters
+    ----------
+    activations : integer array, shape (batch, channels, height, width)
+        Stored activations of at most 16 bits.
+    weights : integer array, shape (n, channels / groups, kernel rows, kernel columns)
+        Stored weights of at most 16 bits.
+    machine : Machine, optional
+        Grid, dataflow, widths; ``edge_16x16`` when left out.
+    bias : integer array, shape (n,), optional
+        In accumulator units.
+    strides, dilations : pair of int
+        (rows, columns), at least 1.
+    pads : four int
+        Padding at the top, left, bottom and right, at least 0.
+    groups : int
+        Groups of channels, run one after the other.
+    weight_zero_point, activation_zero_point, engine, track
+        As in `matmul`.
+
+    Returns
+    -------
+    GemmResult
+        Arrays of shape (batch, n, rows, columns).
+
+    Raises
+    ------
+    OperandError
+        When an array has the wrong type, shape or values, or an option is unknown.
+    AccumulatorOverflowError
+        When a register overflowed and the machine's mode is ``error``.
+    """
+    machine = _checked(machine, engine, track)
+    images, kernels = integer_array("activations", activations, 4), integer_array("weights", weights, 4)
+    geometry = _conv_geometry(images.shape, kernels.shape, strides, pads, dilations, groups)
+    num_outputs = kernels.shape[0]
+    ordered = kernels.transpose(0, 2, 3, 1) if machine.reduction_order == "spatial_first" else kernels
+    rows = operand("weights", np.ascontiguousarray(ordered).reshape(num_outputs, -1), machine.weight_bits)
+    stored = operand("activations", images, machine.activation_bits)
+    zero_point = _activation_zero_point(activation_zero_point)
+    biases = start_values(bias, num_outputs)
+    weight_zeros = zero_points("weight_zero_point", weight_zero_point, num_outputs)
+    per_group = num_outputs // groups
+    empty = np.empty((geometry.reduction, 0), dtype=np.int32)
+    operands = [
+        gemm_operands(rows[part], empty, biases[part], weight_zeros[part], zero_point, machine)
+        for part in (slice(g * per_group, (g + 1) * per_group) for g in range(groups))
+    ]
+    at_input = machine.zero_point == "at_input"
+    fed = stored - np.int32(zero_point) if at_input else stored
+    level = _level(track, machine)
+    total = images.shape[0] * geometry.num_positions
+    arrays: dict[str, Int64] = {}
+    for group, begin, end, values in run_convolution(
+        fed, operands, geometry, 0 if at_input else zero_point, machine, engine, level, "conv2d"
+    ):
+        refuse_overflow(values, machine, "conv2d")
+        for name, part in vars(values).items():
+            if part is not None:
+                whole = arrays.setdefault(name, np.empty((num_outputs, total), dtype=np.int64))
+                whole[group * per_group : (group + 1) * per_group, begin:end] = part
+    merged = GemmValues(*(arrays.get(name) for name in GemmValues.__dataclass_fields__))  # type: ignore[arg-type]
+    cycles = gemm_cycles(
+        num_outputs=per_group, reduction=geometry.reduction, num_positions=total, machine=machine, groups=groups
+    )
+    operations = sum((gemm_operations(part, total) for part in operands), OperationCount())
+    shape = (num_outputs, images.shape[0], *geometry.output_shape)
+    return _result(merged, shape, (1, 0, 2, 3), track, cycles, operations, None)
+
+
+def requantize(
+    accumulators: npt.ArrayLike,
+    requantizer: Requantizer | str,
+    *,
+    input_scale: float,
+    weight_scale: npt.ArrayLike,
+    output: QuantizationParameters,
+    minimum: int | None = None,
+    maximum: int | None = None,
+) -> npt.NDArray[Any]:
+    """Bring accumulators to codes, docs/numerics.md section 5.
+
+    Parameters
+    ----------
+    accumulators : integer array, shape (n, p)
+        Values in units of ``input_scale * weight_scale``.
+    requantizer : Requantizer or str
+        The arithmetic, or the name of a preset.
+    input_scale : float
+        s_x, rounded to float32.
+    weight_scale : float or array, shape (n,)
+        s_w, rounded to float32.
+    output : QuantizationParameters
+        s_y, zero point and format; per tensor.
+    minimum, maximum : int, optional
+        Clamp bounds inside the format, as a fused activation function sets them.
+
+    Returns
+    -------
+    integer array, shape (n, p)
+        Codes in the format's numpy type.
+
+    Raises
+    ------
+    OperandError, LoweringError, MachineError
+        When an argument does not fit.
+    """
+    values = integer_array("accumulators", accumulators, 2)
+    if values.dtype == np.uint64 or max(abs(int(values.min())), abs(int(values.max()))) >= 1 << 62:
+        raise OperandError("accumulators must be within +-2^62 and not uint64; cast them to int64")
+    chosen = Requantizer.preset(requantizer) if isinstance(requantizer, str) else requantizer
+    scales = np.asarray(weight_scale, dtype=np.float32)
+    if scales.shape not in ((), (values.shape[0],)):
+        raise OperandError(f"weight_scale must be one number or {values.shape[0]}, got shape {scales.shape}")
+    if output.per_channel:
+        raise OperandError("output must be quantized per tensor")
+    rescale = Rescale.of(chosen, [np.float32(input_scale), scales], output.scale, "requantize")
+    low = output.format.minimum if minimum is None else max(minimum, output.format.minimum)
+    high = output.format.maximum if maximum is None else min(maximum, output.format.maximum)
+    if low > high:
+        raise OperandError(f"minimum must not be above maximum, got {low} and {high}")
+    stored = codes.requantize(values.astype(np.int64), rescale, int(output.zero_point), (low, high))
+    return stored.astype(output.format.dtype)
+
+
+def gemm_operations(operands: GemmOperands, num_positions: int) -> OperationCount:
+    """Count the operations of a GEMM over some positions."""
+    num_outputs, reduction = operands.weights.shape
+    macs = num_outputs * reduction * num_positions
+    asymmetric = int(np.count_nonzero(operands.weight_zero_points))
+    return OperationCount(
+        multiplications=macs,
+        additions=macs,
+        row_sum_additions=num_positions * ((reduction if asymmetric else 0) + asymmetric),
+        row_sum_multiplications=num_positions * asymmetric,
+    )
+
+
+def refuse_overflow(values: GemmValues, machine: Machine, where: str) -> None:
+    """Raise AccumulatorOverflowError where the machine's mode is ``error`` and an event was counted, (12)."""
+    if machine.overflow != "error":
+        return
+    events, first, partial = values.overflow_events, values.first_overflow, values.partial_overflow_events
+    if events is None or first is None or partial is None or not (events.any() or partial.any()):
+        return
+    if events.any():
+        n, p = (int(index) for index in np.argwhere(events)[0])
+        raise AccumulatorOverflowError(
+            f"{where}: {int(events.sum())} accumulator overflow events in {np.count_nonzero(events)} outputs of "
+            f"{machine.accumulator_bits} bits, the first at channel {n}, position {p}, addition {first[n, p]}; "
+            f"use more accumulator_bits, or overflow='wrap' or 'saturate'"
+        )
+    register = "adder_tree_bits" if machine.dataflow == "broadcast" else "partial_sum_bits"
+    raise AccumulatorOverflowError(
+        f"{where}: {int(partial.sum())} overflow events at {register} = {getattr(machine, register)}; use more bits, or "
+        f"overflow='wrap' or 'saturate'"
+    )
+
+
+def _checked(machine: Machine | None, engine: str, track: str) -> Machine:
+    """Return the machine, the default where there is none, after checking the names of engine and tracking level."""
+    for name, value, known in (("engine", engine, get_args(EngineName)), ("track", track, get_args(Track))):
+        if value not in known:
+            raise OperandError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    return Machine.preset("edge_16x16") if machine is None else machine
+
+
+def _level(track: Track, machine: Machine) -> Track:
+    """Return the level to track at: ``error`` must count events."""
+    return "overflow" if machine.overflow == "error" and track == "none" else track
+
+
+def _activation_zero_point(value: int) -> int:
+    return int(zero_points("activation_zero_point", value, 1)[0])
+
+
+def _conv_geometry(
+    images: tuple[int, ...],
+    kernels: tuple[int, ...],
+    strides: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    dilations: tuple[int, int],
+    groups: int,
+) -> Geometry:
+    """Return the convolution's geometry; raise OperandError where it has none."""
+    for name, values, count, least in (
+        ("strides", strides, 2, 1), ("dilations", dilations, 2, 1), ("pads", pads, 4, 0), ("groups", (groups,), 1, 1),
+    ):  # fmt: skip
+        if len(values) != count or any(value < least for value in values):
+            raise OperandError(f"{name} must be {count} whole numbers of at least {least}, got {values}")
+    channels, height, width = images[1:]
+    num_outputs, group_channels, *kernel = kernels
+    if channels != group_channels * groups or num_outputs % groups:
+        raise OperandError(
+            f"weights {kernels} do not fit {channels} channels in {groups} groups: need shape "
+            f"(a multiple of {groups}, {channels / groups:g}, rows, columns)"
+        )
+    output = tuple(
+        Geometry.convolved(length, kernel[axis], strides[axis], pads[axis], pads[axis + 2], dilations[axis])
+        for axis, length in enumerate((height, width))
+    )
+    if min(output) < 1:
+        raise OperandError(f"a kernel of {tuple(kernel)} does not fit {height}x{width} with pads {pads}")
+    return Geometry.of((channels, height, width), tuple(kernel), strides, pads, dilations, output, groups)
+
+
+def _result(
+    values: GemmValues,
+    shape: tuple[int, ...],
+    axes: tuple[int, ...] | None,
+    track: Track,
+    cycles: CycleCount,
+    operations: OperationCount,
+    trace: Trace | None,
+) -> GemmResult:
+    """Shape the values and keep what was asked for."""
+
+    def shaped(array: Int64 | None) -> Any:
+        if array is None:
+            return None
+        whole = array.reshape(shape)
+        return whole if axes is None else np.ascontiguousarray(whole.transpose(axes))
+
+    tracked = track != "none"
+    return GemmResult(
+        shaped(values.accumulators),
+        shaped(values.overflow_events) if tracked else None,
+        shaped(values.first_overflow) if tracked else None,
+        shaped(values.partial_overflow_events) if tracked else None,
+        shaped(values.range_min),
+        shaped(values.range_max),
+        cycles,
+        operations,
+        trace,
+    )

@@ -1,0 +1,109 @@
+"""Operands of the public GEMM functions, checked and brought into the grid's form: docs/numerics.md section 2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.errors import OperandError
+from accelsim.machine import Machine
+from accelsim.simulator.engine.gemm import MAX_REDUCTION, WIDEST_START, GemmOperands, Int32, Int64
+
+_SIGNED_16, _UNSIGNED_16 = (-(1 << 15), (1 << 15) - 1), (0, (1 << 16) - 1)
+
+
+def integer_array(name: str, values: npt.ArrayLike, ndim: int) -> npt.NDArray[Any]:
+    """Return values as an integer array of some dimensions with no empty axis; raise OperandError otherwise."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu":
+        raise OperandError(f"{name} must be an integer array, got dtype {array.dtype}")
+    if array.ndim != ndim or array.size == 0:
+        raise OperandError(f"{name} must have {ndim} non-empty axes, got shape {array.shape}")
+    return array
+
+
+def operand(name: str, array: npt.NDArray[Any], bits: int | None) -> Int32:
+    """Return an operand as int32 after checking that a PE holds it; raise OperandError otherwise.
+
+    Parameters
+    ----------
+    name : str
+        Named in the error.
+    array : integer array
+        Stored integers.
+    bits : int or None
+        The machine's operand width, signed or unsigned; None is 16.
+    """
+    width = 16 if bits is None else bits
+    low, high = int(array.min()), int(array.max())
+    signed, unsigned = (-(1 << (width - 1)), (1 << (width - 1)) - 1), (0, (1 << width) - 1)
+    if not any(bounds[0] <= low and high <= bounds[1] for bounds in (signed, unsigned)):
+        remedy = "operands have at most 16 bits" if bits is None else f"the machine's PEs take {bits}-bit {name}"
+        raise OperandError(
+            f"{name} must fit {signed[0]}..{signed[1]} or {unsigned[0]}..{unsigned[1]}, got {low}..{high}; {remedy}"
+        )
+    return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def zero_points(name: str, values: npt.ArrayLike, length: int) -> Int64:
+    """Return zero points as int64 of shape (length,); raise OperandError unless they are codes of at most 16 bits."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu" or array.shape not in ((), (length,)):
+        raise OperandError(f"{name} must be an integer or {length} of them, got {array.dtype} of shape {array.shape}")
+    low, high = int(array.min()), int(array.max())
+    if low < _SIGNED_16[0] or high > _UNSIGNED_16[1]:
+        raise OperandError(f"{name} must be a code of at most 16 bits, got {low}..{high}")
+    return np.broadcast_to(array, (length,)).astype(np.int64)
+
+
+def start_values(bias: npt.ArrayLike | None, length: int) -> Int64:
+    """Return the bias as int64 of shape (length,), zeros for None; raise OperandError where it does not fit."""
+    if bias is None:
+        return np.zeros(length, dtype=np.int64)
+    array = integer_array("bias", bias, 1)
+    if array.shape != (length,):
+        raise OperandError(f"bias must have one value per output channel ({length}), got shape {array.shape}")
+    if max(abs(int(array.min())), abs(int(array.max()))) > WIDEST_START // 2:
+        raise OperandError(f"bias must be within +-2^60, got {int(array.min())}..{int(array.max())}")
+    return array.astype(np.int64)
+
+
+def gemm_operands(
+    weights: Int32, columns: Int32, bias: Int64, weight_zero_points: Int64, activation_zero_point: int, machine: Machine
+) -> GemmOperands:
+    """Apply the machine's zero-point mode: docs/numerics.md (7) and (8), or operands one bit wider.
+
+    Parameters
+    ----------
+    weights : int32 array, shape (n, k)
+        Stored weights.
+    columns : int32 array, shape (k, p)
+        Stored activations; may be empty for a convolution, whose columns come later.
+    bias : int64 array, shape (n,)
+        In accumulator units.
+    weight_zero_points : int64 array, shape (n,)
+        z_w.
+    activation_zero_point : int
+        z_x.
+    machine : Machine
+        Says ``folded`` or ``at_input``.
+
+    Raises
+    ------
+    OperandError
+        When the reduction is too long or a start value too wide.
+    """
+    reduction = weights.shape[1]
+    if reduction > MAX_REDUCTION:
+        raise OperandError(f"the reduction must be at most {MAX_REDUCTION} terms long, got {reduction}")
+    if machine.zero_point == "at_input":
+        wider = weights - weight_zero_points.astype(np.int32)[:, None]
+        shifted = columns - np.int32(activation_zero_point)
+        return GemmOperands(wider, shifted, bias, np.zeros_like(weight_zero_points))
+    sums = weights.sum(axis=1, dtype=np.int64)
+    start = bias - activation_zero_point * sums + reduction * activation_zero_point * weight_zero_points
+    if (np.abs(start) > WIDEST_START).any():
+        raise OperandError("bias and zero-point terms must stay within +-2^61; use a smaller bias")
+    return GemmOperands(weights, columns, start, weight_zero_points)

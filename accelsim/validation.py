@@ -1,0 +1,54 @@
+"""Base of the configuration objects: frozen, valid from birth, unknown keys refused with their path."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from accelsim.errors import AccelsimError
+
+
+class Configuration(BaseModel):
+    """A frozen, validated description.
+
+    Subclasses set ``thing``, the word that error messages start with, and ``error``, the class of error that is raised.
+
+    Raises
+    ------
+    AccelsimError
+        The subclass's ``error``, one line that names each field, its rule and the value that was given.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
+
+    thing: ClassVar[str] = "configuration"
+    error: ClassVar[type[AccelsimError]] = AccelsimError
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as invalid:
+            raise self.error("; ".join(_sentence(self.thing, problem) for problem in invalid.errors())) from None
+
+
+def _sentence(thing: str, problem: Any) -> str:
+    """Say one validation problem as ``path rule, got value``."""
+    path = ".".join([thing, *(str(part) for part in problem["loc"])])
+    value, context = problem["input"], problem.get("ctx", {})
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{path} is not a known key; remove it or correct its spelling"
+        case "greater_than_equal":
+            return f"{path} must be at least {context['ge']}, got {value!r}"
+        case "less_than_equal":
+            return f"{path} must be at most {context['le']}, got {value!r}"
+        case "greater_than":
+            return f"{path} must be above {context['gt']}, got {value!r}"
+        case "literal_error":
+            return f"{path} must be one of {context['expected']}, got {value!r}"
+        case "value_error":
+            cause = context["error"]
+            return str(cause) if isinstance(cause, AccelsimError) else f"{path}: {cause}"
+        case _:
+            return f"{path}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {value!r}"

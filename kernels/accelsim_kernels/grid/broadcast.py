@@ -1,0 +1,98 @@
+"""The broadcast grid of the white paper's figure 1: rows of multipliers with an adder tree each; timing.md (4), (8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim_kernels._jit import kernel
+from accelsim_kernels.grid.pe import Register, Tracked, add_to_accumulator, load_accumulator, record
+from accelsim_kernels.integers import bring_in
+
+Trace = tuple[Any, Any, Any, Any, Any]
+"""Arrays (cycles, rows, columns) of products, weights and activations, (cycles, rows) of accumulators, (cycles,) of folds."""
+
+
+@kernel
+def step_broadcast(
+    weights: npt.NDArray[np.int32],
+    columns: npt.NDArray[np.int32],
+    start: npt.NDArray[np.int64],
+    num_rows: np.int64,
+    num_columns: np.int64,
+    register: Register,
+    tree: Register,
+    outputs: Tracked,
+    tree_events: npt.NDArray[np.int64],
+    trace: Trace,
+) -> np.int64:
+    """Step a GEMM through all its folds and cycles, numerics.md (14).
+
+    Parameters
+    ----------
+    weights : int32 array, shape (n, k)
+        One row of the grid per output channel.
+    columns : int32 array, shape (k, p)
+        Activations, one column of the grid per term.
+    start : int64 array, shape (n,)
+        What the accumulators are loaded with.
+    num_rows, num_columns : int64
+        The grid.
+    register, tree : tuple
+        ``(low, high, saturate)`` of the accumulators and of the trees' outputs.
+    outputs : tuple of int64 arrays, shape (n, p)
+        Accumulators, events, first, unbounded sums, least, greatest; all written.
+    tree_events : int64 array, shape (n, p)
+        Events at the trees' outputs; written.
+    trace : tuple of int64 arrays
+        Registers after each clock edge, where not empty.
+
+    Returns
+    -------
+    int64
+        Cycles in which a PE multiplied.
+    """
+    trace_products, trace_weights, trace_activations, trace_rows, trace_fold = trace
+    tree_low, tree_high, tree_saturate = tree
+    num_outputs, num_terms = weights.shape
+    weight_held = np.zeros((num_rows, num_columns), dtype=np.int64)
+    activation_held = np.zeros((num_rows, num_columns), dtype=np.int64)
+    products = np.zeros((num_rows, num_columns), dtype=np.int64)
+    cycle = 0
+    fold = 0
+    for n0 in range(0, num_outputs, num_rows):
+        for p in range(columns.shape[1]):
+            used_rows = min(num_rows, num_outputs - n0)
+            weight_held[:] = 0
+            activation_held[:] = 0
+            for i in range(used_rows):
+                load_accumulator(outputs, n0 + i, p, start[n0 + i], register)
+                tree_events[n0 + i, p] = 0
+            for t in range((num_terms + num_columns - 1) // num_columns):
+                # Evaluate: all PEs multiply, each row's tree sums its products, the row's accumulator adds the sum.
+                for i in range(used_rows):
+                    for j in range(num_columns):
+                        k = t * num_columns + j
+                        weight_held[i, j] = weights[n0 + i, k] if k < num_terms else 0
+                        activation_held[i, j] = columns[k, p] if k < num_terms else 0
+                        products[i, j] = weight_held[i, j] * activation_held[i, j]
+                    exact = np.int64(products[i].sum())
+                    if exact < tree_low or exact > tree_high:
+                        tree_events[n0 + i, p] += 1
+                    summed = bring_in(exact, tree_low, tree_high, tree_saturate)
+                    add_to_accumulator(outputs, n0 + i, p, summed, exact, np.int64(t), register)
+                # Commit.
+                for i in range(used_rows, num_rows):
+                    products[i] = 0
+                record(trace_products, cycle, products)
+                record(trace_weights, cycle, weight_held)
+                record(trace_activations, cycle, activation_held)
+                if trace_fold.size > 0:
+                    trace_fold[cycle] = fold
+                    for i in range(used_rows):
+                        trace_rows[cycle, i] = outputs[0][n0 + i, p]
+                cycle += 1
+            fold += 1
+    return cycle

@@ -1,0 +1,128 @@
+"""A grid that keeps one operand and lets partial sums flow down: timing.md (2), (3), (6), (7), numerics.md (15), (16).
+
+Weight-stationary and input-stationary grids are the same machine with the operands exchanged: rows are the reduction, a
+column belongs to one index of the stationary operand, and the other operand's vectors stream through one after the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim_kernels._jit import kernel
+from accelsim_kernels.grid.pe import Register, Tracked, add_to_accumulator, load_accumulator, record
+from accelsim_kernels.integers import bring_in
+
+Trace = tuple[Any, Any, Any, Any]
+"""Arrays (cycles, rows, columns) of partial sums, stationary and moving operands, and (cycles,) of the fold; or empty."""
+
+
+@kernel
+def step_stationary_operand(
+    stationary: npt.NDArray[np.int32],
+    moving: npt.NDArray[np.int32],
+    start: npt.NDArray[np.int64],
+    weights_stationary: bool,
+    num_rows: np.int64,
+    num_columns: np.int64,
+    full_folds: bool,
+    register: Register,
+    partial: Register,
+    outputs: Tracked,
+    partial_events: npt.NDArray[np.int64],
+    trace: Trace,
+) -> np.int64:
+    """Step a GEMM through all its folds and cycles.
+
+    Parameters
+    ----------
+    stationary : int32 array, shape (s, k)
+        Kept in the PEs: weights (n, k), or activations (p, k).
+    moving : int32 array, shape (k, m)
+        Streams through: activations (k, p), or weights (k, n).
+    start : int64 array, shape (n,)
+        What the accumulators are loaded with.
+    weights_stationary : bool
+        Which of the two the stationary operand is.
+    num_rows, num_columns : int64
+        The grid.
+    full_folds : bool
+        A ragged fold runs for the cycles of the whole grid.
+    register, partial : tuple
+        ``(low, high, saturate)`` of the accumulators below the grid and of the partial-sum registers.
+    outputs : tuple of int64 arrays, shape (n, p)
+        Accumulators, events, first, unbounded sums, least, greatest; all written.
+    partial_events : int64 array, shape (n, p)
+        Events of the partial-sum registers; written.
+    trace : tuple of int64 arrays
+        Registers after each clock edge, where not empty.
+
+    Returns
+    -------
+    int64
+        Cycles in which a PE multiplied.
+    """
+    trace_sums, trace_stationary, trace_moving, trace_fold = trace
+    low, high, saturate = partial
+    num_stationary, num_terms = stationary.shape
+    num_vectors = moving.shape[1]
+    partial_events[:] = 0
+    for n in range(partial_events.shape[0]):
+        for p in range(partial_events.shape[1]):
+            load_accumulator(outputs, n, p, start[n], register)
+    cycle = 0
+    fold = 0
+    for s0 in range(0, num_stationary, num_columns):
+        for k0 in range(0, num_terms, num_rows):
+            used_rows, used_columns = min(num_rows, num_terms - k0), min(num_columns, num_stationary - s0)
+            rows = num_rows if full_folds else used_rows
+            cols = num_columns if full_folds else used_columns
+            kept = np.zeros((rows, cols), dtype=np.int64)
+            for i in range(used_rows):
+                for j in range(used_columns):
+                    kept[i, j] = stationary[s0 + j, k0 + i]
+            moving_now = np.zeros((rows, cols), dtype=np.int64)
+            moving_next = np.zeros((rows, cols), dtype=np.int64)
+            sum_now = np.zeros((rows, cols), dtype=np.int64)
+            sum_next = np.zeros((rows, cols), dtype=np.int64)
+            exact_now = np.zeros((rows, cols), dtype=np.int64)
+            exact_next = np.zeros((rows, cols), dtype=np.int64)
+            for t in range(num_vectors + rows + cols - 2):
+                # Evaluate: the moving operand goes one PE right, the partial sum one PE down with a product more.
+                for i in range(rows):
+                    moving_next[i, 1:] = moving_now[i, : cols - 1]
+                    fed = 0 <= t - i < num_vectors and i < used_rows
+                    moving_next[i, 0] = moving[k0 + i, t - i] if fed else 0
+                    for j in range(cols):
+                        product = kept[i, j] * moving_next[i, j]
+                        above = sum_now[i - 1, j] if i > 0 else np.int64(0)
+                        exact_above = exact_now[i - 1, j] if i > 0 else np.int64(0)
+                        value = above + product
+                        if value < low or value > high:
+                            n, p = (s0 + j, t - i - j) if weights_stationary else (t - i - j, s0 + j)
+                            partial_events[n, p] += 1
+                        sum_next[i, j] = bring_in(value, low, high, saturate)
+                        exact_next[i, j] = exact_above + product
+                # Below the grid: the sum that leaves the last row is added to its accumulator.
+                for j in range(used_columns):
+                    vector = t - (rows - 1) - j
+                    if 0 <= vector < num_vectors:
+                        n, p = (s0 + j, vector) if weights_stationary else (vector, s0 + j)
+                        number = k0 // num_rows
+                        add_to_accumulator(
+                            outputs, n, p, sum_next[rows - 1, j], exact_next[rows - 1, j], number, register
+                        )
+                # Commit: the clock edge.
+                moving_now, moving_next = moving_next, moving_now
+                sum_now, sum_next = sum_next, sum_now
+                exact_now, exact_next = exact_next, exact_now
+                record(trace_sums, cycle, sum_now)
+                record(trace_stationary, cycle, kept)
+                record(trace_moving, cycle, moving_now)
+                if trace_fold.size > 0:
+                    trace_fold[cycle] = fold
+                cycle += 1
+            fold += 1
+    return cycle

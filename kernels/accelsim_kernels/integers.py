@@ -1,0 +1,43 @@
+"""Bring a value into a register: docs/numerics.md (9) to (11)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from accelsim_kernels._jit import kernel
+
+
+@kernel
+def bring_in(value: np.int64, low: np.int64, high: np.int64, saturate: bool) -> np.int64:
+    """Return what a register of range ``low .. high`` holds after it is given a value.
+
+    Parameters
+    ----------
+    value : int64
+        Any value, unless the register has 64 bits: then it must fit, which numerics.md section 2 guarantees.
+    low, high : int64
+        ``-2**(bits-1)`` and ``2**(bits-1) - 1``.
+    saturate : bool
+        Clamp to the range; else keep the low bits in two's complement.
+
+    Returns
+    -------
+    int64
+        The value where it fits, else (10) or (11).
+
+    Notes
+    -----
+    Wrapping is written ``((value & mask) ^ half) - half``: no intermediate leaves 64 bits.
+    """
+    if low <= value <= high:
+        return value
+    if saturate:
+        return low if value < low else high
+    half = high + 1  # not reached for 64 bits
+    return ((value & (half + high)) ^ half) - half
+
+
+@kernel
+def wrap32(value: np.int64) -> np.int64:
+    """Return the low 32 bits of a value in two's complement, (10) with b = 32."""
+    return bring_in(value, np.int64(-(1 << 31)), np.int64((1 << 31) - 1), False)

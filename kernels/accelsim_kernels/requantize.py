@@ -1,0 +1,124 @@
+"""From accumulators to codes: docs/numerics.md section 5.
+
+A multiplier is a tuple ``(kind, mantissa, exponent, real, bits, rule1, rule2)``:
+
+=================  ==============  =========================  ===========================  ====
+kind               mantissa        exponent                   real                         bits
+=================  ==============  =========================  ===========================  ====
+`TWO_ROUNDINGS`    m of (19)       e of (19)                                               w
+`ONE_ROUNDING`     m of (19)       t of (20), 0..62                                        most magnitude bits of A
+`FLOAT32`                                                     M32 of (22)
+`FLOAT64`                                                     M64 of (23)
+=================  ==============  =========================  ===========================  ====
+
+A power of two (24) is `ONE_ROUNDING` with mantissa ``2**max(-j, 0)`` and exponent ``max(j, 0)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim_kernels._jit import kernel
+from accelsim_kernels.integers import wrap32
+from accelsim_kernels.rounding import round_float, round_shift
+
+TWO_ROUNDINGS, ONE_ROUNDING, FLOAT32, FLOAT64 = range(4)
+
+Multiplier = tuple[Any, Any, Any, Any, Any, Any, Any]
+
+_FLOAT_LIMIT = float(1 << 50)
+"""Products beyond this are clamped before rounding; every code's clamp is far inside."""
+
+
+@kernel
+def clamp(value: np.int64, low: np.int64, high: np.int64) -> np.int64:
+    """Return the value, or the bound that it is beyond."""
+    return low if value < low else (high if value > high else value)
+
+
+@kernel
+def scale(value: np.int64, multiplier: Multiplier, offset: np.int64) -> np.int64:
+    """Return ``rnd(value * M + offset)``, the product and the rounding(s) of (20) to (24).
+
+    Parameters
+    ----------
+    value : int64
+        Accumulator; clamped to what the multiplier takes.
+    multiplier : tuple
+        See the module.
+    offset : int64
+        Zero point that the last rounding sees: 0 where it is added outside.
+
+    Returns
+    -------
+    int64
+        Unclamped result, magnitude below 2**62.
+    """
+    kind, mantissa, exponent, real, bits, rule1, rule2 = multiplier
+    if kind == TWO_ROUNDINGS:
+        entry = clamp(value, np.int64(-(1 << 31)), np.int64((1 << 31) - 1))
+        shifted = wrap32(entry << max(exponent, 0))
+        high_product = round_shift(shifted * mantissa, bits - 1, np.int64(0), rule1)  # (21), h
+        return round_shift(high_product, max(-exponent, 0), offset, rule2)
+    if kind == ONE_ROUNDING:
+        limit = (np.int64(1) << bits) - 1
+        return round_shift(clamp(value, -limit, limit) * mantissa, exponent, offset, rule1)
+    return scale_float(value, kind == FLOAT32, real, rule1, offset)
+
+
+@kernel
+def scale_float(value: np.int64, single: bool, real: np.float64, rule: np.int64, offset: np.int64) -> np.int64:
+    """Return (22) or (23) without clamp: the modelled hardware multiplies by a floating-point number."""
+    if single:
+        product = np.float64(np.float32(value) * np.float32(real))
+    else:
+        product = np.float64(value) * real
+    return round_float(min(max(product, -_FLOAT_LIMIT), _FLOAT_LIMIT), offset, rule)
+
+
+@kernel
+def requantize(
+    accumulators: npt.NDArray[np.int64],
+    mantissas: npt.NDArray[np.int64],
+    exponents: npt.NDArray[np.int64],
+    reals: npt.NDArray[np.float64],
+    kind: np.int64,
+    bits: npt.NDArray[np.int64],
+    rule1: np.int64,
+    rule2: np.int64,
+    zero_point: np.int64,
+    inside: bool,
+    low: np.int64,
+    high: np.int64,
+    codes: npt.NDArray[np.int32],
+) -> None:
+    """Requantize a GEMM's accumulators, one multiplier per output channel.
+
+    Parameters
+    ----------
+    accumulators : int64 array, shape (n, p)
+        Values after the last addition.
+    mantissas, exponents, bits : int64 arrays, shape (n,)
+        Parts of the multipliers, see the module.
+    reals : float64 array, shape (n,)
+        Real multipliers of the float kinds.
+    kind, rule1, rule2 : int64
+        What the channels share.
+    zero_point : int64
+        Output zero point.
+    inside : bool
+        Whether the rounding sees the zero point.
+    low, high : int64
+        Clamp bounds.
+    codes : int32 array, shape (n, p)
+        Output.
+    """
+    offset = zero_point if inside else np.int64(0)
+    after = np.int64(0) if inside else zero_point
+    for n in range(accumulators.shape[0]):
+        multiplier = (kind, mantissas[n], exponents[n], reals[n], bits[n], rule1, rule2)
+        for p in range(accumulators.shape[1]):
+            codes[n, p] = clamp(scale(accumulators[n, p], multiplier, offset) + after, low, high)

@@ -1,0 +1,147 @@
+"""The eight tie rules: docs/numerics.md section 4. Every rounding of every kernel ends here.
+
+Each rule takes a value as ``quotient + remainder / divisor``, where ``quotient`` is the floor, and returns the quotient or
+the quotient + 1. It is given twice the remainder, so that a tie is ``twice == divisor``. The two may be int64 (shifts and
+divisions) or float64 (fractions, with divisor 1.0); both are exact.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+
+from accelsim_kernels._jit import kernel
+
+Number = TypeVar("Number", np.int64, np.float64)
+
+FLOOR, TOWARD_ZERO, HALF_UP, HALF_DOWN, HALF_AWAY, HALF_TOWARD_ZERO, HALF_EVEN, TO_ODD = range(8)
+
+RULES = {
+    "floor": FLOOR,
+    "toward_zero": TOWARD_ZERO,
+    "half_up": HALF_UP,
+    "half_down": HALF_DOWN,
+    "half_away": HALF_AWAY,
+    "half_toward_zero": HALF_TOWARD_ZERO,
+    "half_even": HALF_EVEN,
+    "to_odd": TO_ODD,
+}
+
+
+@kernel
+def toward_zero(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+    """Drop the fraction of the magnitude."""
+    return quotient + np.int64(twice > 0 and quotient < 0)
+
+
+@kernel
+def half_up(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+    """Round to nearest, ties toward plus infinity."""
+    return quotient + np.int64(twice >= divisor)
+
+
+@kernel
+def half_down(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+    """Round to nearest, ties toward minus infinity."""
+    return quotient + np.int64(twice > divisor)
+
+
+@kernel
+def half_away(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+    """Round to nearest, ties away from zero."""
+    return quotient + np.int64(twice > divisor or (twice == divisor and quotient >= 0))
+
+
+@kernel
+def half_toward_zero(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+    """Round to nearest, ties toward zero."""
+    return quotient + np.int64(twice > divisor or (twice == divisor and quotient < 0))
+
+
+@kernel
+def half_even(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+    """Round to nearest, ties to the even neighbour."""
+    return quotient + np.int64(twice > divisor or (twice == divisor and quotient & 1 == 1))
+
+
+@kernel
+def to_odd(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+    """Keep exact values, take the odd neighbour of all others."""
+    return quotient + np.int64(twice > 0 and quotient & 1 == 0)
+
+
+@kernel
+def round_quotient(quotient: np.int64, twice: Number, divisor: Number, rule: np.int64) -> np.int64:
+    """Round ``quotient + twice / (2 * divisor)`` by the rule with this number.
+
+    Parameters
+    ----------
+    quotient : int64
+        Floor of the value.
+    twice : int64 or float64
+        Twice the remainder, ``0 <= twice < 2 * divisor``.
+    divisor : int64 or float64
+        What the remainder is a part of, above 0.
+    rule : int64
+        A value of `RULES`.
+
+    Returns
+    -------
+    int64
+        ``quotient`` or ``quotient + 1``.
+    """
+    if rule == HALF_UP:
+        return half_up(quotient, twice, divisor)
+    if rule == HALF_AWAY:
+        return half_away(quotient, twice, divisor)
+    if rule == HALF_EVEN:
+        return half_even(quotient, twice, divisor)
+    if rule == FLOOR:
+        return quotient
+    if rule == TOWARD_ZERO:
+        return toward_zero(quotient, twice, divisor)
+    if rule == HALF_DOWN:
+        return half_down(quotient, twice, divisor)
+    if rule == HALF_TOWARD_ZERO:
+        return half_toward_zero(quotient, twice, divisor)
+    return to_odd(quotient, twice, divisor)
+
+
+@kernel
+def round_shift(value: np.int64, shift: np.int64, offset: np.int64, rule: np.int64) -> np.int64:
+    """Round ``value / 2**shift + offset``.
+
+    Parameters
+    ----------
+    value : int64
+        Any value.
+    shift : int64
+        0..62.
+    offset : int64
+        Added to the value that is rounded; ties see it.
+    rule : int64
+        A value of `RULES`.
+
+    Returns
+    -------
+    int64
+        The rounded sum.
+    """
+    quotient = value >> shift
+    divisor = np.int64(1) << shift
+    return round_quotient(quotient + offset, (value - (quotient << shift)) << 1, divisor, rule)
+
+
+@kernel
+def round_division(value: np.int64, divisor: np.int64, offset: np.int64, rule: np.int64) -> np.int64:
+    """Round ``value / divisor + offset`` for ``0 < divisor < 2**62``; see `round_shift`."""
+    quotient = value // divisor
+    return round_quotient(quotient + offset, (value - quotient * divisor) << 1, divisor, rule)
+
+
+@kernel
+def round_float(value: np.float64, offset: np.int64, rule: np.int64) -> np.int64:
+    """Round ``value + offset`` for a float64 of magnitude at most 2**52, exactly; see `round_shift`."""
+    floor = np.floor(value)
+    return round_quotient(np.int64(floor) + offset, (value - floor) * 2.0, 1.0, rule)

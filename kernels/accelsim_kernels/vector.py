@@ -1,0 +1,250 @@
+"""Element-wise layers and pooling on stored integers: docs/numerics.md section 6."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim_kernels._jit import kernel
+from accelsim_kernels.lowering import Pair
+from accelsim_kernels.requantize import Multiplier, clamp, scale
+from accelsim_kernels.rounding import round_division, round_float
+
+Codes = npt.NDArray[np.int32]
+Clamp = tuple[int, int]
+
+
+@kernel
+def rescale_codes(
+    codes: Codes, zero_point: np.int64, multiplier: Multiplier, output_zero_point: np.int64, inside: bool,
+    bounds: Clamp, output: Codes,
+) -> None:  # fmt: skip
+    """Bring codes onto another grid: ``clamp(R(q - z) + z_y)``, (29).
+
+    Parameters
+    ----------
+    codes, output : int32 arrays, shape (n,)
+        Input and output.
+    zero_point, output_zero_point : int64
+        Of the two grids.
+    multiplier : tuple
+        Of ``s / s_y``; see `accelsim_kernels.requantize`.
+    inside : bool
+        Whether the rounding sees the output zero point.
+    bounds : pair of int64
+        Clamp.
+    """
+    offset = output_zero_point if inside else np.int64(0)
+    for i in range(codes.size):
+        scaled = scale(np.int64(codes[i]) - zero_point, multiplier, offset)
+        output[i] = clamp(scaled + output_zero_point - offset, bounds[0], bounds[1])
+
+
+@kernel
+def add_codes(
+    a: Codes, zero_a: np.int64, multiplier_a: Multiplier, b: Codes, zero_b: np.int64, multiplier_b: Multiplier,
+    sign: np.int64, left_shift: np.int64, multiplier: Multiplier, zero_point: np.int64, inside: bool,
+    bounds: Clamp, output: Codes,
+) -> None:  # fmt: skip
+    """Add or subtract with integer multipliers or shifts, (25) and (27).
+
+    Parameters
+    ----------
+    a, b, output : int32 arrays, shape (n,)
+        Inputs and output.
+    zero_a, zero_b, zero_point : int64
+        Of the three grids.
+    multiplier_a, multiplier_b, multiplier : tuple
+        From each input to the common grid, and from there to the output.
+    sign : int64
+        1 adds, -1 subtracts.
+    left_shift : int64
+        L of (25), 0 for (27).
+    inside, bounds
+        As in `rescale_codes`.
+    """
+    offset = zero_point if inside else np.int64(0)
+    nothing = np.int64(0)
+    for i in range(a.size):
+        left = scale((np.int64(a[i]) - zero_a) << left_shift, multiplier_a, nothing)
+        right = scale((np.int64(b[i]) - zero_b) << left_shift, multiplier_b, nothing)
+        scaled = scale(left + sign * right, multiplier, offset)
+        output[i] = clamp(scaled + zero_point - offset, bounds[0], bounds[1])
+
+
+@kernel
+def add_codes_float(
+    a: Codes, zero_a: np.int64, ratio_a: np.float64, b: Codes, zero_b: np.int64, ratio_b: np.float64,
+    sign: np.int64, single: bool, rule: np.int64, zero_point: np.int64, inside: bool, bounds: Clamp, output: Codes,
+) -> None:  # fmt: skip
+    """Add or subtract on hardware that multiplies by float32 or float64 numbers, (26).
+
+    Parameters
+    ----------
+    a, b, output : int32 arrays, shape (n,)
+        Inputs and output.
+    zero_a, zero_b, zero_point : int64
+        Of the three grids.
+    ratio_a, ratio_b : float64
+        ``s_a / s_y`` and ``s_b / s_y``, exactly representable in float32 where ``single``.
+    sign : int64
+        1 adds, -1 subtracts.
+    single : bool
+        Every operation in float32.
+    rule : int64
+        Tie rule.
+    inside, bounds
+        As in `rescale_codes`.
+    """
+    offset = zero_point if inside else np.int64(0)
+    for i in range(a.size):
+        real_a = np.float64(np.int64(a[i]) - zero_a)
+        real_b = np.float64((np.int64(b[i]) - zero_b) * sign)
+        if single:
+            left = np.float32(real_a) * np.float32(ratio_a)
+            right = np.float32(real_b) * np.float32(ratio_b)
+            total = np.float64(np.float32(left + right))
+        else:
+            total = real_a * ratio_a + real_b * ratio_b
+        total = min(max(total, -1e15), 1e15)  # every clamp is far inside
+        output[i] = clamp(round_float(total, offset, rule) + zero_point - offset, bounds[0], bounds[1])
+
+
+@kernel
+def multiply_codes(
+    a: Codes, zero_a: np.int64, b: Codes, zero_b: np.int64, multiplier: Multiplier, zero_point: np.int64, inside: bool,
+    bounds: Clamp, output: Codes,
+) -> None:  # fmt: skip
+    """Multiply element by element: ``clamp(R((a - z_a)(b - z_b)) + z_y)``, (28); parameters as in `add_codes`."""
+    offset = zero_point if inside else np.int64(0)
+    for i in range(a.size):
+        product = (np.int64(a[i]) - zero_a) * (np.int64(b[i]) - zero_b)
+        output[i] = clamp(scale(product, multiplier, offset) + zero_point - offset, bounds[0], bounds[1])
+
+
+@kernel
+def max_pool(
+    activations: Codes, kernel_shape: Pair, strides: Pair, pads: Pair, dilations: Pair, output: Codes
+) -> None:
+    """Take the greatest code of every window, (30).
+
+    Parameters
+    ----------
+    activations : int32 array, shape (batch, channels, height, width)
+        Codes.
+    kernel_shape, strides, dilations : pairs of int64
+        (rows, columns).
+    pads : pair of int64
+        Padding before the first row and the first column; padded taps never win.
+    output : int32 array, shape (batch, channels, output rows, output columns)
+        Every window has at least one tap inside the image.
+    """
+    batch, channels, height, width = activations.shape
+    for image in range(batch):
+        for channel in range(channels):
+            plane = activations[image, channel]
+            for out_row in range(output.shape[2]):
+                for out_column in range(output.shape[3]):
+                    best = np.int32(-(1 << 31))
+                    for i in range(kernel_shape[0]):
+                        row = out_row * strides[0] + i * dilations[0] - pads[0]
+                        if row < 0 or row >= height:
+                            continue
+                        for j in range(kernel_shape[1]):
+                            column = out_column * strides[1] + j * dilations[1] - pads[1]
+                            if 0 <= column < width:
+                                best = max(best, plane[row, column])
+                    output[image, channel, out_row, out_column] = best
+
+
+@kernel
+def average_pool(
+    activations: Codes, kernel_shape: Pair, strides: Pair, pads: tuple[int, int, int, int], dilations: Pair,
+    count_padding: bool, zero_point: np.int64, centred: bool, rule: np.int64, output: Codes,
+) -> None:  # fmt: skip
+    """Average every window with one rounding, (31).
+
+    Parameters
+    ----------
+    activations : int32 array, shape (batch, channels, height, width)
+        Codes.
+    kernel_shape, strides, dilations : pairs of int64
+        (rows, columns).
+    pads : four int64
+        Padding at the top, left, bottom and right.
+    count_padding : bool
+        Padded taps count, with the zero point as their value; a window's part beyond the padding never counts.
+    zero_point : int64
+        Of input and output.
+    centred : bool
+        Round the mean of ``q - z`` and add z; else round the mean of the stored integers.
+    rule : int64
+        Tie rule.
+    output : int32 array, shape (batch, channels, output rows, output columns)
+        Every window has at least one tap that counts.
+    """
+    batch, channels, height, width = activations.shape
+    for image in range(batch):
+        for channel in range(channels):
+            plane = activations[image, channel]
+            for out_row in range(output.shape[2]):
+                for out_column in range(output.shape[3]):
+                    total, taps = np.int64(0), np.int64(0)
+                    for i in range(kernel_shape[0]):
+                        row = out_row * strides[0] + i * dilations[0] - pads[0]
+                        for j in range(kernel_shape[1]):
+                            column = out_column * strides[1] + j * dilations[1] - pads[1]
+                            if 0 <= row < height and 0 <= column < width:
+                                total += np.int64(plane[row, column])
+                                taps += 1
+                            elif count_padding and row < height + pads[2] and column < width + pads[3]:
+                                total += zero_point
+                                taps += 1
+                    if centred:
+                        mean = round_division(total - taps * zero_point, taps, np.int64(0), rule) + zero_point
+                    else:
+                        mean = round_division(total, taps, np.int64(0), rule)
+                    output[image, channel, out_row, out_column] = mean
+
+
+@kernel
+def look_up(codes: npt.NDArray[np.int32], tables: Codes, lowest: np.int64, output: npt.NDArray[np.int32]) -> None:
+    """Replace every code by its table's entry, (32).
+
+    Parameters
+    ----------
+    codes, output : int32 arrays, shape (outer, channels, inner)
+        Input and output.
+    tables : int32 array, shape (1 or channels, entries)
+        One table for all channels, or one for each.
+    lowest : int64
+        The code of the first entry.
+    """
+    for outer in range(codes.shape[0]):
+        for channel in range(codes.shape[1]):
+            table = tables[channel if tables.shape[0] > 1 else 0]
+            for inner in range(codes.shape[2]):
+                output[outer, channel, inner] = table[np.int64(codes[outer, channel, inner]) - lowest]
+
+
+@kernel
+def softmax(codes: Codes, exponentials: npt.NDArray[np.int64], bits: np.int64, output: Codes) -> None:
+    """Softmax over the last axis with an exponential table and one division, (33).
+
+    Parameters
+    ----------
+    codes, output : int32 arrays, shape (rows, classes)
+        Input; output in units of ``2**-bits``.
+    exponentials : int64 array, shape (entries,)
+        ``E[d]``, the exponential of minus d input steps, in units of ``2**-23``.
+    bits : int64
+        Width of the output.
+    """
+    for row in range(codes.shape[0]):
+        peak = np.int64(codes[row].max())
+        total = np.int64(0)
+        for i in range(codes.shape[1]):
+            total += exponentials[peak - np.int64(codes[row, i])]
+        for i in range(codes.shape[1]):
+            numerator = (exponentials[peak - np.int64(codes[row, i])] << bits) + (total >> 1)
+            output[row, i] = min(numerator // total, (np.int64(1) << bits) - 1)
