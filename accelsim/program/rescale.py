@@ -81,6 +81,11 @@ class Rescale:
         mantissas, exponents, bits = (np.array(column, dtype=np.int64) for column in zip(*parts, strict=True))
         return cls(requantizer, mantissas, exponents, reals, bits)
 
+    def channels(self, which: slice) -> Rescale:
+        """Return the multipliers of some channels."""
+        parts = (self.mantissas, self.exponents, self.reals, self.bits)
+        return Rescale(self.requantizer, *(part[which] for part in parts))
+
 
 def _integer_multiplier(real: float, requantizer: Requantizer, where: str) -> tuple[int, int, int]:
     """Return (mantissa, exponent or shift, bits) of docs/numerics.md (19)."""

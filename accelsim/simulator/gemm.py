@@ -109,7 +109,7 @@ def matmul(
     >>> matmul([[100, 100, -100]], [[1], [1], [1]], machine).accumulators
     array([[27]])
     """
-    machine = _checked(machine, engine, track)
+    machine = checked_machine(machine, engine, track)
     if trace and engine != "stepped":
         raise OperandError(f"trace=True needs engine='stepped', got {engine!r}")
     stored_weights, stored = integer_array("weights", weights, 2), integer_array("activations", activations, 2)
@@ -128,9 +128,9 @@ def matmul(
     )
     recorded: Trace | None = None
     if trace:
-        values, _, recorded = step_gemm(operands, machine, _level(track, machine), trace=True)
+        values, _, recorded = step_gemm(operands, machine, tracking_level(track, machine), trace=True)
     else:
-        values = run_gemm(operands, machine, engine, _level(track, machine))
+        values = run_gemm(operands, machine, engine, tracking_level(track, machine))
     refuse_overflow(values, machine, "matmul")
     cycles = gemm_cycles(
         num_outputs=num_outputs, reduction=reduction, num_positions=stored.shape[1], machine=machine
@@ -187,7 +187,7 @@ def conv2d(
     AccumulatorOverflowError
         When a register overflowed and the machine's mode is ``error``.
     """
-    machine = _checked(machine, engine, track)
+    machine = checked_machine(machine, engine, track)
     images, kernels = integer_array("activations", activations, 4), integer_array("weights", weights, 4)
     geometry = _conv_geometry(images.shape, kernels.shape, strides, pads, dilations, groups)
     num_outputs = kernels.shape[0]
@@ -205,7 +205,7 @@ def conv2d(
     ]
     at_input = machine.zero_point == "at_input"
     fed = stored - np.int32(zero_point) if at_input else stored
-    level = _level(track, machine)
+    level = tracking_level(track, machine)
     total = images.shape[0] * geometry.num_positions
     arrays: dict[str, Int64] = {}
     for group, begin, end, values in run_convolution(
@@ -314,7 +314,7 @@ def refuse_overflow(values: GemmValues, machine: Machine, where: str) -> None:
     )
 
 
-def _checked(machine: Machine | None, engine: str, track: str) -> Machine:
+def checked_machine(machine: Machine | None, engine: str, track: str) -> Machine:
     """Return the machine, the default where there is none, after checking the names of engine and tracking level."""
     for name, value, known in (("engine", engine, get_args(EngineName)), ("track", track, get_args(Track))):
         if value not in known:
@@ -322,7 +322,7 @@ def _checked(machine: Machine | None, engine: str, track: str) -> Machine:
     return Machine.preset("edge_16x16") if machine is None else machine
 
 
-def _level(track: Track, machine: Machine) -> Track:
+def tracking_level(track: Track, machine: Machine) -> Track:
     """Return the level to track at: ``error`` must count events."""
     return "overflow" if machine.overflow == "error" and track == "none" else track
 

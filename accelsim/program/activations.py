@@ -1,0 +1,101 @@
+"""Activation functions in float64, and their tables over stored integers: docs/numerics.md (32)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.formats import QuantizationParameters
+from accelsim.graph.graph import Graph, Node
+
+Float64 = npt.NDArray[np.float64]
+
+
+def _sigmoid(x: Float64) -> Float64:
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x)))
+
+
+def activation_function(node: Node, graph: Graph) -> tuple[Callable[[Float64], Float64], int]:
+    """Return the function of an activation node, and how many channels it has tables for.
+
+    Parameters
+    ----------
+    node : Node
+        One of the activation operators.
+    graph : Graph
+        Holds a PRelu's slopes.
+
+    Returns
+    -------
+    tuple
+        A function of a float64 array of shape (1 or channels, codes), and 1 or channels.
+    """
+    attributes: dict[str, Any] = dict(node.attributes)
+    match node.op:
+        case "Relu":
+            return lambda x: np.maximum(x, 0.0), 1
+        case "Clip":
+            return lambda x: np.clip(x, attributes["min"], attributes["max"]), 1
+        case "LeakyRelu":
+            return lambda x: np.where(x < 0, attributes["alpha"] * x, x), 1
+        case "PRelu":
+            slopes = graph.constants[node.inputs[1]].astype(np.float64).reshape(-1, 1)
+            return lambda x: np.where(x < 0, slopes * x, x), slopes.shape[0]
+        case "Sigmoid":
+            return _sigmoid, 1
+        case "Tanh":
+            return lambda x: np.asarray(np.tanh(x)), 1
+        case "HardSigmoid":
+            return lambda x: np.clip(attributes["alpha"] * x + attributes["beta"], 0.0, 1.0), 1
+        case "HardSwish":
+            return lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0), 1
+        case "Swish":
+            return lambda x: x * _sigmoid(attributes["alpha"] * x), 1
+        case _:
+            raise AssertionError(f"{node.op} is no activation function")
+
+
+def activation_tables(
+    node: Node, graph: Graph, source: QuantizationParameters, target: QuantizationParameters
+) -> npt.NDArray[np.int32]:
+    """Return the table(s) of an activation function: int32 (1 or channels, entries).
+
+    Parameters
+    ----------
+    node, graph
+        As in `activation_function`.
+    source, target : QuantizationParameters
+        Of the stored input and output.
+    """
+    function, channels = activation_function(node, graph)
+    codes = np.arange(source.format.minimum, source.format.maximum + 1)
+    real = np.broadcast_to(source.dequantize(codes).astype(np.float64), (channels, codes.size))
+    return target.quantize(function(real).astype(np.float32)).astype(np.int32)
+
+
+def fused_bounds(nodes: list[Node], stored: QuantizationParameters) -> tuple[int, int]:
+    """Return the clamp of a layer with fused Relu and Clip nodes: docs/numerics.md section 5.
+
+    Parameters
+    ----------
+    nodes : list of Node
+        The fused nodes, in order.
+    stored : QuantizationParameters
+        Of the layer's output.
+
+    Returns
+    -------
+    pair of int
+        Codes inside the format. Quantization is monotone, so clamping codes to the codes of the bounds is quantizing the
+        clamped real number.
+    """
+    low, high = -np.inf, np.inf
+    for node in nodes:
+        least, most = (0.0, np.inf) if node.op == "Relu" else (node.attributes["min"], node.attributes["max"])
+        # ONNX's Clip is min(max(x, least), most): where least > most, the result is most
+        low, high = min(max(low, least), most), min(max(high, least), most)
+    codes = stored.quantize(np.array([low, high], dtype=np.float32))
+    return int(codes[0]), int(codes[1])

@@ -1,0 +1,255 @@
+"""The layers of an integer program: everything a machine needs to know of each, and nothing else.
+
+Codes travel between layers under the names of the tensors of the model. Shapes leave the batch out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.formats import IntegerFormat
+from accelsim.machine import Requantizer
+from accelsim.program.geometry import Geometry
+from accelsim.program.rescale import Rescale
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layer:
+    """What all layers have.
+
+    Parameters
+    ----------
+    name, op : str
+        Name and operator of the model's node, with the activation function that is fused into it: ``Conv+Relu``.
+    inputs : tuple of str
+        Tensors that it reads; constants of the program among them.
+    output : str
+        Tensor that it stores.
+    output_shape : tuple of int
+        Without the batch.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    output_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MacLayer(Layer):
+    """A convolution or matrix product on the grid, requantized.
+
+    Parameters
+    ----------
+    weights : int32 array, shape (groups * n, k)
+        Operands as the PEs multiply them, the reduction in the machine's order.
+    start : int64 array, shape (groups * n,)
+        What the accumulators are loaded with: bias and zero-point terms, docs/numerics.md (7).
+    weight_zero_points : int64 array, shape (groups * n,)
+        z_w of (8); zeros where nothing is added at the end.
+    input_offset : int
+        Subtracted from stored activations before the PEs multiply: z_x with ``at_input``, else 0.
+    pad_value : int
+        What a padded tap holds after that subtraction.
+    geometry : Geometry or None
+        Of a convolution; None for a matrix product over the last axis.
+    weight_format, input_format : IntegerFormat
+        Of the stored operands.
+    rescale : Rescale
+        s_x * s_w / s_y.
+    zero_point : int
+        z_y.
+    clamp : pair of int
+        The output's format, narrowed by a fused activation function.
+    """
+
+    weights: Int32
+    start: Int64
+    weight_zero_points: Int64
+    input_offset: int
+    pad_value: int
+    geometry: Geometry | None
+    weight_format: IntegerFormat
+    input_format: IntegerFormat
+    rescale: Rescale
+    zero_point: int
+    clamp: tuple[int, int]
+
+    @property
+    def groups(self) -> int:
+        """Number of GEMMs that run one after the other."""
+        return 1 if self.geometry is None else self.geometry.groups
+
+    @property
+    def num_outputs(self) -> int:
+        """Output channels N of one group."""
+        return self.weights.shape[0] // self.groups
+
+    @property
+    def reduction(self) -> int:
+        """Length K of the reduction."""
+        return self.weights.shape[1]
+
+    @property
+    def num_positions(self) -> int:
+        """Output positions P of one sample."""
+        return prod(self.output_shape) // self.weights.shape[0]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample."""
+        return self.weights.size * self.num_positions
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AddLayer(Layer):
+    """``a + b`` or ``a - b`` on stored integers, docs/numerics.md (25) to (27).
+
+    Parameters
+    ----------
+    sign : int
+        1 adds, -1 subtracts.
+    zero_points : pair of int
+        Of the inputs.
+    rescales : pair of Rescale
+        From each input to the common grid.
+    left_shift : int
+        L of (25).
+    rescale : Rescale or None
+        From the common grid to the output; None for float multipliers, whose common grid is the output's.
+    zero_point, clamp
+        As in `MacLayer`.
+    """
+
+    sign: int
+    zero_points: tuple[int, int]
+    rescales: tuple[Rescale, Rescale]
+    left_shift: int
+    rescale: Rescale | None
+    zero_point: int
+    clamp: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MultiplyLayer(Layer):
+    """``a * b`` on stored integers, (28); parameters as in `AddLayer`."""
+
+    zero_points: tuple[int, int]
+    rescale: Rescale
+    zero_point: int
+    clamp: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ConcatLayer(Layer):
+    """Concatenation, (29).
+
+    Parameters
+    ----------
+    axis : int
+        With the batch as axis 0.
+    zero_points : tuple of int
+        Of the inputs.
+    rescales : tuple of Rescale or None
+        Of each input; None copies.
+    zero_point, clamp
+        As in `MacLayer`.
+    """
+
+    axis: int
+    zero_points: tuple[int, ...]
+    rescales: tuple[Rescale | None, ...]
+    zero_point: int
+    clamp: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaxPoolLayer(Layer):
+    """Max pooling on stored integers, (30)."""
+
+    geometry: Geometry
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AveragePoolLayer(Layer):
+    """Average pooling with one rounding, (31).
+
+    Parameters
+    ----------
+    geometry : Geometry
+        The window; for global pooling the whole image.
+    count_padding : bool
+        Padded taps count.
+    zero_point : int
+        Of input and output.
+    requantizer : Requantizer
+        Whose last tie rule rounds.
+    """
+
+    geometry: Geometry
+    count_padding: bool
+    zero_point: int
+    requantizer: Requantizer
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TableLayer(Layer):
+    """A function of one element as a table over the input's codes, (32).
+
+    Parameters
+    ----------
+    tables : int32 array, shape (1 or channels, entries)
+        One for all channels, or one for each.
+    lowest : int
+        Code of the first entry.
+    """
+
+    tables: Int32
+    lowest: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SoftmaxLayer(Layer):
+    """Softmax over an axis, (33).
+
+    Parameters
+    ----------
+    axis : int
+        With the batch as axis 0.
+    exponentials : int64 array
+        ``E[d]``.
+    bits : int
+        Width of the output.
+    """
+
+    axis: int
+    exponentials: Int64
+    bits: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReshapeLayer(Layer):
+    """The same codes in the output's shape."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TransposeLayer(Layer):
+    """Codes with their axes exchanged; ``permutation`` includes the batch, which stays first."""
+
+    permutation: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PadLayer(Layer):
+    """Codes with a border of one code; ``pads`` in ONNX order for all axes, the batch among them."""
+
+    pads: tuple[int, ...]
+    code: int

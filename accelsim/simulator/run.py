@@ -1,0 +1,127 @@
+"""Run an integer program on a machine, sample by sample in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.errors import LoweringError
+from accelsim.graph.feeds import Feeds, Images
+from accelsim.graph.quantized import QuantizedGraph
+from accelsim.machine import Machine
+from accelsim.program.layers import MacLayer
+from accelsim.program.lowering import lower
+from accelsim.program.program import IntegerProgram
+from accelsim.simulator.engine.gemm import EngineName, Track
+from accelsim.simulator.execute import Execution
+from accelsim.simulator.gemm import checked_machine
+from accelsim.simulator.results import SimulationResult
+
+MAX_BATCH_BYTES = 128 << 20
+"""Codes of all tensors that are alive while a batch runs."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, of how many)."""
+
+
+def simulate(
+    network: QuantizedGraph | IntegerProgram,
+    images: Images,
+    machine: Machine | None = None,
+    *,
+    engine: EngineName = "fast",
+    track: Track = "overflow",
+    keep_intermediates: bool = False,
+    progress: Progress | None = None,
+) -> SimulationResult:
+    """Run a network on a machine, bit for bit.
+
+    Parameters
+    ----------
+    network : QuantizedGraph or IntegerProgram
+        What to run; a quantized graph is lowered for the machine first.
+    images : array or mapping of input name to array
+        Real inputs, samples along axis 0.
+    machine : Machine, optional
+        ``edge_16x16`` when left out; for a program, the machine that it was lowered for.
+    engine : {"fast", "stepped"}
+        ``stepped`` moves every register of the grid in every cycle; both return the same. It runs all samples at once.
+    track : {"overflow", "none", "range"}
+        What is recorded of the accumulators.
+    keep_intermediates : bool
+        Return the codes of every stored tensor.
+    progress : callable, optional
+        Called with ("samples", done, all) after every batch.
+
+    Returns
+    -------
+    SimulationResult
+        Codes, real outputs, and a record per layer.
+
+    Raises
+    ------
+    DataError
+        When the images do not fit the network.
+    LoweringError
+        When the network has no integer form on the machine, or the program was lowered for another arithmetic.
+    OperandError
+        When an option is unknown or the stepped engine's memory would be exceeded.
+    AccumulatorOverflowError
+        When a register overflowed and the machine's mode is ``error``.
+    """
+    program, machine = _program(network, machine, engine, track)
+    feeds = Feeds(program.graph, images)
+    execution = Execution(program, machine, engine, track, feeds.num_samples)
+    size = feeds.num_samples if engine == "stepped" else batch_size(program)
+    kept = list(program.tensors) if keep_intermediates else list(program.graph.outputs)
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    start = 0
+    for batch in feeds.batches(size):
+        codes = {name: program.tensors[name].quantize(values).astype(np.int32) for name, values in batch.items()}
+        count = len(next(iter(codes.values())))
+        stored = execution.run(codes, keep=kept)
+        for name in kept:
+            if name in stored:
+                dtype = program.tensors[name].format.dtype
+                whole = arrays.setdefault(name, np.empty((feeds.num_samples, *stored[name].shape[1:]), dtype=dtype))
+                whole[start : start + count] = stored[name]
+        start += count
+        if progress is not None:
+            progress("samples", start, feeds.num_samples)
+    outputs = {name: arrays[name] for name in program.graph.outputs}
+    return SimulationResult(
+        outputs=outputs,
+        real_outputs={name: program.tensors[name].dequantize(codes) for name, codes in outputs.items()},
+        layers=execution.records(),
+        num_samples=feeds.num_samples,
+        tensors=arrays if keep_intermediates else {},
+    )
+
+
+def batch_size(program: IntegerProgram) -> int:
+    """Return how many samples the fast engine runs at a time: all tensors of a batch fit `MAX_BATCH_BYTES`."""
+    elements = sum(prod(tensor.shape[1:], start=1) for tensor in program.graph.inputs)  # type: ignore[arg-type]
+    elements += sum(prod(layer.output_shape) for layer in program.layers)
+    widest = max((prod(layer.output_shape) for layer in program.layers if isinstance(layer, MacLayer)), default=0)
+    return int(max(1, MAX_BATCH_BYTES // (4 * elements + 8 * widest)))
+
+
+def _program(
+    network: QuantizedGraph | IntegerProgram, machine: Machine | None, engine: EngineName, track: Track
+) -> tuple[IntegerProgram, Machine]:
+    """Return the program and the machine to run it on."""
+    if isinstance(network, QuantizedGraph):
+        machine = checked_machine(machine, engine, track)
+        return lower(network, machine), machine
+    machine = checked_machine(network.machine if machine is None else machine, engine, track)
+    for field in ("requantizer", "zero_point", "reduction_order"):
+        built_in, asked = getattr(network.machine, field), getattr(machine, field)
+        if built_in != asked:
+            raise LoweringError(
+                f"the program was lowered for {field} = {built_in!r}, the machine has {asked!r}; lower it for this machine"
+            )
+    return network, machine
