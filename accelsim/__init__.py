@@ -72,7 +72,41 @@ _HOMES = {
     "simulate": "simulator.run",
 }
 
-__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604 - the names of the table above
+__all__ = [
+    "AccelsimError",
+    "AccumulatorOverflowError",
+    "CalibrationError",
+    "ComparisonReport",
+    "CycleCount",
+    "DataError",
+    "FormatError",
+    "GemmResult",
+    "Graph",
+    "IntegerFormat",
+    "IntegerProgram",
+    "LoweringError",
+    "Machine",
+    "MachineError",
+    "Memory",
+    "ModelError",
+    "OperandError",
+    "OperationCount",
+    "PTQConfig",
+    "QuantizationParameters",
+    "QuantizedGraph",
+    "Requantizer",
+    "SimulationResult",
+    "__version__",
+    "compare",
+    "conv2d",
+    "gemm_cycles",
+    "load_onnx",
+    "lower",
+    "matmul",
+    "quantize",
+    "requantize",
+    "simulate",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,8 @@
 """Integer formats and uniform quantizers: white paper sections 2.2 and 2.3, docs/numerics.md section 1.
 
-A stored integer ``q`` stands for the real number ``scale * (q - zero_point)``. The scale is a float32 number because that
-is what model files carry and what ONNX Runtime's quantizer nodes compute with; so the same real number always becomes the
-same code here and there.
+A stored integer ``q`` stands for the real number ``scale * (q - zero_point)``. The scale is a float32 number because
+that is what model files carry and what ONNX Runtime's quantizer nodes compute with; so the same real number always
+becomes the same code here and there.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ class QuantizationParameters:
         low, high = self.format.minimum, self.format.maximum
         if (zero_point < low).any() or (zero_point > high).any():
             raise FormatError(
-                f"zero_point must be a code of {self.format} ({low}..{high}), got {zero_point.min()}..{zero_point.max()}"
+                f"zero_point must be a code of {self.format} ({low}..{high}), "
+                f"got {zero_point.min()}..{zero_point.max()}"
             )
         scale.setflags(write=False)
         zero_point.setflags(write=False)
@@ -243,7 +244,8 @@ class QuantizationParameters:
         with np.errstate(over="ignore"):  # a quotient beyond float32 is an infinity, and clamps
             steps = np.rint(real / scale).astype(np.float64)
         codes = np.clip(steps + zero_point, self.format.minimum, self.format.maximum)
-        return codes.astype(self.format.dtype)
+        stored: npt.NDArray[Any] = codes.astype(self.format.dtype)
+        return stored
 
     def dequantize(self, codes: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Map codes to the real numbers they stand for: ``scale * (q - zero_point)`` in float32.
@@ -269,7 +271,8 @@ class QuantizationParameters:
             return self.scale, self.zero_point
         if not -ndim <= self.axis < ndim or shape[self.axis] != self.scale.size:
             raise FormatError(
-                f"per-channel parameters have {self.scale.size} channels on axis {self.axis}, the tensor has shape {shape}"
+                f"per-channel parameters have {self.scale.size} channels on axis {self.axis}, "
+                f"the tensor has shape {shape}"
             )
         sides = [1] * ndim
         sides[self.axis] = self.scale.size

@@ -89,12 +89,13 @@ def fused_bounds(nodes: list[Node], stored: QuantizationParameters) -> tuple[int
     Returns
     -------
     pair of int
-        Codes inside the format. Quantization is monotone, so clamping codes to the codes of the bounds is quantizing the
-        clamped real number.
+        Codes inside the format. Quantization is monotone, so clamping codes to the codes of the bounds is quantizing
+        the clamped real number.
     """
     low, high = -np.inf, np.inf
     for node in nodes:
-        least, most = (0.0, np.inf) if node.op == "Relu" else (node.attributes["min"], node.attributes["max"])
+        attributes: dict[str, Any] = {"min": 0.0, "max": np.inf, **node.attributes}
+        least, most = attributes["min"], attributes["max"]
         # ONNX's Clip is min(max(x, least), most): where least > most, the result is most
         low, high = min(max(low, least), most), min(max(high, least), most)
     codes = stored.quantize(np.array([low, high], dtype=np.float32))

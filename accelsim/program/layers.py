@@ -91,17 +91,17 @@ class MacLayer(Layer):
     @property
     def num_outputs(self) -> int:
         """Output channels N of one group."""
-        return self.weights.shape[0] // self.groups
+        return int(self.weights.shape[0]) // self.groups
 
     @property
     def reduction(self) -> int:
         """Length K of the reduction."""
-        return self.weights.shape[1]
+        return int(self.weights.shape[1])
 
     @property
     def num_positions(self) -> int:
         """Output positions P of one sample."""
-        return prod(self.output_shape) // self.weights.shape[0]
+        return prod(self.output_shape) // int(self.weights.shape[0])
 
     @property
     def macs(self) -> int:

@@ -42,8 +42,8 @@ def lower(quantized: QuantizedGraph, machine: Machine) -> IntegerProgram:
     Raises
     ------
     LoweringError
-        When a layer has no integer form: operands wider than the machine's, a multiplier out of range, tensors that must
-        share a quantizer and do not.
+        When a layer has no integer form: operands wider than the machine's, a multiplier out of range, tensors that
+        must share a quantizer and do not.
     """
     return _Lowering(quantized, machine).program()
 
@@ -77,8 +77,8 @@ class _Lowering:
             consumers = self.graph.consumers(last.output)
             if len(consumers) != 1 or consumers[0].op not in FUSABLE or node.op not in LINEAR | ELEMENTWISE:
                 raise LoweringError(
-                    f"node {last.name!r} ({last.op}): its output {last.output!r} has no quantizer and is not followed by "
-                    f"one Relu or Clip that could be fused"
+                    f"node {last.name!r} ({last.op}): its output {last.output!r} has no quantizer and is not "
+                    f"followed by one Relu or Clip that could be fused"
                 )
             last = consumers[0]
             followers.append(last)
@@ -87,7 +87,7 @@ class _Lowering:
     def _layer(self, node: Node, followers: list[Node]) -> kinds.Layer:
         """Lower one node with its fused followers."""
         output = (followers or [node])[-1].output
-        common = {
+        common: dict[str, Any] = {
             "name": node.name,
             "op": "+".join([node.op, *(follower.op for follower in followers)]),
             "inputs": tuple(name for name in node.inputs if name not in self.graph.constants),
@@ -201,10 +201,10 @@ class _Lowering:
         match requantizer.multiplier:
             case "integer":  # (25)
                 left_shift = 20 if max(a.format.bits, b.format.bits) <= 8 else 15
-                common_scale = np.float32(2 * max(a.scale, b.scale))
+                common_scale = np.float32(2) * np.maximum(a.scale, b.scale)
                 rescale = Rescale.of(requantizer, [common_scale], np.float32(2.0**left_shift * target.scale), where)
             case "power_of_two":  # (27)
-                left_shift, common_scale = 0, min(a.scale, b.scale)
+                left_shift, common_scale = 0, np.minimum(a.scale, b.scale)
                 rescale = Rescale.of(requantizer, [common_scale], target.scale, where)
             case _:  # (26)
                 left_shift, common_scale, rescale = 0, target.scale, None
@@ -318,8 +318,8 @@ class _Lowering:
         stored = self._stored(node.inputs[0], node)
         if self._stored(node.output, node) != stored:
             raise LoweringError(
-                f"node {node.name!r} ({node.op}): input {node.inputs[0]!r} and output {node.output!r} must have the same "
-                f"quantizer"
+                f"node {node.name!r} ({node.op}): input {node.inputs[0]!r} and output {node.output!r} must have "
+                f"the same quantizer"
             )
         return stored
 

@@ -31,8 +31,8 @@ class Rescale:
     reals : float64 array, shape (channels,)
         M32 or M64 of (22), (23); for the other kinds the real multiplier that the integers approximate.
     bits : int64 array, shape (channels,)
-        With two roundings the multiplier's width w, else the widest magnitude that the product takes: wider accumulators
-        are clamped first.
+        With two roundings the multiplier's width w, else the widest magnitude that the product takes: wider
+        accumulators are clamped first.
     """
 
     requantizer: Requantizer
@@ -83,8 +83,9 @@ class Rescale:
 
     def channels(self, which: slice) -> Rescale:
         """Return the multipliers of some channels."""
-        parts = (self.mantissas, self.exponents, self.reals, self.bits)
-        return Rescale(self.requantizer, *(part[which] for part in parts))
+        return Rescale(
+            self.requantizer, self.mantissas[which], self.exponents[which], self.reals[which], self.bits[which]
+        )
 
 
 def _integer_multiplier(real: float, requantizer: Requantizer, where: str) -> tuple[int, int, int]:

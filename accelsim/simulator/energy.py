@@ -1,8 +1,9 @@
 """An energy proxy: operation counts times a table.
 
 The figures are M. Horowitz's for a 45 nm process at 0.9 V ("Computing's energy problem", ISSCC 2014): integer addition
-0.03 pJ at 8 bits and 0.1 pJ at 32, integer multiplication 0.2 pJ at 8 bits and 3.1 pJ at 32. Between and beyond them the white
-paper's rule (section 2.1) is used: linear in bits for an addition, quadratic for a multiplication, through the 32-bit figure.
+0.03 pJ at 8 bits and 0.1 pJ at 32, integer multiplication 0.2 pJ at 8 bits and 3.1 pJ at 32. Between and beyond them
+the white paper's rule (section 2.1) is used: linear in bits for an addition, quadratic for a multiplication, through
+the 32-bit figure.
 """
 
 from __future__ import annotations

@@ -158,9 +158,7 @@ class Execution:
         output = np.empty((channels, batch * geometry.num_positions), dtype=np.int32)
         depthwise = geometry.group_channels == 1 and self.engine == "fast" and self.level != "range"
         if depthwise and not layer.weight_zero_points.any():
-            accumulators = safe_depthwise(
-                planes, layer.weights, layer.start, geometry, layer.pad_value, self.machine
-            )
+            accumulators = safe_depthwise(planes, layer.weights, layer.start, geometry, layer.pad_value, self.machine)
             if accumulators is not None:
                 output[:] = engine_codes.requantize(accumulators, layer.rescale, layer.zero_point, layer.clamp)
                 return _batch_first(output, batch, layer.output_shape)

@@ -15,7 +15,16 @@ from accelsim.program.geometry import Geometry
 from accelsim.program.rescale import Rescale
 from accelsim.simulator.engine import codes
 from accelsim.simulator.engine.convolution import run_convolution
-from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues, Int64, Trace, Track, run_gemm, step_gemm
+from accelsim.simulator.engine.gemm import (
+    EngineName,
+    GemmOperands,
+    GemmValues,
+    Int64,
+    Trace,
+    Track,
+    run_gemm,
+    step_gemm,
+)
 from accelsim.simulator.operands import gemm_operands, integer_array, operand, start_values, zero_points
 from accelsim.simulator.results import OperationCount
 from accelsim.simulator.timing import CycleCount, gemm_cycles
@@ -132,9 +141,7 @@ def matmul(
     else:
         values = run_gemm(operands, machine, engine, tracking_level(track, machine))
     refuse_overflow(values, machine, "matmul")
-    cycles = gemm_cycles(
-        num_outputs=num_outputs, reduction=reduction, num_positions=stored.shape[1], machine=machine
-    )
+    cycles = gemm_cycles(num_outputs=num_outputs, reduction=reduction, num_positions=stored.shape[1], machine=machine)
     operations = gemm_operations(operands, stored.shape[1])
     return _result(values, (num_outputs, stored.shape[1]), None, track, cycles, operations, recorded)
 
@@ -309,8 +316,8 @@ def refuse_overflow(values: GemmValues, machine: Machine, where: str) -> None:
         )
     register = "adder_tree_bits" if machine.dataflow == "broadcast" else "partial_sum_bits"
     raise AccumulatorOverflowError(
-        f"{where}: {int(partial.sum())} overflow events at {register} = {getattr(machine, register)}; use more bits, or "
-        f"overflow='wrap' or 'saturate'"
+        f"{where}: {int(partial.sum())} overflow events at {register} = {getattr(machine, register)}; "
+        f"use more bits, or overflow='wrap' or 'saturate'"
     )
 
 

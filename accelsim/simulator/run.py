@@ -104,7 +104,7 @@ def simulate(
 
 def batch_size(program: IntegerProgram) -> int:
     """Return how many samples the fast engine runs at a time: all tensors of a batch fit `MAX_BATCH_BYTES`."""
-    elements = sum(prod(tensor.shape[1:], start=1) for tensor in program.graph.inputs)  # type: ignore[arg-type]
+    elements = sum(prod(length or 1 for length in tensor.shape) for tensor in program.graph.inputs)
     elements += sum(prod(layer.output_shape) for layer in program.layers)
     widest = max((prod(layer.output_shape) for layer in program.layers if isinstance(layer, MacLayer)), default=0)
     return int(max(1, MAX_BATCH_BYTES // (4 * elements + 8 * widest)))
@@ -122,6 +122,7 @@ def _program(
         built_in, asked = getattr(network.machine, field), getattr(machine, field)
         if built_in != asked:
             raise LoweringError(
-                f"the program was lowered for {field} = {built_in!r}, the machine has {asked!r}; lower it for this machine"
+                f"the program was lowered for {field} = {built_in!r}, the machine has {asked!r}; "
+                f"lower it for this machine"
             )
     return network, machine

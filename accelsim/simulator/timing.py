@@ -130,7 +130,11 @@ def _neighbours(
     for outer_size, outer_count in outer:  # neighbours within one pass over the inner tiles
         for inner_size, inner_count in inner:
             if inner_count > 1:
-                yield fold(outer_size, inner_size), fold(outer_size, inner_size), outer_count * groups * (inner_count - 1)
+                yield (
+                    fold(outer_size, inner_size),
+                    fold(outer_size, inner_size),
+                    outer_count * groups * (inner_count - 1),
+                )
         if len(inner) == 2:
             yield fold(outer_size, first), fold(outer_size, last), outer_count * groups
     for outer_size, outer_count in outer:  # from the last inner tile of one pass to the first of the next

@@ -1,9 +1,9 @@
 """The one decorator of all kernels, and the cache that cannot go stale.
 
-numba's own cache looks at the file of the function that it compiles, not at the files of the helpers that it calls: edit a
-helper, and the caller goes on running the old machine code. So the machine code is kept in a directory named after a hash
-of every kernel source (and of whatever else changes the code: numba, numpy, Python, bounds checks). Where no directory can
-be written, kernels are compiled in memory.
+numba's own cache looks at the file of the function that it compiles, not at the files of the helpers that it calls:
+edit a helper, and the caller goes on running the old machine code. So the machine code is kept in a directory named
+after a hash of every kernel source (and of whatever else changes the code: numba, numpy, Python, bounds checks). Where
+no directory can be written, kernels are compiled in memory.
 """
 
 from __future__ import annotations
@@ -14,12 +14,22 @@ import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core import config as _numba_config
+
+Int = int | np.int64
+"""A scalar integer of a kernel; int64 when compiled."""
+
+Float = float | np.float64
+"""A scalar real number of a kernel; float64 when compiled."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+settings: Any = _numba_config
+"""numba's settings; they are made from the environment, so a type checker cannot know them."""
 
 CACHE_VARIABLE = "ACCELSIM_CACHE_DIR"
 
@@ -38,7 +48,7 @@ def fingerprint(folder: Path) -> str:
         32 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for part in (numba.__version__, np.__version__, platform.python_version(), str(numba.config.BOUNDSCHECK)):
+    for part in (numba.__version__, np.__version__, platform.python_version(), str(settings.BOUNDSCHECK)):
         digest.update(part.encode() + b"\0")
     for source in sorted(folder.rglob("*.py")):
         digest.update(source.relative_to(folder).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
@@ -88,10 +98,10 @@ def kernel(function: Function) -> Function:
     callable
         The compiled function; with ``NUMBA_DISABLE_JIT=1`` the function itself.
     """
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = "" if _FOLDER is None else str(_FOLDER)
+    before = settings.CACHE_DIR
+    settings.CACHE_DIR = "" if _FOLDER is None else str(_FOLDER)
     try:
-        compiled: Function = numba.njit(cache=_FOLDER is not None, nogil=True, error_model="python")(function)
+        compiled: Any = numba.njit(cache=_FOLDER is not None, nogil=True, error_model="python")(function)
     finally:
-        numba.config.CACHE_DIR = before
-    return compiled
+        settings.CACHE_DIR = before
+    return cast(Function, compiled)

@@ -1,7 +1,7 @@
 """Ordered dot products in registers of limited width: docs/numerics.md section 3.
 
-The additions of one output happen in the order of the dataflow; different positions are independent, so the innermost loops
-run over positions.
+The additions of one output happen in the order of the dataflow; different positions are independent, so the innermost
+loops run over positions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import kernel
+from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.integers import bring_in
 
 Register = tuple[Any, Any, Any]
@@ -25,7 +25,7 @@ def add_into(
     sums: npt.NDArray[np.int64],
     terms: npt.NDArray[np.int64],
     register: Register,
-    number: np.int64,
+    number: Int,
     events: npt.NDArray[np.int64],
     first: npt.NDArray[np.int64],
 ) -> None:
@@ -53,7 +53,7 @@ def add_into(
 
 @kernel
 def load_start(
-    start: np.int64,
+    start: Int,
     register: Register,
     sums: npt.NDArray[np.int64],
     events: npt.NDArray[np.int64],
@@ -118,7 +118,7 @@ def accumulate_tiles(
     start: npt.NDArray[np.int64],
     rows: npt.NDArray[np.int64],
     register: Register,
-    tile: np.int64,
+    tile: Int,
     partial: Register,
     chained: bool,
     accumulators: npt.NDArray[np.int64],
@@ -137,8 +137,8 @@ def accumulate_tiles(
     partial : tuple
         Register of the partial sum or at the adder tree's output.
     chained : bool
-        True: every product is added in the partial-sum register (15); False: the tile's exact sum is brought into it once,
-        at the output of the tree (14).
+        True: every product is added in the partial-sum register (15); False: the tile's exact sum is brought into it
+        once, at the output of the tree (14).
     partial_events : int64 array, shape (n, p)
         Output: events of the partial registers.
     """
@@ -178,7 +178,7 @@ def running_range(
     weights: npt.NDArray[np.int32],
     columns: npt.NDArray[np.int32],
     start: npt.NDArray[np.int64],
-    tile: np.int64,
+    tile: Int,
     range_min: npt.NDArray[np.int64],
     range_max: npt.NDArray[np.int64],
     total: npt.NDArray[np.int64],
@@ -218,7 +218,7 @@ def add_last(
     row_sums: npt.NDArray[np.int64],
     weight_zero_points: npt.NDArray[np.int64],
     register: Register,
-    number: np.int64,
+    number: Int,
     accumulators: npt.NDArray[np.int64],
     events: npt.NDArray[np.int64],
     first: npt.NDArray[np.int64],

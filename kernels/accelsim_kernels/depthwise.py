@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import kernel
+from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.lowering import Pair
 
 
@@ -19,7 +19,7 @@ def exact_depthwise(
     strides: Pair,
     pads: Pair,
     dilations: Pair,
-    pad_value: np.int32,
+    pad_value: Int,
     accumulators: npt.NDArray[np.int64],
 ) -> None:
     """Convolve each input channel with its own kernels.

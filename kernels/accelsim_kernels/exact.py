@@ -1,6 +1,7 @@
 """Dot products of outputs that cannot overflow: docs/numerics.md (17) and (18).
 
-Where every partial sum fits, in any order, the result does not depend on the order, and the loops may be arranged for speed.
+Where every partial sum fits, in any order, the result does not depend on the order, and the loops may be arranged for
+speed.
 """
 
 from __future__ import annotations
@@ -48,4 +49,3 @@ def exact_products(
                 terms = columns[k, first:last]
                 for p in range(last - first):
                     sums[p] += weight * np.int64(terms[p])
-

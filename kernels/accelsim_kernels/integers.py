@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from accelsim_kernels._jit import kernel
+from accelsim_kernels._jit import Int, kernel
 
 
 @kernel
-def bring_in(value: np.int64, low: np.int64, high: np.int64, saturate: bool) -> np.int64:
+def bring_in(value: Int, low: Int, high: Int, saturate: bool) -> Int:
     """Return what a register of range ``low .. high`` holds after it is given a value.
 
     Parameters
@@ -38,6 +38,6 @@ def bring_in(value: np.int64, low: np.int64, high: np.int64, saturate: bool) -> 
 
 
 @kernel
-def wrap32(value: np.int64) -> np.int64:
+def wrap32(value: Int) -> Int:
     """Return the low 32 bits of a value in two's complement, (10) with b = 32."""
     return bring_in(value, np.int64(-(1 << 31)), np.int64((1 << 31) - 1), False)

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import kernel
+from accelsim_kernels._jit import Int, kernel
 
-Pair = tuple[int, int]
+Pair = tuple[Any, Any]
 
 
 @kernel
 def columns_of(
     activations: npt.NDArray[np.int32],
-    first_channel: np.int64,
-    num_channels: np.int64,
+    first_channel: Int,
+    num_channels: Int,
     kernel_shape: Pair,
     strides: Pair,
     pads: Pair,
     dilations: Pair,
     output_shape: Pair,
-    pad_value: np.int32,
+    pad_value: Int,
     spatial_first: bool,
-    begin: np.int64,
-    end: np.int64,
+    begin: Int,
+    end: Int,
     columns: npt.NDArray[np.int32],
 ) -> None:
     """Fill the columns of positions ``begin .. end - 1``.

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import kernel
+from accelsim_kernels._jit import Float, Int, kernel
 from accelsim_kernels.integers import wrap32
 from accelsim_kernels.rounding import round_float, round_shift
 
@@ -29,18 +29,18 @@ TWO_ROUNDINGS, ONE_ROUNDING, FLOAT32, FLOAT64 = range(4)
 
 Multiplier = tuple[Any, Any, Any, Any, Any, Any, Any]
 
-_FLOAT_LIMIT = float(1 << 50)
+FLOAT_LIMIT = float(1 << 50)
 """Products beyond this are clamped before rounding; every code's clamp is far inside."""
 
 
 @kernel
-def clamp(value: np.int64, low: np.int64, high: np.int64) -> np.int64:
+def clamp(value: Int, low: Int, high: Int) -> Int:
     """Return the value, or the bound that it is beyond."""
     return low if value < low else (high if value > high else value)
 
 
 @kernel
-def scale(value: np.int64, multiplier: Multiplier, offset: np.int64) -> np.int64:
+def scale(value: Int, multiplier: Multiplier, offset: Int) -> Int:
     """Return ``rnd(value * M + offset)``, the product and the rounding(s) of (20) to (24).
 
     Parameters
@@ -70,13 +70,13 @@ def scale(value: np.int64, multiplier: Multiplier, offset: np.int64) -> np.int64
 
 
 @kernel
-def scale_float(value: np.int64, single: bool, real: np.float64, rule: np.int64, offset: np.int64) -> np.int64:
+def scale_float(value: Int, single: bool, real: Float, rule: Int, offset: Int) -> Int:
     """Return (22) or (23) without clamp: the modelled hardware multiplies by a floating-point number."""
     if single:
         product = np.float64(np.float32(value) * np.float32(real))
     else:
         product = np.float64(value) * real
-    return round_float(min(max(product, -_FLOAT_LIMIT), _FLOAT_LIMIT), offset, rule)
+    return round_float(min(max(product, -FLOAT_LIMIT), FLOAT_LIMIT), offset, rule)
 
 
 @kernel
@@ -85,14 +85,14 @@ def requantize(
     mantissas: npt.NDArray[np.int64],
     exponents: npt.NDArray[np.int64],
     reals: npt.NDArray[np.float64],
-    kind: np.int64,
     bits: npt.NDArray[np.int64],
-    rule1: np.int64,
-    rule2: np.int64,
-    zero_point: np.int64,
+    kind: Int,
+    rule1: Int,
+    rule2: Int,
+    zero_point: Int,
     inside: bool,
-    low: np.int64,
-    high: np.int64,
+    low: Int,
+    high: Int,
     codes: npt.NDArray[np.int32],
 ) -> None:
     """Requantize a GEMM's accumulators, one multiplier per output channel.
@@ -101,10 +101,12 @@ def requantize(
     ----------
     accumulators : int64 array, shape (n, p)
         Values after the last addition.
-    mantissas, exponents, bits : int64 arrays, shape (n,)
+    mantissas, exponents : int64 arrays, shape (n,)
         Parts of the multipliers, see the module.
     reals : float64 array, shape (n,)
         Real multipliers of the float kinds.
+    bits : int64 array, shape (n,)
+        Parts of the multipliers, see the module.
     kind, rule1, rule2 : int64
         What the channels share.
     zero_point : int64

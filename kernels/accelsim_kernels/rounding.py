@@ -1,19 +1,17 @@
 """The eight tie rules: docs/numerics.md section 4. Every rounding of every kernel ends here.
 
-Each rule takes a value as ``quotient + remainder / divisor``, where ``quotient`` is the floor, and returns the quotient or
-the quotient + 1. It is given twice the remainder, so that a tie is ``twice == divisor``. The two may be int64 (shifts and
-divisions) or float64 (fractions, with divisor 1.0); both are exact.
+Each rule takes a value as ``quotient + remainder / divisor``, where ``quotient`` is the floor, and returns the
+quotient or the quotient + 1. It is given twice the remainder, so that a tie is ``twice == divisor``. The two may be
+int64 (shifts and divisions) or float64 (fractions, with divisor 1.0); both are exact.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 
-from accelsim_kernels._jit import kernel
+from accelsim_kernels._jit import Float, Int, kernel
 
-Number = TypeVar("Number", np.int64, np.float64)
+Number = Int | Float
 
 FLOOR, TOWARD_ZERO, HALF_UP, HALF_DOWN, HALF_AWAY, HALF_TOWARD_ZERO, HALF_EVEN, TO_ODD = range(8)
 
@@ -30,49 +28,49 @@ RULES = {
 
 
 @kernel
-def toward_zero(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+def toward_zero(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Drop the fraction of the magnitude."""
     return quotient + np.int64(twice > 0 and quotient < 0)
 
 
 @kernel
-def half_up(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+def half_up(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Round to nearest, ties toward plus infinity."""
     return quotient + np.int64(twice >= divisor)
 
 
 @kernel
-def half_down(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+def half_down(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Round to nearest, ties toward minus infinity."""
     return quotient + np.int64(twice > divisor)
 
 
 @kernel
-def half_away(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+def half_away(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Round to nearest, ties away from zero."""
     return quotient + np.int64(twice > divisor or (twice == divisor and quotient >= 0))
 
 
 @kernel
-def half_toward_zero(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+def half_toward_zero(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Round to nearest, ties toward zero."""
     return quotient + np.int64(twice > divisor or (twice == divisor and quotient < 0))
 
 
 @kernel
-def half_even(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+def half_even(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Round to nearest, ties to the even neighbour."""
     return quotient + np.int64(twice > divisor or (twice == divisor and quotient & 1 == 1))
 
 
 @kernel
-def to_odd(quotient: np.int64, twice: Number, divisor: Number) -> np.int64:
+def to_odd(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Keep exact values, take the odd neighbour of all others."""
     return quotient + np.int64(twice > 0 and quotient & 1 == 0)
 
 
 @kernel
-def round_quotient(quotient: np.int64, twice: Number, divisor: Number, rule: np.int64) -> np.int64:
+def round_quotient(quotient: Int, twice: Number, divisor: Number, rule: Int) -> Int:
     """Round ``quotient + twice / (2 * divisor)`` by the rule with this number.
 
     Parameters
@@ -109,7 +107,7 @@ def round_quotient(quotient: np.int64, twice: Number, divisor: Number, rule: np.
 
 
 @kernel
-def round_shift(value: np.int64, shift: np.int64, offset: np.int64, rule: np.int64) -> np.int64:
+def round_shift(value: Int, shift: Int, offset: Int, rule: Int) -> Int:
     """Round ``value / 2**shift + offset``.
 
     Parameters
@@ -134,14 +132,14 @@ def round_shift(value: np.int64, shift: np.int64, offset: np.int64, rule: np.int
 
 
 @kernel
-def round_division(value: np.int64, divisor: np.int64, offset: np.int64, rule: np.int64) -> np.int64:
+def round_division(value: Int, divisor: Int, offset: Int, rule: Int) -> Int:
     """Round ``value / divisor + offset`` for ``0 < divisor < 2**62``; see `round_shift`."""
     quotient = value // divisor
     return round_quotient(quotient + offset, (value - quotient * divisor) << 1, divisor, rule)
 
 
 @kernel
-def round_float(value: np.float64, offset: np.int64, rule: np.int64) -> np.int64:
+def round_float(value: Float, offset: Int, rule: Int) -> Int:
     """Round ``value + offset`` for a float64 of magnitude at most 2**52, exactly; see `round_shift`."""
     floor = np.floor(value)
     return round_quotient(np.int64(floor) + offset, (value - floor) * 2.0, 1.0, rule)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import kernel
+from accelsim_kernels._jit import Float, Int, kernel
 from accelsim_kernels.lowering import Pair
-from accelsim_kernels.requantize import Multiplier, clamp, scale
+from accelsim_kernels.requantize import FLOAT_LIMIT, Multiplier, clamp, scale
 from accelsim_kernels.rounding import round_division, round_float
 
 Codes = npt.NDArray[np.int32]
-Clamp = tuple[int, int]
+Clamp = tuple[Any, Any]
 
 
 @kernel
 def rescale_codes(
-    codes: Codes, zero_point: np.int64, multiplier: Multiplier, output_zero_point: np.int64, inside: bool,
+    codes: Codes, zero_point: Int, multiplier: Multiplier, output_zero_point: Int, inside: bool,
     bounds: Clamp, output: Codes,
 ) -> None:  # fmt: skip
     """Bring codes onto another grid: ``clamp(R(q - z) + z_y)``, (29).
@@ -42,8 +44,8 @@ def rescale_codes(
 
 @kernel
 def add_codes(
-    a: Codes, zero_a: np.int64, multiplier_a: Multiplier, b: Codes, zero_b: np.int64, multiplier_b: Multiplier,
-    sign: np.int64, left_shift: np.int64, multiplier: Multiplier, zero_point: np.int64, inside: bool,
+    a: Codes, zero_a: Int, multiplier_a: Multiplier, b: Codes, zero_b: Int, multiplier_b: Multiplier,
+    sign: Int, left_shift: Int, multiplier: Multiplier, zero_point: Int, inside: bool,
     bounds: Clamp, output: Codes,
 ) -> None:  # fmt: skip
     """Add or subtract with integer multipliers or shifts, (25) and (27).
@@ -74,8 +76,8 @@ def add_codes(
 
 @kernel
 def add_codes_float(
-    a: Codes, zero_a: np.int64, ratio_a: np.float64, b: Codes, zero_b: np.int64, ratio_b: np.float64,
-    sign: np.int64, single: bool, rule: np.int64, zero_point: np.int64, inside: bool, bounds: Clamp, output: Codes,
+    a: Codes, zero_a: Int, ratio_a: Float, b: Codes, zero_b: Int, ratio_b: Float,
+    sign: Int, single: bool, rule: Int, zero_point: Int, inside: bool, bounds: Clamp, output: Codes,
 ) -> None:  # fmt: skip
     """Add or subtract on hardware that multiplies by float32 or float64 numbers, (26).
 
@@ -106,13 +108,13 @@ def add_codes_float(
             total = np.float64(np.float32(left + right))
         else:
             total = real_a * ratio_a + real_b * ratio_b
-        total = min(max(total, -1e15), 1e15)  # every clamp is far inside
-        output[i] = clamp(round_float(total, offset, rule) + zero_point - offset, bounds[0], bounds[1])
+        limited = np.float64(min(max(total, -FLOAT_LIMIT), FLOAT_LIMIT))
+        output[i] = clamp(round_float(limited, offset, rule) + zero_point - offset, bounds[0], bounds[1])
 
 
 @kernel
 def multiply_codes(
-    a: Codes, zero_a: np.int64, b: Codes, zero_b: np.int64, multiplier: Multiplier, zero_point: np.int64, inside: bool,
+    a: Codes, zero_a: Int, b: Codes, zero_b: Int, multiplier: Multiplier, zero_point: Int, inside: bool,
     bounds: Clamp, output: Codes,
 ) -> None:  # fmt: skip
     """Multiply element by element: ``clamp(R((a - z_a)(b - z_b)) + z_y)``, (28); parameters as in `add_codes`."""
@@ -123,9 +125,7 @@ def multiply_codes(
 
 
 @kernel
-def max_pool(
-    activations: Codes, kernel_shape: Pair, strides: Pair, pads: Pair, dilations: Pair, output: Codes
-) -> None:
+def max_pool(activations: Codes, kernel_shape: Pair, strides: Pair, pads: Pair, dilations: Pair, output: Codes) -> None:
     """Take the greatest code of every window, (30).
 
     Parameters
@@ -160,7 +160,7 @@ def max_pool(
 @kernel
 def average_pool(
     activations: Codes, kernel_shape: Pair, strides: Pair, pads: tuple[int, int, int, int], dilations: Pair,
-    count_padding: bool, zero_point: np.int64, centred: bool, rule: np.int64, output: Codes,
+    count_padding: bool, zero_point: Int, centred: bool, rule: Int, output: Codes,
 ) -> None:  # fmt: skip
     """Average every window with one rounding, (31).
 
@@ -208,7 +208,7 @@ def average_pool(
 
 
 @kernel
-def look_up(codes: npt.NDArray[np.int32], tables: Codes, lowest: np.int64, output: npt.NDArray[np.int32]) -> None:
+def look_up(codes: npt.NDArray[np.int32], tables: Codes, lowest: Int, output: npt.NDArray[np.int32]) -> None:
     """Replace every code by its table's entry, (32).
 
     Parameters
@@ -228,7 +228,7 @@ def look_up(codes: npt.NDArray[np.int32], tables: Codes, lowest: np.int64, outpu
 
 
 @kernel
-def softmax(codes: Codes, exponentials: npt.NDArray[np.int64], bits: np.int64, output: Codes) -> None:
+def softmax(codes: Codes, exponentials: npt.NDArray[np.int64], bits: Int, output: Codes) -> None:
     """Softmax over the last axis with an exponential table and one division, (33).
 
     Parameters

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
-from accelsim_kernels import requantize as kernels
-from accelsim_kernels import vector
-from accelsim_kernels.rounding import RULES
 
 from accelsim.machine import Requantizer
 from accelsim.program.geometry import Geometry
 from accelsim.program.rescale import Rescale
+from accelsim_kernels import requantize as kernels
+from accelsim_kernels import vector
+from accelsim_kernels.rounding import RULES
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -35,7 +33,7 @@ def _rules(requantizer: Requantizer) -> tuple[np.int64, np.int64]:
     return np.int64(RULES[requantizer.rounding[0]]), np.int64(RULES[requantizer.rounding[-1]])
 
 
-def _multiplier(rescale: Rescale) -> tuple[Any, ...]:
+def _multiplier(rescale: Rescale) -> kernels.Multiplier:
     """Return the kernels' tuple of a per-tensor multiplier."""
     return (
         _kind(rescale.requantizer),
@@ -58,14 +56,14 @@ def _inside(rescale: Rescale) -> bool:
 def requantize(accumulators: Int64, rescale: Rescale, zero_point: int, clamp: Clamp) -> Int32:
     """Bring accumulators (n, p) to codes (n, p): docs/numerics.md (20) to (24)."""
     codes = np.empty(accumulators.shape, dtype=np.int32)
-    channels = accumulators.shape[0]
-    parts = (rescale.mantissas, rescale.exponents, rescale.reals)
-    per_channel = [np.ascontiguousarray(np.broadcast_to(part, (channels,))) for part in (*parts, rescale.bits)]
+    channels = accumulators.shape[:1]
     kernels.requantize(
         np.ascontiguousarray(accumulators),
-        *per_channel[:3],
+        np.ascontiguousarray(np.broadcast_to(rescale.mantissas, channels)),
+        np.ascontiguousarray(np.broadcast_to(rescale.exponents, channels)),
+        np.ascontiguousarray(np.broadcast_to(rescale.reals, channels)),
+        np.ascontiguousarray(np.broadcast_to(rescale.bits, channels)),
         _kind(rescale.requantizer),
-        per_channel[3],
         *_rules(rescale.requantizer),
         np.int64(zero_point),
         _inside(rescale),
@@ -121,9 +119,7 @@ def add(
     return output
 
 
-def multiply(
-    a: Int32, zero_a: int, b: Int32, zero_b: int, rescale: Rescale, zero_point: int, clamp: Clamp
-) -> Int32:
+def multiply(a: Int32, zero_a: int, b: Int32, zero_b: int, rescale: Rescale, zero_point: int, clamp: Clamp) -> Int32:
     """Multiply arrays of one shape, (28)."""
     output = np.empty(a.shape, dtype=np.int32)
     vector.multiply_codes(
@@ -136,9 +132,7 @@ def multiply(
 def max_pool(codes: Int32, geometry: Geometry) -> Int32:
     """Pool (batch, channels, height, width) by the greatest code, (30)."""
     output = np.empty((*codes.shape[:2], *geometry.output_shape), dtype=np.int32)
-    vector.max_pool(
-        codes, geometry.kernel_shape, geometry.strides, geometry.pads[:2], geometry.dilations, output
-    )
+    vector.max_pool(codes, geometry.kernel_shape, geometry.strides, geometry.pads[:2], geometry.dilations, output)
     return output
 
 

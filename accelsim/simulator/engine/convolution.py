@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from accelsim_kernels.depthwise import exact_depthwise
-from accelsim_kernels.lowering import columns_of
 
 from accelsim.errors import OperandError
 from accelsim.machine import Machine
@@ -22,6 +20,8 @@ from accelsim.simulator.engine.gemm import (
     run_gemm,
     sum_bounds,
 )
+from accelsim_kernels.depthwise import exact_depthwise
+from accelsim_kernels.lowering import columns_of
 
 MAX_COLUMN_BYTES = 64 << 20
 """Columns held at a time."""
@@ -109,7 +109,7 @@ def run_convolution(
                 geometry.pads[:2],
                 geometry.dilations,
                 geometry.output_shape,
-                np.int32(pad_value),
+                np.int64(pad_value),
                 machine.reduction_order == "spatial_first",
                 np.int64(begin),
                 np.int64(end),
@@ -159,7 +159,7 @@ def safe_depthwise(
         geometry.strides,
         geometry.pads[:2],
         geometry.dilations,
-        np.int32(pad_value),
+        np.int64(pad_value),
         accumulators,
     )
     return accumulators.reshape(weights.shape[0], -1)

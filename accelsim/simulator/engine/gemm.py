@@ -1,7 +1,7 @@
 """GEMMs on the grid: chooses the path, fixes types, calls the kernels.
 
-Two engines, one result. `stepped` moves every register of the grid every cycle. `fast` proves outputs safe by docs/numerics.md
-(17) and (18) and computes those in any order, and runs the ordered kernels for the rest.
+Two engines, one result. `stepped` moves every register of the grid every cycle. `fast` proves outputs safe by
+docs/numerics.md (17) and (18) and computes those in any order, and runs the ordered kernels for the rest.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from accelsim.machine import Machine
 from accelsim_kernels.accumulate import accumulate_products, accumulate_tiles, add_last, running_range
 from accelsim_kernels.exact import exact_products
 from accelsim_kernels.grid.broadcast import step_broadcast
 from accelsim_kernels.grid.output_stationary import step_output_stationary
 from accelsim_kernels.grid.stationary_operand import step_stationary_operand
-
-from accelsim.machine import Machine
 
 EngineName = Literal["stepped", "fast"]
 Track = Literal["none", "overflow", "range"]
@@ -126,8 +126,9 @@ def sum_bounds(
 
     Notes
     -----
-    A product ``w * x`` with ``least <= x <= greatest`` lies between the products with the two ends, and a product that has
-    not been added yet counts as 0; so each term contributes between ``min(0, ...)`` and ``max(0, ...)`` at any time.
+    A product ``w * x`` with ``least <= x <= greatest`` lies between the products with the two ends, and a product that
+    has not been added yet counts as 0; so each term contributes between ``min(0, ...)`` and ``max(0, ...)`` at any
+    time.
     """
     wide = weights.astype(np.int64)
     ends = wide * least, wide * greatest
@@ -184,14 +185,18 @@ def step_gemm(
     weights, columns, start = operands.weights, operands.columns, operands.start
     (num_outputs, reduction), num_positions = weights.shape, columns.shape[1]
     shape = (num_outputs, num_positions)
-    outputs = tuple(np.empty(shape, dtype=np.int64) for _ in range(6))
+    accumulators, events, first, unbounded, least, most = (np.empty(shape, dtype=np.int64) for _ in range(6))
+    outputs = (accumulators, events, first, unbounded, least, most)
     partial_events = np.zeros(shape, dtype=np.int64)
     length = 0
     if trace:
         length = gemm_cycles(
             num_outputs=num_outputs, reduction=reduction, num_positions=num_positions, machine=machine
         ).multiply
-    planes = tuple(np.zeros((length, machine.rows, machine.columns), dtype=np.int64) for _ in range(3))
+    sums, first_plane, second_plane = (
+        np.zeros((length, machine.rows, machine.columns), dtype=np.int64) for _ in range(3)
+    )
+    planes = (sums, first_plane, second_plane)
     folds = np.zeros(length, dtype=np.int64)
     row_accumulators = np.zeros((length, machine.rows), dtype=np.int64)
     grid = (np.int64(machine.rows), np.int64(machine.columns))
@@ -212,16 +217,15 @@ def step_gemm(
             keeps_weights = dataflow == "weight_stationary"
             kept, moving = (weights, columns) if keeps_weights else (columns.T, weights.T)
             cycles = step_stationary_operand(
-                np.ascontiguousarray(kept), np.ascontiguousarray(moving), start, keeps_weights, *grid, full, accumulator,
-                register(machine.partial_sum_bits, machine.overflow), outputs, partial_events, (*planes, folds),
+                np.ascontiguousarray(kept), np.ascontiguousarray(moving), start, keeps_weights, *grid, full,
+                accumulator, register(machine.partial_sum_bits, machine.overflow), outputs, partial_events, (*planes,
+                folds),
             )  # fmt: skip
-    accumulators, events, first, unbounded, least, most = outputs
     _finish(operands, machine, accumulators, events, first)
     _finish_range(operands, unbounded, least, most)
     values = _tracked(track, accumulators, events, first, partial_events, least, most)
     if not trace:
         return values, int(cycles), None
-    sums, first_plane, second_plane = planes
     if machine.dataflow == "input_stationary":  # its stationary plane holds activations
         first_plane, second_plane = second_plane, first_plane
     rows = row_accumulators if machine.dataflow == "broadcast" else None

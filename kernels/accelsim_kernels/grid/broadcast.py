@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import kernel
+from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.grid.pe import Register, Tracked, add_to_accumulator, load_accumulator, record
 from accelsim_kernels.integers import bring_in
 
 Trace = tuple[Any, Any, Any, Any, Any]
-"""Arrays (cycles, rows, columns) of products, weights and activations, (cycles, rows) of accumulators, (cycles,) of folds."""
+"""Arrays (cycles, rows, columns) of products, weights, activations; accumulators (cycles, rows), folds (cycles,)."""
 
 
 @kernel
@@ -20,14 +20,14 @@ def step_broadcast(
     weights: npt.NDArray[np.int32],
     columns: npt.NDArray[np.int32],
     start: npt.NDArray[np.int64],
-    num_rows: np.int64,
-    num_columns: np.int64,
+    num_rows: Int,
+    num_columns: Int,
     register: Register,
     tree: Register,
     outputs: Tracked,
     tree_events: npt.NDArray[np.int64],
     trace: Trace,
-) -> np.int64:
+) -> Int:
     """Step a GEMM through all its folds and cycles, numerics.md (14).
 
     Parameters

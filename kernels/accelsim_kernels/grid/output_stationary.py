@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import kernel
+from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.grid.pe import Register, Tracked, add_to_accumulator, load_accumulator, record
 
 Trace = tuple[Any, Any, Any, Any]
@@ -19,13 +19,13 @@ def step_output_stationary(
     weights: npt.NDArray[np.int32],
     columns: npt.NDArray[np.int32],
     start: npt.NDArray[np.int64],
-    num_rows: np.int64,
-    num_columns: np.int64,
+    num_rows: Int,
+    num_columns: Int,
     full_folds: bool,
     register: Register,
     outputs: Tracked,
     trace: Trace,
-) -> np.int64:
+) -> Int:
     """Step a GEMM through all its folds and cycles.
 
     Parameters

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import kernel
+from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.integers import bring_in
 
 Register = tuple[Any, Any, Any]
@@ -18,7 +18,7 @@ Tracked = tuple[Any, Any, Any, Any, Any, Any]
 
 
 @kernel
-def load_accumulator(outputs: Tracked, n: np.int64, p: np.int64, start: np.int64, register: Register) -> None:
+def load_accumulator(outputs: Tracked, n: Int, p: Int, start: Int, register: Register) -> None:
     """Load the accumulator of output (n, p) with its start value; one that does not fit is an event of number 0."""
     accumulators, events, first, unbounded, least, greatest = outputs
     low, high, saturate = register
@@ -34,11 +34,11 @@ def load_accumulator(outputs: Tracked, n: np.int64, p: np.int64, start: np.int64
 @kernel
 def add_to_accumulator(
     outputs: Tracked,
-    n: np.int64,
-    p: np.int64,
-    term: np.int64,
-    exact_term: np.int64,
-    number: np.int64,
+    n: Int,
+    p: Int,
+    term: Int,
+    exact_term: Int,
+    number: Int,
     register: Register,
 ) -> None:
     """Do addition ``number`` of output (n, p): ``A = ov(A + term)``, with its counters.
@@ -72,7 +72,7 @@ def add_to_accumulator(
 
 
 @kernel
-def record(trace: npt.NDArray[np.int64], cycle: np.int64, registers: npt.NDArray[np.int64]) -> None:
+def record(trace: npt.NDArray[np.int64], cycle: Int, registers: npt.NDArray[np.int64]) -> None:
     """Copy a plane of registers into the trace after a clock edge; an empty trace records nothing."""
     if trace.shape[0] > 0:
         trace[cycle, : registers.shape[0], : registers.shape[1]] = registers

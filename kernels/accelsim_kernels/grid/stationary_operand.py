@@ -1,7 +1,8 @@
 """A grid that keeps one operand and lets partial sums flow down: timing.md (2), (3), (6), (7), numerics.md (15), (16).
 
 Weight-stationary and input-stationary grids are the same machine with the operands exchanged: rows are the reduction, a
-column belongs to one index of the stationary operand, and the other operand's vectors stream through one after the other.
+column belongs to one index of the stationary operand, and the other operand's vectors stream through one after the
+other.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import kernel
+from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.grid.pe import Register, Tracked, add_to_accumulator, load_accumulator, record
 from accelsim_kernels.integers import bring_in
 
 Trace = tuple[Any, Any, Any, Any]
-"""Arrays (cycles, rows, columns) of partial sums, stationary and moving operands, and (cycles,) of the fold; or empty."""
+"""Arrays (cycles, rows, columns) of partial sums, stationary and moving operands, of folds (cycles,); or empty."""
 
 
 @kernel
@@ -25,15 +26,15 @@ def step_stationary_operand(
     moving: npt.NDArray[np.int32],
     start: npt.NDArray[np.int64],
     weights_stationary: bool,
-    num_rows: np.int64,
-    num_columns: np.int64,
+    num_rows: Int,
+    num_columns: Int,
     full_folds: bool,
     register: Register,
     partial: Register,
     outputs: Tracked,
     partial_events: npt.NDArray[np.int64],
     trace: Trace,
-) -> np.int64:
+) -> Int:
     """Step a GEMM through all its folds and cycles.
 
     Parameters
@@ -69,9 +70,9 @@ def step_stationary_operand(
     num_stationary, num_terms = stationary.shape
     num_vectors = moving.shape[1]
     partial_events[:] = 0
-    for n in range(partial_events.shape[0]):
-        for p in range(partial_events.shape[1]):
-            load_accumulator(outputs, n, p, start[n], register)
+    for channel in range(partial_events.shape[0]):
+        for position in range(partial_events.shape[1]):
+            load_accumulator(outputs, channel, position, start[channel], register)
     cycle = 0
     fold = 0
     for s0 in range(0, num_stationary, num_columns):
@@ -109,10 +110,16 @@ def step_stationary_operand(
                 for j in range(used_columns):
                     vector = t - (rows - 1) - j
                     if 0 <= vector < num_vectors:
-                        n, p = (s0 + j, vector) if weights_stationary else (vector, s0 + j)
-                        number = k0 // num_rows
+                        output = (s0 + j, vector) if weights_stationary else (vector, s0 + j)
+                        number = np.int64(k0 // num_rows)
                         add_to_accumulator(
-                            outputs, n, p, sum_next[rows - 1, j], exact_next[rows - 1, j], number, register
+                            outputs,
+                            output[0],
+                            output[1],
+                            sum_next[rows - 1, j],
+                            exact_next[rows - 1, j],
+                            number,
+                            register,
                         )
                 # Commit: the clock edge.
                 moving_now, moving_next = moving_next, moving_now

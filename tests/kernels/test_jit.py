@@ -1,0 +1,98 @@
+"""The cache of machine code follows every source, and its absence stops nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import accelsim_kernels
+import pytest
+from accelsim_kernels import _jit
+
+SOURCES = Path(accelsim_kernels.__file__).parent
+PROGRAM = """
+import numpy as np
+from accelsim_kernels.integers import wrap32
+print(int(wrap32(np.int64(2**31 + 5))))
+"""
+jit_only = pytest.mark.skipif(
+    os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing is compiled or cached with the JIT off"
+)
+
+
+def run(folder: Path, cache: Path, **more: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(folder), "ACCELSIM_CACHE_DIR": str(cache), **more}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    return done.stdout.strip()
+
+
+@jit_only
+def test_edited_helper_changes_the_result_of_its_cached_caller(tmp_path: Path) -> None:
+    # wrap32 calls bring_in, which stands in the same package; the edit is made in bring_in alone
+    folder, cache = tmp_path / "sources", tmp_path / "cache"
+    shutil.copytree(SOURCES, folder / "accelsim_kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    helper = folder / "accelsim_kernels" / "helper_of_integers.py"
+    integers = folder / "accelsim_kernels" / "integers.py"
+    helper.write_text(
+        "from accelsim_kernels._jit import kernel\n\n\n@kernel\ndef offset(value):\n    return value + 1000\n"
+    )
+    integers.write_text(
+        "from accelsim_kernels._jit import kernel\nfrom accelsim_kernels.helper_of_integers import offset\n\n\n"
+        "@kernel\ndef wrap32(value):\n    return offset(value)\n"
+    )
+    assert run(folder, cache) == str(2**31 + 1005)
+    assert run(folder, cache) == str(2**31 + 1005)
+    assert any(cache.rglob("*.nbi")), "the second run should have found machine code of the first"
+    helper.write_text(helper.read_text().replace("1000", "2000"))
+    assert run(folder, cache) == str(2**31 + 2005)
+
+
+@jit_only
+def test_machine_code_is_kept_in_a_folder_named_after_the_sources(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert run(SOURCES.parent, cache) == str(-(2**31) + 5)
+    folders = [entry.name for entry in cache.iterdir()]
+    assert folders == [f"kernels-{_jit.fingerprint(SOURCES)}"]
+
+
+@jit_only
+def test_bounds_checked_code_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    run(SOURCES.parent, cache)
+    run(SOURCES.parent, cache, NUMBA_BOUNDSCHECK="1")
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_unwritable_cache_compiles_in_memory(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("a file where a folder is asked for")
+    assert run(SOURCES.parent, blocked / "cache") == str(-(2**31) + 5)
+    assert blocked.read_text() == "a file where a folder is asked for"
+
+
+def test_cache_folder_is_none_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv(_jit.CACHE_VARIABLE, str(blocked))
+    assert _jit.cache_folder(SOURCES) is None
+
+
+def test_cache_folder_falls_back_to_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(_jit.CACHE_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert _jit.cache_folder(SOURCES) == tmp_path / "accelsim" / f"kernels-{_jit.fingerprint(SOURCES)}"
+
+
+def test_fingerprint_sees_contents_and_names(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("one")
+    first = _jit.fingerprint(tmp_path)
+    (tmp_path / "a.py").write_text("two")
+    second = _jit.fingerprint(tmp_path)
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    third = _jit.fingerprint(tmp_path)
+    assert len({first, second, third}) == 3
