@@ -16,6 +16,7 @@ from accelsim.simulator.engine import codes as engine_codes
 from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution, safe_depthwise
 from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues, Int32, Track, run_gemm
 from accelsim.simulator.gemm import refuse_overflow, tracking_level
+from accelsim.simulator.memory import GemmShape, MemoryTraffic, gemm_traffic
 from accelsim.simulator.results import LayerRecord, OperationCount
 from accelsim.simulator.timing import CycleCount, gemm_cycles
 
@@ -196,17 +197,13 @@ class Execution:
 
     def _record(self, layer: kinds.Layer) -> LayerRecord:
         """Return the record of a layer over all samples."""
-        cycles, macs, tally = CycleCount(), 0, _Tally()
+        cycles, macs, tally, traffic = CycleCount(), 0, _Tally(), MemoryTraffic()
         if isinstance(layer, kinds.MacLayer):
             macs = layer.macs * self.num_samples
             tally = self.tallies[layer.name]
-            cycles = gemm_cycles(
-                num_outputs=layer.num_outputs,
-                reduction=layer.reduction,
-                num_positions=layer.num_positions * self.num_samples,
-                machine=self.machine,
-                groups=layer.groups,
-            )
+            shape = self._shape(layer)
+            cycles = gemm_cycles(machine=self.machine, **vars(shape))
+            traffic = gemm_traffic(shape, self.machine)
         operations = layer_operations(layer, self.num_samples)
         tracked = self.track != "none"
         weight_bits, activation_bits = _operand_bits(layer, self.machine)
@@ -218,6 +215,7 @@ class Execution:
             macs=macs,
             cycles=cycles,
             operations=operations,
+            memory=traffic,
             energy_pj=arithmetic_energy_pj(operations, weight_bits, activation_bits, self.machine.accumulator_bits),
             utilisation=macs / (self.machine.num_pes * cycles.total) if cycles.total else 0.0,
             overflow_events=tally.events if tracked else None,
@@ -225,6 +223,22 @@ class Execution:
             partial_overflow_events=tally.partial if tracked else None,
             range_min=tally.least,
             range_max=tally.most,
+        )
+
+    def _shape(self, layer: kinds.MacLayer) -> GemmShape:
+        """Return the GEMM of a layer over all samples."""
+        inputs = None
+        if layer.geometry is not None:
+            inputs = prod(layer.geometry.input_shape) // layer.groups * self.num_samples
+        return GemmShape(
+            layer.num_outputs,
+            layer.reduction,
+            layer.num_positions * self.num_samples,
+            inputs,
+            layer.weight_format.bits,
+            layer.input_format.bits,
+            self.program.tensors[layer.output].format.bits,
+            layer.groups,
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.simulator.memory import MemoryTraffic
 from accelsim.simulator.timing import CycleCount
 from accelsim.tables import text_table
 
@@ -69,6 +70,8 @@ class LayerRecord:
         Cycles on the grid.
     operations : OperationCount
         Operations.
+    memory : MemoryTraffic
+        Accesses of the buffers and bytes of DRAM; zeros for a layer without multiplications.
     energy_pj : float
         Energy proxy of the operations in picojoule.
     utilisation : float
@@ -90,6 +93,7 @@ class LayerRecord:
     macs: int
     cycles: CycleCount
     operations: OperationCount
+    memory: MemoryTraffic
     energy_pj: float
     utilisation: float
     overflow_events: int | None
@@ -152,6 +156,11 @@ class SimulationResult:
         return sum((layer.operations for layer in self.layers), OperationCount())
 
     @property
+    def memory(self) -> MemoryTraffic:
+        """Memory traffic of all layers."""
+        return sum((layer.memory for layer in self.layers), MemoryTraffic())
+
+    @property
     def energy_pj(self) -> float:
         """Energy proxy of all layers in picojoule."""
         return sum(layer.energy_pj for layer in self.layers)
@@ -168,6 +177,7 @@ class SimulationResult:
             "num_samples": self.num_samples,
             "cycles": self.cycles.to_dict(),
             "operations": asdict(self.operations),
+            "memory": asdict(self.memory),
             "energy_pj": self.energy_pj,
             "overflow_events": self.overflow_events,
             "layers": [layer.to_dict() for layer in self.layers],

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from typing import NamedTuple
 
 from accelsim.errors import OperandError
 from accelsim.machine import Machine
+from accelsim.simulator.memory import GemmShape, gemm_traffic
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,16 @@ class Fold(NamedTuple):
 
 
 def gemm_cycles(
-    *, num_outputs: int, reduction: int, num_positions: int, machine: Machine, groups: int = 1
+    *,
+    num_outputs: int,
+    reduction: int,
+    num_positions: int,
+    machine: Machine,
+    groups: int = 1,
+    input_elements: int | None = None,
+    weight_bits: int = 8,
+    activation_bits: int = 8,
+    output_bits: int = 8,
 ) -> CycleCount:
     """Count the cycles of a GEMM without running it.
 
@@ -72,14 +83,18 @@ def gemm_cycles(
     num_positions : int
         Output positions P: pixels times batch, at least 1.
     machine : Machine
-        Grid and dataflow.
+        Grid, dataflow, buffers and bandwidth.
     groups : int
         Groups of that size, run one after the other.
+    input_elements : int, optional
+        Stored inputs of one group; K·P when left out. For stalls only, like the widths.
+    weight_bits, activation_bits, output_bits : int
+        Widths of what moves to and from DRAM.
 
     Returns
     -------
     CycleCount
-        docs/timing.md (9) to (13).
+        docs/timing.md (9) to (13) and (23).
 
     Raises
     ------
@@ -92,9 +107,11 @@ def gemm_cycles(
     >>> gemm_cycles(num_outputs=4, reduction=4, num_positions=4, machine=machine).multiply
     10
     """
-    sizes = {"num_outputs": num_outputs, "reduction": reduction, "num_positions": num_positions, "groups": groups}
-    for name, size in sizes.items():
-        if size < 1:
+    shape = GemmShape(
+        num_outputs, reduction, num_positions, input_elements, weight_bits, activation_bits, output_bits, groups
+    )
+    for name, size in vars(shape).items():
+        if size is not None and size < 1:
             raise OperandError(f"{name} must be at least 1, got {size}")
     multiply = load = drain = 0
     for before, after, count in _neighbours(num_outputs, reduction, num_positions, groups, machine):
@@ -104,7 +121,11 @@ def gemm_cycles(
             load += max(0, after.load - (before.multiply if hidden and before else 0)) * count
         if before is not None:
             drain += max(0, before.drain - (after.multiply if hidden and after else 0)) * count
-    return CycleCount(multiply=multiply, load=load, drain=drain)
+    bandwidth = machine.memory.dram_bytes_per_cycle
+    stall = 0
+    if bandwidth is not None:
+        stall = max(0, ceil(gemm_traffic(shape, machine).dram_bytes / bandwidth) - (multiply + load + drain))
+    return CycleCount(multiply=multiply, load=load, drain=drain, stall=stall)
 
 
 def _neighbours(

@@ -1,0 +1,25 @@
+"""Settings of all tests: hypothesis profiles and the folder of shared inputs."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadline in any profile: the first call of a kernel compiles it. The generators build whole machines and GEMMs; on
+# a loaded computer hypothesis takes that for slow data generation.
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
+settings.register_profile("default", max_examples=40, derandomize=True, database=None, **_COMMON)
+settings.register_profile("jit_off", max_examples=8, derandomize=True, database=None, **_COMMON)
+settings.register_profile("long", max_examples=1000, **_COMMON)
+settings.load_profile(os.environ.get("ACCELSIM_HYPOTHESIS_PROFILE", "default"))
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Folder with the inputs that are not part of the project; tests that need it skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the shared inputs are not at {SHARED}")
+    return SHARED

@@ -1,0 +1,91 @@
+"""One GEMM: docs/numerics.md (7), (8) and section 3, output by output and addition by addition."""
+
+from dataclasses import dataclass
+
+from tests.naive.integers import Register
+
+
+@dataclass(frozen=True)
+class Output:
+    accumulator: int
+    events: int
+    first_overflow: int
+    partial_events: int
+    range_min: int
+    range_max: int
+
+
+def terms(weights, activations, bias, z_w, z_x, zero_point):
+    """Return the products, the start value and the last addend (None where there is none) of one output."""
+    if zero_point == "at_input":
+        return [(w - z_w) * (x - z_x) for w, x in zip(weights, activations, strict=True)], bias, None
+    products = [w * x for w, x in zip(weights, activations, strict=True)]
+    start = bias - z_x * sum(weights) + len(weights) * z_w * z_x
+    last = -z_w * sum(activations) if z_w != 0 else None
+    return products, start, last
+
+
+def tiles(sequence, length):
+    return [sequence[i : i + length] for i in range(0, len(sequence), length)]
+
+
+def inner_register(machine):
+    bits = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
+    return Register(bits, machine.overflow)
+
+
+def addends(products, machine, inner):
+    """Return (what the accumulator is given, its exact value) for each addition of (13) to (16)."""
+    if machine.dataflow == "output_stationary":
+        return [(m, m) for m in products]
+    if machine.dataflow == "broadcast":
+        return [(inner.ov(sum(tile)), sum(tile)) for tile in tiles(products, machine.columns)]
+    additions = []
+    for tile in tiles(products, machine.rows):
+        c = 0
+        for m in tile:
+            c = inner.ov(c + m)
+        additions.append((c, sum(tile)))
+    return additions
+
+
+def accumulate(products, start, last, machine):
+    """Return the Output of one accumulator."""
+    accumulator, inner = Register(machine.accumulator_bits, machine.overflow), inner_register(machine)
+    additions = addends(products, machine, inner)
+    if last is not None:
+        additions.append((last, last))
+    value = accumulator.ov(start)
+    first = 0 if accumulator.events else -1
+    exact = range_min = range_max = start
+    for number, (addend, exact_addend) in enumerate(additions):
+        before = accumulator.events
+        value = accumulator.ov(value + addend)
+        if accumulator.events > before and first == -1:
+            first = number
+        exact += exact_addend
+        range_min, range_max = min(range_min, exact), max(range_max, exact)
+    return Output(value, accumulator.events, first, inner.events, range_min, range_max)
+
+
+def gemm(weights, activations, machine, bias=None, weight_zero_points=None, activation_zero_point=0):
+    """Return the Outputs [n][p] of lists W[n][k] and X[k][p]."""
+    bias = bias or [0] * len(weights)
+    weight_zero_points = weight_zero_points or [0] * len(weights)
+    return [
+        [
+            accumulate(
+                *terms(row, [x[p] for x in activations], b, z_w, activation_zero_point, machine.zero_point), machine
+            )
+            for p in range(len(activations[0]))
+        ]
+        for row, b, z_w in zip(weights, bias, weight_zero_points, strict=True)
+    ]
+
+
+def bounds(weights, x_low, x_high, start, z_w):
+    """(17) and (18): where any partial sum of the products lies."""
+    d = abs(z_w) * len(weights) * max(abs(x_low), abs(x_high))
+    low = start + sum(min(0, w * x_low, w * x_high) for w in weights) - d
+    high = start + sum(max(0, w * x_low, w * x_high) for w in weights) + d
+    return low, high

@@ -1,0 +1,38 @@
+"""Registers: docs/numerics.md (9) to (12)."""
+
+
+def limits(bits):
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+def fits(value, bits):
+    """(9)."""
+    low, high = limits(bits)
+    return low <= value <= high
+
+
+def wrap(value, bits):
+    """(10)."""
+    low, _ = limits(bits)
+    return (value - low) % 2**bits + low
+
+
+def saturate(value, bits):
+    """(11)."""
+    low, high = limits(bits)
+    return min(max(value, low), high)
+
+
+class Register:
+    """A register that counts what did not fit; ``bits=None`` is wide enough for everything."""
+
+    def __init__(self, bits, overflow):
+        self.bits = bits
+        self.overflow = overflow
+        self.events = 0
+
+    def ov(self, value):
+        if self.bits is None or fits(value, self.bits):
+            return value
+        self.events += 1
+        return saturate(value, self.bits) if self.overflow == "saturate" else wrap(value, self.bits)

@@ -1,0 +1,92 @@
+"""Requantization: docs/numerics.md (19) to (24). Scales are Python floats that hold numbers of float32."""
+
+from fractions import Fraction
+from math import floor, frexp
+
+from tests.naive.binary import f32, f64
+from tests.naive.integers import saturate, wrap
+from tests.naive.quantizer import clamp
+from tests.naive.rounding import rnd
+
+
+def integer_multiplier(d, bits):
+    """(19): return (m, e) of the float64 number ``d``."""
+    f, e = frexp(d)
+    m = floor(Fraction(f) * 2 ** (bits - 1) + Fraction(1, 2))
+    if m == 2 ** (bits - 1):
+        m, e = 2 ** (bits - 2), e + 1
+    if e < -(bits - 1):
+        m, e = 0, 0
+    return m, e
+
+
+def one_rounding(a, m, e, bits, rule, inside):
+    """(20) without clamp and outer zero point."""
+    if e > bits - 2:
+        m, e = 2 ** (bits - 1) - 1, bits - 2
+    t = bits - 1 - e
+    most = 2 ** (64 - bits) - 1
+    return rnd(Fraction(clamp(a, -most, most) * m, 2**t) + inside, rule)
+
+
+def two_roundings(a, m, e, bits, rules, inside):
+    """(21) without clamp and outer zero point."""
+    shifted = wrap(saturate(a, 32) * 2 ** max(e, 0), 32)
+    h = rnd(Fraction(shifted * m, 2 ** (bits - 1)), rules[0])
+    assert -(2**31) <= h < 2**31
+    return rnd(Fraction(h, 2 ** max(-e, 0)) + inside, rules[1])
+
+
+def power_of_two(a, multiplier, rule, inside):
+    """(24) without clamp and outer zero point."""
+    multiplier = Fraction(multiplier)
+    j = next(j for j in range(-16, 63) if multiplier == Fraction(2) ** -j)
+    if j < 0:
+        a = clamp(a, -(2**46 - 1), 2**46 - 1)
+    return rnd(a * multiplier + inside, rule)
+
+
+def product(a, factors, divisor, requantizer, inside=0):
+    """R(a; M), M the product of ``factors`` over ``divisor``; ``inside`` is added to what the last rounding sees."""
+    rules = requantizer.rounding
+    match requantizer.multiplier:
+        case "integer":
+            d = real_multiplier64(factors, divisor)
+            m, e = integer_multiplier(d, requantizer.multiplier_bits)
+            if len(rules) == 2:
+                return two_roundings(a, m, e, requantizer.multiplier_bits, rules, inside)
+            return one_rounding(a, m, e, requantizer.multiplier_bits, rules[0], inside)
+        case "float32":
+            value = f32(f32(a) * real_multiplier32(factors, divisor))
+            return rnd(f32(value + inside), rules[0])
+        case "float64":
+            value = f64(f64(a) * Fraction(real_multiplier64(factors, divisor)))
+            return rnd(f64(value + inside), rules[0])
+        case "power_of_two":
+            exact = Fraction(1, 1) / Fraction(divisor)
+            for factor in factors:
+                exact *= Fraction(factor)
+            return power_of_two(a, exact, rules[0], inside)
+
+
+def real_multiplier64(factors, divisor):
+    """M64 of (23) and d of (19)."""
+    value = factors[0]
+    for factor in factors[1:]:
+        value = value * factor
+    return value / divisor
+
+
+def real_multiplier32(factors, divisor):
+    """M32 of (22)."""
+    value = Fraction(factors[0])
+    for factor in factors[1:]:
+        value = f32(value * Fraction(factor))
+    return f32(value / Fraction(divisor))
+
+
+def requantize(a, s_x, s_w, s_y, z, low, high, requantizer):
+    """From an accumulator to a code."""
+    if requantizer.zero_point == "inside":
+        return clamp(product(a, (s_x, s_w), s_y, requantizer, inside=z), low, high)
+    return clamp(product(a, (s_x, s_w), s_y, requantizer) + z, low, high)
