@@ -32,6 +32,8 @@ class QuantizedWeights:
     parameters: QuantizationParameters
 
     def __post_init__(self) -> None:
+        if self.integers.dtype.kind not in "iu":
+            raise ModelError(f"integer weights must be integers, got {self.integers.dtype}")
         low, high = self.parameters.format.minimum, self.parameters.format.maximum
         if self.integers.size and not (low <= self.integers.min() and self.integers.max() <= high):
             raise ModelError(

@@ -7,7 +7,7 @@ for a smaller error, so MSE is never worse than min-max on the data it was given
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -246,9 +246,6 @@ def weight_range(
         A channel of zeros gets the largest scale of the other channels; where all are zero the scale is 1.
     """
     distribution = Distribution.of(weights, axis)
-    if scheme == "symmetric":
-        bound = np.maximum(-distribution.low, distribution.high)
-        distribution = replace(distribution, low=-bound, high=bound)
     found = set_range(distribution, format, scheme, method, power_of_two)
     if axis is None:
         return per_tensor(found)

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.grid.pe import Register, Tracked, add_to_accumulator, load_accumulator, record
+from accelsim_kernels.grid.pe import Register, Tracked, load_accumulator, record
+from accelsim_kernels.integers import bring_in
 
 Trace = tuple[Any, Any, Any, Any]
 """Arrays (cycles, rows, columns) of accumulators, weights and activations, and (cycles,) of the fold; or empty ones."""
@@ -53,6 +54,7 @@ def step_output_stationary(
         Cycles in which a PE multiplied.
     """
     trace_accumulators, trace_weights, trace_activations, trace_fold = trace
+    low, high, saturate = register
     num_outputs, num_terms = weights.shape
     num_positions = columns.shape[1]
     cycle = 0
@@ -66,27 +68,33 @@ def step_output_stationary(
             weight_next = np.zeros((rows, cols), dtype=np.int64)
             activation_now = np.zeros((rows, cols), dtype=np.int64)
             activation_next = np.zeros((rows, cols), dtype=np.int64)
-            held = np.zeros((rows, cols), dtype=np.int64)
-            for i in range(used_rows):
-                for j in range(used_columns):
-                    load_accumulator(outputs, n0 + j, p0 + i, start[n0 + j], register)
-                    held[i, j] = outputs[0][n0 + j, p0 + i]
+            # Each PE's accumulator and counters, kept beside each other while the fold runs.
+            held, events, first, unbounded, least, greatest = load_pes(
+                start, n0, rows, cols, used_rows, used_columns, register
+            )
             for t in range(num_terms + rows + cols - 2):
-                # Evaluate 1: operands move one PE on; the edges feed the skewed streams.
                 for i in range(rows):
+                    # Evaluate 1: operands move one PE on; the edges feed the skewed streams.
                     activation_next[i, 1:] = activation_now[i, : cols - 1]
                     fed = 0 <= t - i < num_terms and i < used_rows
                     activation_next[i, 0] = columns[t - i, p0 + i] if fed else 0
-                weight_next[1:] = weight_now[: rows - 1]
-                for j in range(cols):
-                    fed = 0 <= t - j < num_terms and j < used_columns
-                    weight_next[0, j] = weights[n0 + j, t - j] if fed else 0
-                # Evaluate 2: PE (i, j) adds term k = t - i - j to its output.
-                for i in range(used_rows):
-                    for j in range(max(0, t - i - num_terms + 1), min(used_columns, t - i + 1)):
+                    if i > 0:
+                        weight_next[i] = weight_now[i - 1]
+                    else:
+                        for j in range(cols):
+                            fed = 0 <= t - j < num_terms and j < used_columns
+                            weight_next[0, j] = weights[n0 + j, t - j] if fed else 0
+                    # Evaluate 2: PE (i, j) adds term k = t - i - j to its output; in a bubble it adds 0.
+                    for j in range(cols):
                         product = weight_next[i, j] * activation_next[i, j]
-                        add_to_accumulator(outputs, n0 + j, p0 + i, product, product, t - i - j, register)
-                        held[i, j] = outputs[0][n0 + j, p0 + i]
+                        value = held[i, j] + product
+                        outside = value < low or value > high
+                        held[i, j] = bring_in(value, low, high, saturate)
+                        events[i, j] += np.int64(outside)
+                        first[i, j] = t - i - j if outside and first[i, j] < 0 else first[i, j]
+                        unbounded[i, j] += product
+                        least[i, j] = min(least[i, j], unbounded[i, j])
+                        greatest[i, j] = max(greatest[i, j], unbounded[i, j])
                 # Commit: the clock edge.
                 weight_now, weight_next = weight_next, weight_now
                 activation_now, activation_next = activation_next, activation_now
@@ -96,5 +104,36 @@ def step_output_stationary(
                 if trace_fold.size > 0:
                     trace_fold[cycle] = fold
                 cycle += 1
+            # Drain: the used PEs' accumulators leave the grid.
+            for i in range(used_rows):
+                for j in range(used_columns):
+                    n, p = n0 + j, p0 + i
+                    outputs[0][n, p], outputs[1][n, p], outputs[2][n, p] = held[i, j], events[i, j], first[i, j]
+                    outputs[3][n, p], outputs[4][n, p] = unbounded[i, j], least[i, j]
+                    outputs[5][n, p] = greatest[i, j]
             fold += 1
     return cycle
+
+
+@kernel
+def load_pes(
+    start: npt.NDArray[np.int64],
+    n0: Int,
+    rows: Int,
+    cols: Int,
+    used_rows: Int,
+    used_columns: Int,
+    register: Register,
+) -> Tracked:
+    """Return the PEs' accumulators and counters at the start of a fold; unused PEs hold 0."""
+    held = np.zeros((rows, cols), dtype=np.int64)
+    events = np.zeros((rows, cols), dtype=np.int64)
+    first = np.full((rows, cols), -1, dtype=np.int64)
+    unbounded = np.zeros((rows, cols), dtype=np.int64)
+    least = np.zeros((rows, cols), dtype=np.int64)
+    greatest = np.zeros((rows, cols), dtype=np.int64)
+    planes = (held, events, first, unbounded, least, greatest)
+    for i in range(used_rows):
+        for j in range(used_columns):
+            load_accumulator(planes, i, j, start[n0 + j], register)
+    return planes

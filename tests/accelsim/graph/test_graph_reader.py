@@ -1,7 +1,5 @@
 """What a Graph is made of after reading: names, batch, constants, source; the networks that come with the project."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -11,8 +9,6 @@ from accelsim.errors import ModelError
 from accelsim.graph.operators import OPERATORS
 from accelsim.graph.reader import load_onnx
 from accelsim.graph.writer import expose_outputs, to_onnx
-
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "models"
 
 
 def node(op, sources, target, **attributes):
@@ -221,10 +217,8 @@ def test_only_needed_nodes_are_written():
 
 
 @pytest.mark.parametrize(("file", "num_nodes"), [("resnet8_cifar10.onnx", 29), ("mobilenetv1_025_imagenet.onnx", 86)])
-def test_trained_networks(file, num_nodes):
-    path = SHARED / file
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
+def test_trained_networks(file, num_nodes, shared):
+    path = shared / "models" / file
     graph = load_onnx(path)
     assert len(graph.nodes) == num_nodes
     assert graph.source == path.read_bytes()

@@ -1,0 +1,225 @@
+"""From what was typed to what runs: networks, images, machines, output files."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelsim.cli.options import Layout
+from accelsim.errors import DataError, MachineError, ModelError
+
+if TYPE_CHECKING:
+    from accelsim.cli.terminal import Progress
+    from accelsim.graph.graph import Graph
+    from accelsim.graph.quantized import QuantizedGraph
+    from accelsim.machine import Machine
+
+_ZIP = b"PK"
+_BARE_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class CalibrationChoice:
+    """Where the images come from that a float model is calibrated on.
+
+    Parameters
+    ----------
+    file : str or None
+        ``FILE[:ARRAY]``.
+    limit : int or None
+        How many of them are used.
+    layout : Layout
+        Order of the axes in the file.
+    """
+
+    file: str | None
+    limit: int | None
+    layout: Layout
+
+    def images(self, graph: Graph) -> Any:
+        """Return the calibration images of a network."""
+        from accelsim.arrays import first_samples, read_images
+
+        if self.file is None:
+            raise AssertionError("a missing file is refused before")
+        names = [tensor.name for tensor in graph.inputs]
+        return first_samples(read_images(self.file, names, self.layout is Layout.CHANNELS_LAST), self.limit)
+
+
+def is_quantized(model: Path) -> bool:
+    """Whether a model file is one that `accelsim quantize` made, by its first bytes: those of a zip file."""
+    if not model.is_file():
+        return False  # the reader of float models says what is wrong with it
+    with model.open("rb") as file:
+        return file.read(len(_ZIP)) == _ZIP
+
+
+def load_network(
+    model: Path, calibration: CalibrationChoice, options: dict[str, Any], progress: Progress | None
+) -> QuantizedGraph:
+    """Read a quantized network, or read a float one and quantize it.
+
+    Parameters
+    ----------
+    model : Path
+        Either file.
+    calibration : CalibrationChoice
+        For a float model.
+    options : dict
+        The quantization options that were given.
+    progress : callable or None
+        Told of the calibration.
+
+    Returns
+    -------
+    QuantizedGraph
+        The network; its ``original`` is the float one.
+
+    Raises
+    ------
+    AccelsimError
+        When a file is wrong, a float model comes without calibration images, or a quantized one with options that can
+        no longer have an effect.
+    """
+    if is_quantized(model):
+        from accelsim.graph.quantized import QuantizedGraph
+
+        quantized = QuantizedGraph.load(model)
+        useless = [f"--{name.replace('_', '-')}" for name in options]
+        if calibration.file is not None:
+            useless.append("--calibration")
+        if useless:
+            raise DataError(
+                f"model {str(model)!r} is quantized already, so {', '.join(useless)} would do nothing; leave it out, or "
+                "give the float model"
+            )
+        return quantized
+    graph = load_float(model)
+    if calibration.file is None:
+        raise DataError(
+            f"model {str(model)!r} is a float network: add --calibration FILE to quantize it first, or give the .npz file "
+            "of `accelsim quantize`"
+        )
+    return quantize_network(graph, calibration, options, progress)
+
+
+def load_float(model: Path) -> Graph:
+    """Read a float network; refuse one that is quantized already."""
+    if is_quantized(model):
+        raise ModelError(
+            f"model file {str(model)!r} must be a float ONNX model, but is a zip file; if `accelsim quantize` made it, it "
+            "is quantized already: give it to `accelsim run`"
+        )
+    from accelsim.graph.reader import load_onnx
+
+    return load_onnx(model)
+
+
+def quantize_network(
+    graph: Graph, calibration: CalibrationChoice, options: dict[str, Any], progress: Progress | None
+) -> QuantizedGraph:
+    """Quantize a float network on the calibration images."""
+    from accelsim.ptq import PTQConfig, quantize
+
+    config = PTQConfig(**options)
+    return quantize(graph, calibration.images(graph), config, progress=progress)
+
+
+def load_machine(name: str, settings: list[str]) -> Machine:
+    """Return a machine by the name of a preset or of a TOML file, with some fields changed.
+
+    Parameters
+    ----------
+    name : str
+        ``edge_16x16`` or ``my.toml``.
+    settings : list of str
+        ``field=value`` each: the value in TOML (a bare word stands for itself), the field with a dot inside a table.
+
+    Returns
+    -------
+    Machine
+        Validated with all changes at once.
+
+    Raises
+    ------
+    MachineError
+        When there is no such machine, a setting is not of this form, or the changed machine is not valid.
+    """
+    from accelsim.machine import Machine, Requantizer
+
+    presets = Machine.preset_names()
+    if name in presets:
+        machine = Machine.preset(name)
+    elif name.endswith(".toml") or Path(name).is_file():
+        machine = Machine.load(name)
+    else:
+        raise MachineError(f"machine must be one of {', '.join(presets)} or a .toml file, got {name!r}")
+    if not settings:
+        return machine
+    fields = machine.model_dump(mode="json", exclude_none=True)
+    for setting in settings:
+        key, value = _setting(setting)
+        *tables, last = key.split(".")
+        place = fields
+        for depth, table in enumerate(tables):
+            inner = place.setdefault(table, {})
+            if table == "requantizer" and depth == 0 and isinstance(inner, str):
+                inner = place[table] = Requantizer.preset(inner).model_dump(mode="json")
+            if not isinstance(inner, dict):
+                raise MachineError(
+                    f"machine.{'.'.join(tables[: depth + 1])} is no table, so {key!r} is not a known key"
+                )
+            place = inner
+        place[last] = value
+    return Machine(**fields)
+
+
+def _setting(setting: str) -> tuple[str, Any]:
+    """Split ``field=value``."""
+    key, equals, text = (part.strip() for part in setting.partition("="))
+    if not (equals and text and all(_BARE_WORD.fullmatch(part) for part in key.split("."))):
+        raise MachineError(f"--set must be FIELD=VALUE, as in accumulator_bits=20, got {setting!r}")
+    try:
+        values = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        values = {"value": text} if _BARE_WORD.fullmatch(text) else {}
+    if set(values) != {"value"}:
+        raise MachineError(f'--set {key}: the value must be one of TOML (20, true, "wrap", ["floor"]), got {text!r}')
+    return key, values["value"]
+
+
+def describe_machine(name: str, settings: list[str], machine: Machine) -> str:
+    """Return one line on a machine."""
+    changed = f" with {', '.join(settings)}" if settings else ""
+    return (
+        f"{name}{changed}: {machine.rows}x{machine.columns} {machine.dataflow}, {machine.accumulator_bits}-bit "
+        f"accumulators ({machine.overflow}), requantizer {machine.requantizer.name}"
+    )
+
+
+def check_outputs(outputs: list[Path | None], inputs: list[Path | str | None]) -> None:
+    """Refuse output files that cannot be written or would replace an input, before any long work.
+
+    Raises
+    ------
+    DataError
+        When a folder is missing or not writable, or the file is a folder, an input, or named twice.
+    """
+    taken = [Path(name).resolve() for name in inputs if name is not None]
+    for path in outputs:
+        if path is None:
+            continue
+        where = f"file {str(path)!r} cannot be written"
+        if not path.parent.is_dir():
+            raise DataError(f"{where}: there is no folder {str(path.parent)!r}; make it, or name another place")
+        if path.is_dir():
+            raise DataError(f"{where}: it is a folder; name a file in it")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise DataError(f"{where}: no permission in folder {str(path.parent)!r}; name another place")
+        if path.resolve() in taken:
+            raise DataError(f"{where}: it is an input or another output of this command; name another file")
+        taken.append(path.resolve())

@@ -1,0 +1,120 @@
+"""Options that several commands share, each with its help."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class RangeMethod(StrEnum):
+    """How the range of an activation quantizer is set."""
+
+    MSE = "mse"
+    MIN_MAX = "min_max"
+
+
+class WeightRangeMethod(StrEnum):
+    """How the range of a weight quantizer is set."""
+
+    AUTO = "auto"
+    MSE = "mse"
+    MIN_MAX = "min_max"
+
+
+class Layout(StrEnum):
+    """Where the files' arrays have their channels."""
+
+    CHANNELS_FIRST = "channels-first"
+    CHANNELS_LAST = "channels-last"
+
+
+class Engine(StrEnum):
+    """How the integers are computed."""
+
+    FAST = "fast"
+    STEPPED = "stepped"
+
+
+class Track(StrEnum):
+    """What is recorded of the accumulators."""
+
+    NONE = "none"
+    OVERFLOW = "overflow"
+    RANGE = "range"
+
+
+_QUANTIZATION = "of a float model; 8 if left out"
+
+FloatModel = Annotated[Path, typer.Argument(metavar="MODEL", help="The float network, an .onnx file.")]
+AnyModel = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="A float network (.onnx), which is quantized first, or one that `accelsim quantize` made (.npz).",
+    ),
+]
+Images = Annotated[
+    str, typer.Option(metavar="FILE[:ARRAY]", help="Images, samples along axis 0: .npy, or .npz with an array's name.")
+]
+Labels = Annotated[str | None, typer.Option(metavar="FILE[:ARRAY]", help="The class of every image, as whole numbers.")]
+Calibration = Annotated[
+    str | None,
+    typer.Option(metavar="FILE[:ARRAY]", help="Images that the ranges of a float model are set on; 500 are plenty."),
+]
+CalibrationLimit = Annotated[int | None, typer.Option(metavar="N", min=1, help="Calibrate on the first N images only.")]
+Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="Take the first N samples only.")]
+FileLayout = Annotated[Layout, typer.Option(help="Order of the axes in the files: samples, then channels or space.")]
+WeightBits = Annotated[int | None, typer.Option(metavar="N", min=1, max=16, help=f"Width of weights {_QUANTIZATION}.")]
+ActivationBits = Annotated[
+    int | None, typer.Option(metavar="N", min=1, max=16, help=f"Width of activations {_QUANTIZATION}.")
+]
+PerChannel = Annotated[
+    bool | None,
+    typer.Option("--per-channel/--per-tensor", help="One weight scale per output channel, or (default) per tensor."),
+]
+WeightRange = Annotated[
+    WeightRangeMethod | None,
+    typer.Option(help="Range of weights; auto (default): min_max from 7 bits up, mse below."),
+]
+ActivationRange = Annotated[
+    RangeMethod | None, typer.Option(help="Range of activations: least squared error (default), or all values.")
+]
+PowerOfTwo = Annotated[bool, typer.Option("--power-of-two", help="Restrict every scale to a power of two.")]
+MachineName = Annotated[
+    str, typer.Option("--machine", metavar="NAME|FILE.toml", help="A preset (see `accelsim machines`) or a TOML file.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Change a field of the machine, in TOML: accumulator_bits=20, memory.dram_bytes_per_cycle=8. Repeatable.",
+    ),
+]
+EngineChoice = Annotated[
+    Engine, typer.Option("--engine", help="stepped moves every register in every cycle; both give the same.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else, to stdout.")]
+
+
+def quantization(
+    weight_bits: int | None,
+    activation_bits: int | None,
+    per_channel: bool | None,
+    weight_range: WeightRangeMethod | None,
+    activation_range: RangeMethod | None,
+    power_of_two: bool,
+) -> dict[str, Any]:
+    """Return the quantization options that were given, by the names of PTQConfig's fields."""
+    given = {
+        "weight_bits": weight_bits,
+        "activation_bits": activation_bits,
+        "per_channel": per_channel,
+        "weight_range": None if weight_range is None else weight_range.value,
+        "activation_range": None if activation_range is None else activation_range.value,
+        "power_of_two": power_of_two or None,
+    }
+    return {name: value for name, value in given.items() if value is not None}

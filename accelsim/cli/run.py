@@ -1,0 +1,160 @@
+"""``accelsim run``: a network on a machine, bit for bit."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from accelsim.cli import options
+from accelsim.cli.inputs import CalibrationChoice, check_outputs, describe_machine, load_machine, load_network
+from accelsim.cli.terminal import RunFailed, echo, progress_bar
+from accelsim.errors import DataError
+
+if TYPE_CHECKING:
+    from accelsim.simulator.engine.gemm import EngineName
+    from accelsim.simulator.engine.gemm import Track as TrackName
+    from accelsim.simulator.results import SimulationResult
+
+NAME = "run"
+HELP = """Run a network on a machine, bit for bit: cycles, operations, overflows and accuracy, layer by layer.
+
+\b
+Examples:
+  accelsim run net.npz --images images.npz:test --labels images.npz:labels
+  accelsim run net.onnx --calibration images.npz:train --weight-bits 4 --images images.npz:test \\
+      --machine paper_4x4 --set accumulator_bits=18 --set overflow=saturate --track range
+  accelsim run net.npz --images images.npz:test --labels images.npz:labels --min-accuracy 90 --json
+"""
+
+
+def command(
+    model: options.AnyModel,
+    images: options.Images,
+    labels: options.Labels = None,
+    machine: options.MachineName = "edge_16x16",
+    settings: options.Settings = None,
+    engine: options.EngineChoice = options.Engine.FAST,
+    track: Annotated[
+        options.Track, typer.Option(help="Record nothing, overflows, or the range of all running sums, too.")
+    ] = options.Track.OVERFLOW,
+    output: Annotated[
+        Path | None, typer.Option(metavar="CODES.npz", help="Write the codes of the network's outputs.")
+    ] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(metavar="PERCENT", min=0, max=100, help="Exit with status 1 where top-1 accuracy is under this."),
+    ] = None,
+    limit: options.Limit = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Print the integer program before it runs.")] = False,
+    calibration: options.Calibration = None,
+    calibration_limit: options.CalibrationLimit = None,
+    weight_bits: options.WeightBits = None,
+    activation_bits: options.ActivationBits = None,
+    per_channel: options.PerChannel = None,
+    weight_range: options.WeightRange = None,
+    activation_range: options.ActivationRange = None,
+    power_of_two: options.PowerOfTwo = False,
+    layout: options.FileLayout = options.Layout.CHANNELS_FIRST,
+    as_json: options.Json = False,
+) -> None:
+    """Run a network; see HELP."""
+    from accelsim.arrays import count_right, first_samples, num_samples, read_images, read_labels
+    from accelsim.program.lowering import lower
+    from accelsim.simulator.run import simulate
+
+    if min_accuracy is not None and labels is None:
+        raise DataError("--min-accuracy needs to know what is right: add --labels FILE")
+    check_outputs([output], [model, images, labels, calibration])
+    target = load_machine(machine, settings or [])
+    choices = options.quantization(
+        weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two
+    )
+    with progress_bar() as progress:
+        quantized = load_network(model, CalibrationChoice(calibration, calibration_limit, layout), choices, progress)
+        names = [tensor.name for tensor in quantized.graph.inputs]
+        every = read_images(images, names, layout is options.Layout.CHANNELS_LAST)
+        classes = None if labels is None else read_labels(labels, num_samples(every))[:limit]
+        program = lower(quantized, target)
+        if summary and not as_json:
+            echo(program.summary() + "\n")
+        result = simulate(
+            program,
+            first_samples(every, limit),
+            engine=cast("EngineName", engine.value),
+            track=cast("TrackName", track.value),
+            progress=progress,
+        )
+    right = None
+    if classes is not None:
+        right = count_right(result.real_outputs[quantized.graph.outputs[0]], classes)
+    if output is not None:
+        _write_codes(result, output)
+    if as_json:
+        record: dict[str, Any] = {
+            "model": str(model),
+            "machine": target.model_dump(mode="json"),
+            "engine": engine.value,
+        }
+        record["accuracy"] = None if right is None else right / result.num_samples
+        record["right"] = right
+        if summary:
+            record["summary"] = program.summary()
+        echo(json.dumps({**record, **result.to_dict()}, indent=2, allow_nan=False))
+    else:
+        echo(f"{quantized.graph.name} on {describe_machine(machine, settings or [], target)}; {engine.value} engine\n")
+        echo(f"{result}\n\n{_totals(result, right)}")
+        if output is not None:
+            echo(f"wrote {output}")
+    if right is not None and min_accuracy is not None:
+        _hold_to(right, result.num_samples, min_accuracy)
+
+
+def _totals(result: SimulationResult, right: int | None) -> str:
+    """Return the lines below the table of layers."""
+    cycles, operations, samples = result.cycles, result.operations, result.num_samples
+    events = "not tracked" if result.overflow_events is None else f"{result.overflow_events:,}"
+    macs = sum(layer.macs for layer in result.layers)
+    bits = [layer.needed_bits for layer in result.layers if layer.needed_bits is not None]
+    lines = [
+        f"samples          {samples:,}",
+        f"cycles           {cycles.total:,} ({cycles.total / samples:,.1f} a sample): multiply {cycles.multiply:,}, "
+        f"load {cycles.load:,}, drain {cycles.drain:,}, stall {cycles.stall:,}",
+        f"operations       {operations.total:,} ({macs:,} multiply-accumulates)",
+        f"energy           {result.energy_pj / 1e6:,.3f} uJ (arithmetic only)",
+        f"overflow events  {events}",
+    ]
+    if bits:
+        lines.append(f"needed width     {max(bits)} bits hold every running sum of these samples")
+    if right is not None:
+        lines.append(f"accuracy         {100 * right / samples:.2f} % ({right:,} of {samples:,})")
+    return "\n".join(lines)
+
+
+def _write_codes(result: SimulationResult, path: Path) -> None:
+    """Write the stored outputs under their names as an .npz file."""
+    import numpy as np
+
+    from accelsim.graph.files import write_whole
+
+    buffer = io.BytesIO()
+    # Not np.savez: it takes the names as keyword arguments, and an output may be called "file".
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, codes in result.outputs.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.ascontiguousarray(codes), allow_pickle=False)
+            archive.writestr(f"{name}.npy", member.getvalue())
+    write_whole(path, buffer.getvalue())
+
+
+def _hold_to(right: int, samples: int, min_accuracy: float) -> None:
+    """Raise RunFailed where the accuracy is under the bound, compared without rounding."""
+    if Fraction(100 * right, samples) < Fraction(str(min_accuracy)):
+        raise RunFailed(
+            f"accuracy {100 * right / samples:.2f} % ({right} of {samples}) is under --min-accuracy {min_accuracy:g} %"
+        )

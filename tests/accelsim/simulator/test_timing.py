@@ -1,0 +1,84 @@
+"""Cycles: docs/timing.md, in closed form, walked and stepped."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import accelsim as ax
+from tests.accelsim.simulator.gemm_cases import DATAFLOWS
+from tests.naive import timing
+
+sizes = st.integers(1, 70)
+
+
+@pytest.mark.parametrize("double_buffered", [False, True])
+@pytest.mark.parametrize("ragged_folds", ["used", "full"])
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+@given(
+    num_outputs=sizes, reduction=sizes, num_positions=sizes, groups=st.integers(1, 3),
+    rows=st.integers(1, 20), columns=st.integers(1, 20),
+)  # fmt: skip
+@example(num_outputs=1, reduction=1, num_positions=1, groups=1, rows=1, columns=1)
+@example(num_outputs=1, reduction=1, num_positions=1, groups=3, rows=20, columns=20)
+@example(num_outputs=70, reduction=1, num_positions=70, groups=2, rows=20, columns=1)
+@example(num_outputs=1, reduction=70, num_positions=1, groups=1, rows=20, columns=20)
+def test_the_closed_form_equals_the_walk_over_the_folds(
+    double_buffered, ragged_folds, dataflow, num_outputs, reduction, num_positions, groups, rows, columns
+):
+    machine = ax.Machine(
+        rows=rows, columns=columns, dataflow=dataflow, double_buffered=double_buffered, ragged_folds=ragged_folds
+    )
+    expected = timing.count(num_outputs, reduction, num_positions, machine, groups)
+    counted = ax.gemm_cycles(
+        num_outputs=num_outputs, reduction=reduction, num_positions=num_positions, machine=machine, groups=groups
+    )
+    assert (counted.load, counted.multiply, counted.drain) == (expected.load, expected.multiply, expected.drain)
+    assert counted.stall == 0
+    assert counted.total == expected.total
+
+
+def test_a_4x4x4_gemm_on_a_4x4_output_stationary_grid_multiplies_for_10_cycles():
+    machine = ax.Machine(rows=4, columns=4, dataflow="output_stationary")
+    assert ax.gemm_cycles(num_outputs=4, reduction=4, num_positions=4, machine=machine).multiply == 10
+    ones = [[1] * 4] * 4
+    for engine in ("stepped", "fast"):
+        assert ax.matmul(ones, ones, machine, engine=engine).cycles.multiply == 10
+    assert len(ax.matmul(ones, ones, machine, engine="stepped", trace=True).trace.fold) == 10
+
+
+@pytest.mark.parametrize(
+    ("dataflow", "folds", "cycles"),
+    [
+        ("output_stationary", 3 * 5, 33 + 8 + 4 - 2),
+        ("weight_stationary", 5 * 5, 2 * 8 + 4 + 18 - 2),
+        ("input_stationary", 5 * 5, 2 * 8 + 4 + 18 - 2),
+    ],
+)
+def test_full_folds_give_the_table_of_scale_sim_plus_its_missing_cycle(dataflow, folds, cycles):
+    # K + R + C - 2 per fold without drain, 2R + C + P - 2 and 2R + C + N - 2 with load: docs/timing.md section 3.
+    machine = ax.Machine(rows=8, columns=4, dataflow=dataflow, ragged_folds="full")
+    counted = ax.gemm_cycles(num_outputs=18, reduction=33, num_positions=18, machine=machine)
+    assert counted.load + counted.multiply == folds * cycles
+
+
+def test_cycles_of_sizes_beyond_any_memory_are_counted_at_once():
+    machine = ax.Machine(rows=128, columns=128, dataflow="weight_stationary", double_buffered=True)
+    counted = ax.gemm_cycles(num_outputs=10**9, reduction=10**9, num_positions=10**9, machine=machine)
+    folds = (10**9 // 128) ** 2
+    assert counted.multiply == folds * (10**9 + 128 + 128 - 2)
+    assert counted.load == 128
+
+
+@pytest.mark.parametrize("name", ["num_outputs", "reduction", "num_positions", "groups"])
+def test_a_size_below_1_is_refused(name):
+    arguments = {"num_outputs": 1, "reduction": 1, "num_positions": 1, "groups": 1, name: 0}
+    with pytest.raises(ax.OperandError, match=f"{name} must be at least 1, got 0"):
+        ax.gemm_cycles(**arguments, machine=ax.Machine())
+
+
+@given(first=st.tuples(*[st.integers(0, 99)] * 4), second=st.tuples(*[st.integers(0, 99)] * 4))
+def test_cycle_counts_add_up(first, second):
+    total = ax.CycleCount(*first) + ax.CycleCount(*second)
+    assert total == ax.CycleCount(*(a + b for a, b in zip(first, second, strict=True)))
+    assert total.total == sum(first) + sum(second)
+    assert total.to_dict()["total"] == total.total

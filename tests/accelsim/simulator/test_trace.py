@@ -1,0 +1,96 @@
+"""The trace of the stepped grid against a walk over every PE: docs/timing.md (5) to (8)."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import accelsim as ax
+from tests.accelsim.simulator.gemm_cases import DATAFLOWS, Gemm, gemms, machines
+from tests.naive import gemm as naive
+from tests.naive import timing
+
+SMALLEST = Gemm([[3]], [[-4]], [5], [0], 0)
+RAGGED = Gemm([[1, -2, 3]] * 3, [[2, 5, -1]] * 3, [100, -100, 0], [0, 0, 0], 0)
+
+
+@pytest.mark.parametrize("ragged_folds", ["used", "full"])
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+@given(data=st.data(), gemm=gemms())
+@example(data=None, gemm=SMALLEST)
+@example(data=None, gemm=RAGGED)
+def test_every_register_of_every_cycle_is_that_of_the_walk(dataflow, ragged_folds, data, gemm):
+    if data is None:
+        machine = ax.Machine(
+            rows=2, columns=2, dataflow=dataflow, accumulator_bits=6, partial_sum_bits=5, adder_tree_bits=5,
+            overflow="saturate", ragged_folds=ragged_folds,
+        )  # fmt: skip
+    else:
+        machine = data.draw(machines(dataflow, ragged_folds=ragged_folds))
+    positional, named = gemm.arguments()
+    result = ax.matmul(*positional, machine, **named, engine="stepped", trace=True)
+
+    weights, activations, starts = gemm.weights, gemm.activations, []
+    for row, b, z_w in zip(weights, gemm.bias, gemm.weight_zero_points, strict=True):
+        start = naive.terms(row, [0] * len(row), b, z_w, gemm.activation_zero_point, machine.zero_point)[1]
+        starts.append(start)
+    if machine.zero_point == "at_input":
+        weights = [[w - z for w in row] for row, z in zip(weights, gemm.weight_zero_points, strict=True)]
+        activations = [[x - gemm.activation_zero_point for x in row] for row in activations]
+    cycles, _ = timing.trace(weights, activations, starts, machine)
+
+    trace = result.trace
+    assert len(cycles) == result.cycles.multiply
+    assert trace.fold.tolist() == [cycle.fold for cycle in cycles]
+    for recorded in (trace.accumulators, trace.weights, trace.activations):
+        assert recorded.shape == (len(cycles), machine.rows, machine.columns)
+        assert recorded.dtype == np.int64
+    for t, cycle in enumerate(cycles):
+        for (i, j), value in cycle.accumulators.items():
+            assert trace.accumulators[t, i, j] == value, (t, i, j)
+        for name in ("weights", "activations"):  # 0 in a bubble and in a PE that the fold does not use
+            operands = np.zeros((machine.rows, machine.columns), dtype=np.int64)
+            for place, value in getattr(cycle, name).items():
+                operands[place] = value
+            assert np.array_equal(getattr(trace, name)[t], operands), (name, t)
+    if dataflow == "broadcast":
+        assert trace.row_accumulators.shape == (len(cycles), machine.rows)
+        for t, cycle in enumerate(cycles):
+            for i, value in cycle.row_accumulators.items():
+                assert trace.row_accumulators[t, i] == value
+    else:
+        assert trace.row_accumulators is None
+
+
+@given(gemm=gemms(), machine=machines())
+def test_a_trace_changes_nothing_else(gemm, machine):
+    positional, named = gemm.arguments()
+    plain = ax.matmul(*positional, machine, **named, engine="stepped", track="range")
+    traced = ax.matmul(*positional, machine, **named, engine="stepped", track="range", trace=True)
+    for name in (
+        "accumulators",
+        "overflow_events",
+        "first_overflow",
+        "partial_overflow_events",
+        "range_min",
+        "range_max",
+    ):
+        assert np.array_equal(getattr(plain, name), getattr(traced, name))
+    assert plain.cycles == traced.cycles
+
+
+def test_output_stationary_accumulators_follow_the_skew_over_two_folds():
+    # (5) written out: PE (i, j) has added min(max(t - i - j + 1, 0), K) terms after the cycle with index t.
+    weights, activations = np.array([[1, 2, 4]] * 2), np.array([[1, 10, 100]] * 3)
+    machine = ax.Machine(rows=2, columns=2, dataflow="output_stationary")
+    result = ax.matmul(weights, activations, machine, bias=np.array([1000, 2000]), engine="stepped", trace=True)
+    sums = [0, 1, 3, 7]
+    cycle = 0
+    for positions, length in (((0, 1), 5), ((2,), 4)):  # the second fold uses one row only, and one cycle less
+        for t in range(length):
+            for i, p in enumerate(positions):
+                for j, bias in enumerate((1000, 2000)):
+                    added = min(max(t - i - j + 1, 0), 3)
+                    assert result.trace.accumulators[cycle, i, j] == bias + sums[added] * 10**p
+            cycle += 1
+    assert cycle == result.cycles.multiply
