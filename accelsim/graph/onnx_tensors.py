@@ -142,7 +142,8 @@ def embed_external_data(model: ModelProto, folder: Path | None, size: int) -> bo
 
 def _read_external(tensor: TensorProto, what: str, folder: Path, length: int) -> bytes:
     """Read one tensor's bytes from its file, which must lie in the model's folder."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
+    # Protobuf hands out text that is not UTF-8 as bytes.
+    entries = {str(entry.key): str(entry.value) for entry in tensor.external_data}
     location = entries.get("location", "")
     path = _external_path(location, what, folder)
     offset = _whole_number(entries.get("offset", "0"), f"{what}: external data offset")

@@ -114,9 +114,7 @@ class _Reading:
             self._constants,
             self._skeleton.batch_size,
         )
-        output = next(iter(proto.output), "")
-        if not output:
-            raise call.refuse("its first output has no name")
+        output = proto.output[0]
         result = normalise(call)
         match result:
             case Alias(tensor):
@@ -136,8 +134,6 @@ class _Reading:
     def _add(self, layer: Layer, proto: NodeProto, output: str, label: str) -> None:
         """Append a node to the graph."""
         lengths = [length for length in layer.shape[1:] if length is not None]
-        if layer.shape[0] is not None or len(lengths) != len(layer.shape) - 1:
-            raise ModelError(f"{label}: its output has the shape {layer.shape}, dynamic beyond the batch")
         num_elements(f"the output of {label}", lengths)
         name = self._node_names.fresh(proto.name or output)
         inputs = []

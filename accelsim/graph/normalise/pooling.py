@@ -29,8 +29,6 @@ def _pool(call: Call, count_include_pad: int) -> Layer:
             f"pooling over {len(shape) - 2} spatial axes is not supported (input shape {shape}), 1 or 2 are"
         )
     kernel = call.ints("kernel_shape") or ()
-    if not kernel:
-        raise call.refuse("kernel_shape is missing")
     ceil_mode = call.flag("ceil_mode")
     window = resolve_window(call, kernel, bool(ceil_mode))
     axes = len(kernel)

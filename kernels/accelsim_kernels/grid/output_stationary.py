@@ -99,8 +99,9 @@ def step_output_stationary(
                 weight_now, weight_next = weight_next, weight_now
                 activation_now, activation_next = activation_next, activation_now
                 record(trace_accumulators, cycle, held)
-                record(trace_weights, cycle, weight_now)
-                record(trace_activations, cycle, activation_now)
+                # Operands also pass PEs that have no output in this fold; those do not use them.
+                record(trace_weights, cycle, weight_now[:used_rows, :used_columns])
+                record(trace_activations, cycle, activation_now[:used_rows, :used_columns])
                 if trace_fold.size > 0:
                     trace_fold[cycle] = fold
                 cycle += 1

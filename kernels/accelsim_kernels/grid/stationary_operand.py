@@ -126,8 +126,9 @@ def step_stationary_operand(
                 sum_now, sum_next = sum_next, sum_now
                 exact_now, exact_next = exact_next, exact_now
                 record(trace_sums, cycle, sum_now)
+                # The moving operand also passes PEs that keep nothing in this fold; those do not use it.
                 record(trace_stationary, cycle, kept)
-                record(trace_moving, cycle, moving_now)
+                record(trace_moving, cycle, moving_now[:used_rows, :used_columns])
                 if trace_fold.size > 0:
                     trace_fold[cycle] = fold
                 cycle += 1

@@ -154,6 +154,15 @@ def _transposed_weights(opset):
     return make_model(nodes, _ROW, ["y"], constants, opset)
 
 
+def _dilated_then_mean(opset):
+    """A dilated average pool needs opset 19, in which ReduceMean has its axes as an input."""
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[2, 2], dilations=[2, 1]),
+        helper.make_node("ReduceMean", ["p", "axes"], ["y"], keepdims=0),
+    ]
+    return make_model(nodes, _IMAGE, ["y"], {"axes": _ints(2, 3)}, opset)
+
+
 def _fixed_batch(opset):
     """A batch fixed to 2, which Reshape repeats as a number."""
     nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Reshape", ["r", "shape"], ["y"])]
@@ -270,6 +279,7 @@ CASES = {
     "softmax of an axis": (_softmax(_IMAGE, axis=1), 13, None, ["Softmax"]),
     "softmax behind ones": (_softmax({"x": ["N", 5, 1, 1]}, axis=1), 11, None, ["Softmax"]),
     "dissolving": (_dissolving, 13, None, ["Mul", "Relu"]),
+    "dilated pool and mean": (_dilated_then_mean, 19, None, ["AveragePool", "ReduceMean"]),
     "transposed weights": (_transposed_weights, 11, None, ["MatMul"]),
     "sharing outputs": (_sharing_outputs, 11, None, ["Relu", "Sigmoid", "Reshape"]),
 }  # fmt: skip

@@ -316,6 +316,12 @@ def test_external_data_beyond_the_limit_of_a_model(tmp_path):
     assert peak < 1 << 20
 
 
+def test_external_data_in_a_place_that_is_not_utf8(tmp_path):
+    path = save(external_model(location="weights.bin"), tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"weights.bin", b"\xff\xfeights.bin"))
+    assert "missing" in refused(path)
+
+
 def test_external_data_without_a_folder():
     model = external_model(location="w.bin")
     assert "pass the path" in refused(model)

@@ -175,6 +175,7 @@ REFUSED = {
     "squeeze long": (lambda: single("Squeeze", ("x", "a"), constants={"a": ints(1)}), ["length 1"]),
     "squeeze everything": (lambda: single("Squeeze", ("x", "a"), {"x": ["N", 1]}, {"a": ints(1)}), ["but the batch"]),
     "unsqueeze batch": (lambda: single("Unsqueeze", ("x", "a"), constants={"a": ints(0)}), ["before the batch"]),
+    "unsqueeze nowhere": (lambda: single("Unsqueeze", ("x", "")), ["axes are missing"]),
     "unsqueeze twice": (lambda: single("Unsqueeze", ("x", "a"), constants={"a": ints(2, 2)}), ["repeat"]),
     "unsqueeze many": (
         lambda: single("Unsqueeze", ("x", "a"), constants={"a": ints(*range(1, 7))}), ["here", "9 axes"]),
@@ -229,6 +230,17 @@ REFUSED = {
         lambda: chain(
             helper.make_node("Reshape", ["a", "s"], ["c"], name="here"), helper.make_node("Add", ["x", "c"], ["y"]),
             constants={"a": random_array(4), "s": ints(3, -1)}), ["(4,)", "(3, -1)"]),
+    "pool flag": (lambda: single("MaxPool", kernel_shape=[2, 2], ceil_mode=2), ["ceil_mode", "0 or 1", "2"]),
+    "auto_pad strides": (
+        lambda: single("MaxPool", kernel_shape=[1, 1], strides=[4, 4], inputs={"x": ["N", 1, 8, 8]},
+                       auto_pad="SAME_LOWER"), ["auto_pad", "strides (4, 4)", "give pads"]),
+    "concat missing operand": (lambda: single("Concat", ("x", ""), axis=1), ["input 1", "missing"]),
+    "pool pads count": (lambda: single("MaxPool", kernel_shape=[2, 2], pads=[0, 0]), ["pads (0, 0)", "4 values"]),
+    "first output unnamed": (
+        lambda: chain(
+            helper.make_node("MaxPool", ["x"], ["", "i"], name="here", kernel_shape=[2, 2]),
+            helper.make_node("Relu", ["i"], ["y"])), ["malformed", "output 0"]),
+    "reshape to nothing": (lambda: single("Reshape", ("x", "s"), ROW, {"s": ints(0, -2)}), ["not a valid target"]),
     # activations
     "activation too large": (
         lambda: single("Pad", ("x", "p"), ROW, {"p": ints(0, 2**40, 0, 0)}), ["here", "elements"]),
@@ -300,7 +312,20 @@ def node(op, sources, *targets):
     return helper.make_node(op, sources, list(targets), name=f"{op}_{targets[0]}")
 
 
+def attribute_twice():
+    double = helper.make_node("LeakyRelu", ["x"], ["y"], name="here", alpha=0.5)
+    double.attribute.append(double.attribute[0])
+    return nodes_model(double)
+
+
+def graph_as_attribute():
+    inner = helper.make_graph([], "inner", [], [])
+    return nodes_model(helper.make_node("Relu", ["x"], ["y"], name="here", body=inner))
+
+
 STRUCTURE = {
+    "attribute twice": (attribute_twice, ["'here' (LeakyRelu, opset 17)", "alpha", "twice"]),
+    "graph as attribute": (graph_as_attribute, ["'here' (Relu, opset 17)", "'body'", "sub-graph"]),
     "old opset": (lambda: graph_model(relu_graph(), opset=10), ["opset 10", "11 to", "version_converter"]),
     "future opset": (lambda: graph_model(relu_graph(), opset=999), ["opset 999", "newer onnx"]),
     "no opset": (lambda: graph_model(relu_graph(), opset_imports=[helper.make_opsetid("a.b", 1)]), ["exactly one"]),
