@@ -56,6 +56,8 @@ class DemoRun:
         Accumulator overflows.
     largest_difference : int
         Largest difference between a code of the simulated quantization and of the integers, over all layers.
+    largest_own_difference : int
+        The same where each layer is simulated on the integers' own inputs: what no layer inherits from those before it.
     differing_share : float
         Share of codes that differ between the two, 0..1, over all layers.
     """
@@ -72,6 +74,7 @@ class DemoRun:
     operations: int
     overflow_events: int
     largest_difference: int
+    largest_own_difference: int
     differing_share: float
 
 
@@ -150,10 +153,10 @@ class DemoReport:
         return narrowest.accumulator_bits
 
     def runs_table(self) -> str:
-        """Return the runs as a table."""
+        """Return the runs as a table; ``apart`` and ``own`` are the two largest differences of `DemoRun`."""
         header = [
-            "network", "weights", "machine", "FP32 %", "simulated %", "integers %", "cycles", "MACs", "operations",
-            "overflows", "largest code difference", "codes that differ %",
+            "bits", "weight scales", "machine", "FP32 %", "simulated %", "integers %", "cycles", "MACs", "operations",
+            "overflows", "apart", "own",
         ]  # fmt: skip
         rows = [
             [
@@ -168,7 +171,7 @@ class DemoReport:
                 f"{run.operations:,}",
                 f"{run.overflow_events:,}",
                 str(run.largest_difference),
-                f"{100 * run.differing_share:.2f}",
+                str(run.largest_own_difference),
             ]
             for run in self.runs
         ]
@@ -189,7 +192,8 @@ class DemoReport:
         wrap, saturate = (self.narrowest_without_loss(mode) for mode in MODES)
         return (
             f"The narrowest accumulator of {self.narrowed_machine} without loss of accuracy has {wrap} bits where it "
-            f"wraps and {saturate} bits where it saturates; with {self.safe_bits} bits nothing overflows on these images."
+            f"wraps and {saturate} bits where it saturates; with {self.safe_bits} bits nothing overflows on these "
+            "images."
         )
 
     def to_json(self) -> str:
@@ -268,6 +272,7 @@ def _measure(graph: Graph, quantized: QuantizedGraph, digits: Digits, preset: st
         operations=result.operations.total,
         overflow_events=result.overflow_events,
         largest_difference=max(layer.largest_difference for layer in report.layers),
+        largest_own_difference=max(layer.own_difference for layer in report.layers),
         differing_share=sum(layer.differing_share * layer.num_elements for layer in report.layers) / elements,
     )
 

@@ -189,7 +189,8 @@ class QuantizationParameters:
             scale = (high - low) / (format.maximum - format.minimum)
         scale = np.where(scale > 0, np.clip(scale, _SMALLEST_SCALE, _LARGEST_SCALE), 1.0)
         if power_of_two:
-            scale = np.exp2(np.clip(np.ceil(np.log2(scale)), -126, 127))
+            mantissa, exponent = np.frexp(scale)  # scale = mantissa * 2**exponent, 0.5 <= mantissa < 1, exactly
+            scale = np.ldexp(1.0, np.clip(exponent - (mantissa == 0.5), -126, 127))
         scale32 = scale.astype(np.float32)
         if scheme == "symmetric":
             zero_point = np.zeros(scale.shape, dtype=np.int64)

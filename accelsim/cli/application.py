@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 
 from accelsim import __version__
 from accelsim.cli import compare, demo, machines, quantize, run
-from accelsim.cli.terminal import RunFailed, complain, echo
+from accelsim.cli.terminal import BoundMissedError, complain, echo
 from accelsim.errors import AccelsimError, AccumulatorOverflowError
 
 INTERRUPTED = 130
@@ -42,7 +42,7 @@ class Program(TyperGroup):
         """
         try:
             return super().invoke(ctx)
-        except (RunFailed, AccumulatorOverflowError) as no:
+        except (BoundMissedError, AccumulatorOverflowError) as no:
             complain(f"failed: {no}")
             raise typer.Exit(1) from None
         except AccelsimError as error:

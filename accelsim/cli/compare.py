@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from accelsim.cli import options
-from accelsim.cli.inputs import CalibrationChoice, describe_machine, load_machine, load_network
-from accelsim.cli.terminal import RunFailed, echo, progress_bar
+from accelsim.cli.inputs import (
+    CalibrationChoice,
+    describe_machine,
+    load_machine,
+    load_samples,
+    open_network,
+    quantize_network,
+)
+from accelsim.cli.terminal import BoundMissedError, echo, progress_bar
 from accelsim.errors import DataError
 
 if TYPE_CHECKING:
     from accelsim.reference import ComparisonReport
-    from accelsim.simulator.engine.gemm import EngineName
 
 NAME = "compare"
 HELP = """Hold the machine's integers against the float network and its simulated quantization, layer by layer.
@@ -56,7 +62,6 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Compare the three sides; see HELP."""
-    from accelsim.arrays import first_samples, num_samples, read_images, read_labels
     from accelsim.reference import compare
 
     if max_loss is not None and labels is None:
@@ -65,17 +70,18 @@ def command(
     choices = options.quantization(
         weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two
     )
+    calibrated_on = CalibrationChoice(calibration, calibration_limit, layout)
+    network = open_network(model, calibrated_on, choices)
+    samples, classes = load_samples(network, images, labels, limit, layout)
     with progress_bar() as progress:
-        quantized = load_network(model, CalibrationChoice(calibration, calibration_limit, layout), choices, progress)
-        names = [tensor.name for tensor in quantized.original.inputs]
-        every = read_images(images, names, layout is options.Layout.CHANNELS_LAST)
+        quantized = quantize_network(network, calibrated_on, choices, progress)
         report = compare(
             quantized.original,
             quantized,
-            first_samples(every, limit),
+            samples,
             target,
-            None if labels is None else read_labels(labels, num_samples(every))[:limit],
-            engine=cast("EngineName", engine.value),
+            classes,
+            engine=engine.value,
             progress=progress,
         )
     if as_json:
@@ -88,14 +94,14 @@ def command(
 
 
 def _hold_to(report: ComparisonReport, max_loss: float) -> None:
-    """Raise RunFailed where the integers lose more than the bound, compared without rounding."""
+    """Raise BoundMissedError where the integers lose more than the bound, compared without rounding."""
     if report.metrics is None:
         raise AssertionError("labels were given")
     # Shares of a number of samples: the counts are whole again.
     right = {kind: round(report.metrics[kind]["top1"] * report.num_samples) for kind in ("float", "actual")}
     loss = Fraction(100 * (right["float"] - right["actual"]), report.num_samples)
     if loss > Fraction(str(max_loss)):
-        raise RunFailed(
+        raise BoundMissedError(
             f"top-1 accuracy of the integers is {float(loss):.2f} points under the float network's, more than "
             f"--max-loss {max_loss:g}"
         )

@@ -18,6 +18,11 @@ Examples:
   accelsim demo --json > demo.json
 """
 
+LEGEND = """
+FP32 and simulated quantization: ONNX Runtime; integers: this machine, bit for bit. apart: largest difference between a
+code of the simulated quantization and of the integers in any layer; own: the same with each layer simulated on the
+integers' own inputs, so that no layer inherits what the layers before it did differently."""
+
 
 def command(as_json: options.Json = False) -> None:
     """Run the demonstration; see HELP."""
@@ -34,5 +39,6 @@ def command(as_json: options.Json = False) -> None:
         f"images, calibrated on {report.num_calibration_images} others\n"
     )
     echo(report.runs_table())
+    echo(LEGEND)
     echo(f"\nThe accumulator of {report.narrowed_machine} narrowed, W8A8 per channel\n")
     echo(f"{report.narrowed_table()}\n\n{report.conclusion()}")

@@ -46,8 +46,8 @@ class CalibrationChoice:
 
         if self.file is None:
             raise AssertionError("a missing file is refused before")
-        names = [tensor.name for tensor in graph.inputs]
-        return first_samples(read_images(self.file, names, self.layout is Layout.CHANNELS_LAST), self.limit)
+        images = read_images(self.file, _input_names(graph), self.layout is Layout.CHANNELS_LAST)
+        return first_samples(images, self.limit)
 
 
 def is_quantized(model: Path) -> bool:
@@ -58,10 +58,8 @@ def is_quantized(model: Path) -> bool:
         return file.read(len(_ZIP)) == _ZIP
 
 
-def load_network(
-    model: Path, calibration: CalibrationChoice, options: dict[str, Any], progress: Progress | None
-) -> QuantizedGraph:
-    """Read a quantized network, or read a float one and quantize it.
+def open_network(model: Path, calibration: CalibrationChoice, choices: dict[str, Any]) -> Graph | QuantizedGraph:
+    """Read a quantized network, or a float one that is still to be quantized.
 
     Parameters
     ----------
@@ -69,50 +67,76 @@ def load_network(
         Either file.
     calibration : CalibrationChoice
         For a float model.
-    options : dict
+    choices : dict
         The quantization options that were given.
-    progress : callable or None
-        Told of the calibration.
 
     Returns
     -------
-    QuantizedGraph
-        The network; its ``original`` is the float one.
+    Graph or QuantizedGraph
+        As the file has it.
 
     Raises
     ------
     AccelsimError
-        When a file is wrong, a float model comes without calibration images, or a quantized one with options that can
+        When the file is wrong, a float model comes without calibration images, or a quantized one with options that can
         no longer have an effect.
     """
-    if is_quantized(model):
-        from accelsim.graph.quantized import QuantizedGraph
-
-        quantized = QuantizedGraph.load(model)
-        useless = [f"--{name.replace('_', '-')}" for name in options]
-        if calibration.file is not None:
-            useless.append("--calibration")
-        if useless:
+    if not is_quantized(model):
+        graph = load_float(model)
+        if calibration.file is None:
             raise DataError(
-                f"model {str(model)!r} is quantized already, so {', '.join(useless)} would do nothing; leave it out, or "
-                "give the float model"
+                f"model {str(model)!r} is a float network: add --calibration FILE to quantize it first, or give the "
+                ".npz file of `accelsim quantize`"
             )
-        return quantized
-    graph = load_float(model)
-    if calibration.file is None:
+        return graph
+    from accelsim.graph.quantized import QuantizedGraph
+
+    quantized = QuantizedGraph.load(model)
+    useless = [f"--{name.replace('_', '-')}" for name in choices]
+    useless += [] if calibration.file is None else ["--calibration"]
+    useless += [] if calibration.limit is None else ["--calibration-limit"]
+    if useless:
         raise DataError(
-            f"model {str(model)!r} is a float network: add --calibration FILE to quantize it first, or give the .npz file "
-            "of `accelsim quantize`"
+            f"model {str(model)!r} is quantized already, so {', '.join(useless)} would do nothing: leave out, or give "
+            "the float model"
         )
-    return quantize_network(graph, calibration, options, progress)
+    return quantized
+
+
+def load_samples(
+    network: Graph | QuantizedGraph, images: str, labels: str | None, limit: int | None, layout: Layout
+) -> tuple[Any, Any]:
+    """Read images and labels for a network.
+
+    Parameters
+    ----------
+    network : Graph or QuantizedGraph
+        What will be fed.
+    images, labels : str
+        ``FILE[:ARRAY]``; the labels may be None.
+    limit : int or None
+        How many samples are taken.
+    layout : Layout
+        Order of the axes in the file of images.
+
+    Returns
+    -------
+    tuple
+        Images (one array, or one per input) and labels or None.
+    """
+    from accelsim.arrays import first_samples, num_samples, read_images, read_labels
+
+    every = read_images(images, _input_names(network), layout is Layout.CHANNELS_LAST)
+    classes = None if labels is None else read_labels(labels, num_samples(every))[:limit]
+    return first_samples(every, limit), classes
 
 
 def load_float(model: Path) -> Graph:
     """Read a float network; refuse one that is quantized already."""
     if is_quantized(model):
         raise ModelError(
-            f"model file {str(model)!r} must be a float ONNX model, but is a zip file; if `accelsim quantize` made it, it "
-            "is quantized already: give it to `accelsim run`"
+            f"model file {str(model)!r} must be a float ONNX model, but is a zip file; if `accelsim quantize` made it, "
+            "it is quantized already: give it to `accelsim run`"
         )
     from accelsim.graph.reader import load_onnx
 
@@ -120,13 +144,22 @@ def load_float(model: Path) -> Graph:
 
 
 def quantize_network(
-    graph: Graph, calibration: CalibrationChoice, options: dict[str, Any], progress: Progress | None
+    network: Graph | QuantizedGraph, calibration: CalibrationChoice, choices: dict[str, Any], progress: Progress | None
 ) -> QuantizedGraph:
-    """Quantize a float network on the calibration images."""
+    """Quantize a float network on the calibration images; leave one alone that is quantized."""
+    from accelsim.graph.graph import Graph
     from accelsim.ptq import PTQConfig, quantize
 
-    config = PTQConfig(**options)
-    return quantize(graph, calibration.images(graph), config, progress=progress)
+    if not isinstance(network, Graph):
+        return network
+    return quantize(network, calibration.images(network), PTQConfig(**choices), progress=progress)
+
+
+def _input_names(network: Graph | QuantizedGraph) -> list[str]:
+    """Return the names of a network's inputs."""
+    from accelsim.graph.graph import Graph
+
+    return [tensor.name for tensor in (network if isinstance(network, Graph) else network.graph).inputs]
 
 
 def load_machine(name: str, settings: list[str]) -> Machine:

@@ -27,7 +27,7 @@ Examples:
 
 def command(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME|FILE.toml]", help="A preset or a TOML file to print.")
+        str | None, typer.Argument(metavar="NAME|FILE.toml", help="A preset or a TOML file to print.")
     ] = None,
     settings: options.Settings = None,
     as_json: options.Json = False,

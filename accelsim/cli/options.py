@@ -66,7 +66,9 @@ Calibration = Annotated[
 ]
 CalibrationLimit = Annotated[int | None, typer.Option(metavar="N", min=1, help="Calibrate on the first N images only.")]
 Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="Take the first N samples only.")]
-FileLayout = Annotated[Layout, typer.Option(help="Order of the axes in the files: samples, then channels or space.")]
+FileLayout = Annotated[
+    Layout, typer.Option(help="Whether files hold (samples, channels, ...) or (samples, ..., channels).")
+]
 WeightBits = Annotated[int | None, typer.Option(metavar="N", min=1, max=16, help=f"Width of weights {_QUANTIZATION}.")]
 ActivationBits = Annotated[
     int | None, typer.Option(metavar="N", min=1, max=16, help=f"Width of activations {_QUANTIZATION}.")

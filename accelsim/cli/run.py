@@ -7,18 +7,24 @@ import json
 import zipfile
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from accelsim.cli import options
-from accelsim.cli.inputs import CalibrationChoice, check_outputs, describe_machine, load_machine, load_network
-from accelsim.cli.terminal import RunFailed, echo, progress_bar
+from accelsim.cli.inputs import (
+    CalibrationChoice,
+    check_outputs,
+    describe_machine,
+    load_machine,
+    load_samples,
+    open_network,
+    quantize_network,
+)
+from accelsim.cli.terminal import BoundMissedError, echo, progress_bar
 from accelsim.errors import DataError
 
 if TYPE_CHECKING:
-    from accelsim.simulator.engine.gemm import EngineName
-    from accelsim.simulator.engine.gemm import Track as TrackName
     from accelsim.simulator.results import SimulationResult
 
 NAME = "run"
@@ -64,7 +70,7 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Run a network; see HELP."""
-    from accelsim.arrays import count_right, first_samples, num_samples, read_images, read_labels
+    from accelsim.arrays import count_right
     from accelsim.program.lowering import lower
     from accelsim.simulator.run import simulate
 
@@ -75,21 +81,15 @@ def command(
     choices = options.quantization(
         weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two
     )
+    calibrated_on = CalibrationChoice(calibration, calibration_limit, layout)
+    network = open_network(model, calibrated_on, choices)
+    samples, classes = load_samples(network, images, labels, limit, layout)
     with progress_bar() as progress:
-        quantized = load_network(model, CalibrationChoice(calibration, calibration_limit, layout), choices, progress)
-        names = [tensor.name for tensor in quantized.graph.inputs]
-        every = read_images(images, names, layout is options.Layout.CHANNELS_LAST)
-        classes = None if labels is None else read_labels(labels, num_samples(every))[:limit]
+        quantized = quantize_network(network, calibrated_on, choices, progress)
         program = lower(quantized, target)
         if summary and not as_json:
             echo(program.summary() + "\n")
-        result = simulate(
-            program,
-            first_samples(every, limit),
-            engine=cast("EngineName", engine.value),
-            track=cast("TrackName", track.value),
-            progress=progress,
-        )
+        result = simulate(program, samples, engine=engine.value, track=track.value, progress=progress)
     right = None
     if classes is not None:
         right = count_right(result.real_outputs[quantized.graph.outputs[0]], classes)
@@ -153,8 +153,8 @@ def _write_codes(result: SimulationResult, path: Path) -> None:
 
 
 def _hold_to(right: int, samples: int, min_accuracy: float) -> None:
-    """Raise RunFailed where the accuracy is under the bound, compared without rounding."""
+    """Raise BoundMissedError where the accuracy is under the bound, compared without rounding."""
     if Fraction(100 * right, samples) < Fraction(str(min_accuracy)):
-        raise RunFailed(
+        raise BoundMissedError(
             f"accuracy {100 * right / samples:.2f} % ({right} of {samples}) is under --min-accuracy {min_accuracy:g} %"
         )

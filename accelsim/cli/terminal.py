@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 import typer
 
+from accelsim.errors import AccelsimError
+
 Progress = Callable[[str, int, int], None]
 
 
-class RunFailed(Exception):
+class BoundMissedError(AccelsimError):
     """The run went through, and its result is not what was asked for: exit status 1."""
 
 

@@ -1,7 +1,7 @@
 """Requantization: docs/numerics.md (19) to (24). Scales are Python floats that hold numbers of float32."""
 
 from fractions import Fraction
-from math import floor, frexp
+from math import floor, frexp, inf
 
 from tests.naive.binary import f32, f64
 from tests.naive.integers import saturate, wrap
@@ -37,6 +37,14 @@ def two_roundings(a, m, e, bits, rules, inside):
     return rnd(Fraction(h, 2 ** max(-e, 0)) + inside, rules[1])
 
 
+def float_product(to_format, a, multiplier, rule, inside):
+    """(22) and (23) without clamp and outer zero point; an infinity stays one, and clamps."""
+    try:
+        return rnd(to_format(to_format(to_format(a) * multiplier) + inside), rule)
+    except OverflowError:
+        return inf if a > 0 else -inf
+
+
 def power_of_two(a, multiplier, rule, inside):
     """(24) without clamp and outer zero point."""
     multiplier = Fraction(multiplier)
@@ -57,11 +65,9 @@ def product(a, factors, divisor, requantizer, inside=0):
                 return two_roundings(a, m, e, requantizer.multiplier_bits, rules, inside)
             return one_rounding(a, m, e, requantizer.multiplier_bits, rules[0], inside)
         case "float32":
-            value = f32(f32(a) * real_multiplier32(factors, divisor))
-            return rnd(f32(value + inside), rules[0])
+            return float_product(f32, a, real_multiplier32(factors, divisor), rules[0], inside)
         case "float64":
-            value = f64(f64(a) * Fraction(real_multiplier64(factors, divisor)))
-            return rnd(f64(value + inside), rules[0])
+            return float_product(f64, a, Fraction(real_multiplier64(factors, divisor)), rules[0], inside)
         case "power_of_two":
             exact = Fraction(1, 1) / Fraction(divisor)
             for factor in factors:

@@ -74,9 +74,7 @@ def squeeze(call: Call) -> Layer:
 def unsqueeze(call: Call) -> Layer:
     """Normalise Unsqueeze behind the batch."""
     shape = call.shape()
-    axes = axes_of(call)
-    if not axes:
-        raise call.refuse("the axes are missing")
+    axes = axes_of(call) or ()
     total = len(shape) + len(axes)
     places = {call.axis(axis, total) for axis in axes}
     if len(places) != len(axes):
