@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from accelsim.arrays import count_right
 from accelsim.data import Digits, digits_model_path, load_digits
@@ -207,13 +207,15 @@ class DemoReport:
         return "\n".join([self.runs_table(), "", self.narrowed_table(), "", self.conclusion()])
 
 
-def run_demo(step: Step | None = None) -> DemoReport:
+def run_demo(step: Step | None = None, num_images: int | None = None) -> DemoReport:
     """Quantize the shipped network, run it on two machines and narrow the accumulator of one of them.
 
     Parameters
     ----------
     step : callable, optional
         Called with one line on each step when it begins.
+    num_images : int, optional
+        How many of the held-back images are run; all of them if left out.
 
     Returns
     -------
@@ -228,6 +230,7 @@ def run_demo(step: Step | None = None) -> DemoReport:
     """
     say = step or _silent
     graph, digits = load_onnx(digits_model_path()), load_digits()
+    digits = replace(digits, x_test=digits.x_test[:num_images], y_test=digits.y_test[:num_images])
     num_images, num_calibration = len(digits.x_test), len(digits.x_calibration)
     runs: list[DemoRun] = []
     narrowed_network: QuantizedGraph | None = None

@@ -71,12 +71,12 @@ def scale(value: Int, multiplier: Multiplier, offset: Int) -> Int:
 
 @kernel
 def scale_float(value: Int, single: bool, real: Float, rule: Int, offset: Int) -> Int:
-    """Return (22) or (23) without clamp: the modelled hardware multiplies by a floating-point number."""
+    """Return (22) or (23) without clamp: the modelled hardware multiplies and adds in a floating-point format."""
     if single:
-        product = np.float64(np.float32(value) * np.float32(real))
+        product = np.float64(np.float32(np.float32(value) * np.float32(real)) + np.float32(offset))
     else:
-        product = np.float64(value) * real
-    return round_float(min(max(product, -FLOAT_LIMIT), FLOAT_LIMIT), offset, rule)
+        product = np.float64(value) * real + np.float64(offset)
+    return round_float(np.float64(min(max(product, -FLOAT_LIMIT), FLOAT_LIMIT)), rule)
 
 
 @kernel

@@ -139,7 +139,7 @@ def round_division(value: Int, divisor: Int, offset: Int, rule: Int) -> Int:
 
 
 @kernel
-def round_float(value: Float, offset: Int, rule: Int) -> Int:
-    """Round ``value + offset`` for a float64 of magnitude at most 2**52, exactly; see `round_shift`."""
+def round_float(value: Float, rule: Int) -> Int:
+    """Round a float64 of magnitude at most 2**52; see `round_shift`."""
     floor = np.floor(value)
-    return round_quotient(np.int64(floor) + offset, (value - floor) * 2.0, 1.0, rule)
+    return round_quotient(np.int64(floor), (value - floor) * 2.0, 1.0, rule)

@@ -105,11 +105,11 @@ def add_codes_float(
         if single:
             left = np.float32(real_a) * np.float32(ratio_a)
             right = np.float32(real_b) * np.float32(ratio_b)
-            total = np.float64(np.float32(left + right))
+            total = np.float64(np.float32(np.float32(left + right) + np.float32(offset)))
         else:
-            total = real_a * ratio_a + real_b * ratio_b
+            total = real_a * ratio_a + real_b * ratio_b + np.float64(offset)
         limited = np.float64(min(max(total, -FLOAT_LIMIT), FLOAT_LIMIT))
-        output[i] = clamp(round_float(limited, offset, rule) + zero_point - offset, bounds[0], bounds[1])
+        output[i] = clamp(round_float(limited, rule) + zero_point - offset, bounds[0], bounds[1])
 
 
 @kernel

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import numpy.typing as npt
 
@@ -49,6 +51,11 @@ def _bounds(clamp: Clamp) -> tuple[np.int64, np.int64]:
     return np.int64(clamp[0]), np.int64(clamp[1])
 
 
+def _infinity_is_meant(requantizer: Requantizer) -> AbstractContextManager[None]:
+    """Silence the overflow of a float product, which the clamp takes in; uncompiled kernels would warn of it."""
+    return np.errstate(over="ignore") if requantizer.multiplier.startswith("float") else nullcontext()
+
+
 def _inside(rescale: Rescale) -> bool:
     return rescale.requantizer.zero_point == "inside"
 
@@ -57,19 +64,20 @@ def requantize(accumulators: Int64, rescale: Rescale, zero_point: int, clamp: Cl
     """Bring accumulators (n, p) to codes (n, p): docs/numerics.md (20) to (24)."""
     codes = np.empty(accumulators.shape, dtype=np.int32)
     channels = accumulators.shape[:1]
-    kernels.requantize(
-        np.ascontiguousarray(accumulators),
-        np.ascontiguousarray(np.broadcast_to(rescale.mantissas, channels)),
-        np.ascontiguousarray(np.broadcast_to(rescale.exponents, channels)),
-        np.ascontiguousarray(np.broadcast_to(rescale.reals, channels)),
-        np.ascontiguousarray(np.broadcast_to(rescale.bits, channels)),
-        _kind(rescale.requantizer),
-        *_rules(rescale.requantizer),
-        np.int64(zero_point),
-        _inside(rescale),
-        *_bounds(clamp),
-        codes,
-    )
+    with _infinity_is_meant(rescale.requantizer):
+        kernels.requantize(
+            np.ascontiguousarray(accumulators),
+            np.ascontiguousarray(np.broadcast_to(rescale.mantissas, channels)),
+            np.ascontiguousarray(np.broadcast_to(rescale.exponents, channels)),
+            np.ascontiguousarray(np.broadcast_to(rescale.reals, channels)),
+            np.ascontiguousarray(np.broadcast_to(rescale.bits, channels)),
+            _kind(rescale.requantizer),
+            *_rules(rescale.requantizer),
+            np.int64(zero_point),
+            _inside(rescale),
+            *_bounds(clamp),
+            codes,
+        )
     return codes
 
 
