@@ -20,6 +20,11 @@ _MOST_NAMES = 20
 """An error message lists no more arrays than this."""
 
 
+def array_file(name: str) -> Path:
+    """Return the file of ``FILE`` or ``FILE:ARRAY``, whether it exists or not."""
+    return _locate(name)[0]
+
+
 def read_array(name: str) -> npt.NDArray[Any]:
     """Read one array.
 

@@ -234,15 +234,26 @@ def describe_machine(name: str, settings: list[str], machine: Machine) -> str:
     )
 
 
-def check_outputs(outputs: list[Path | None], inputs: list[Path | str | None]) -> None:
+def check_outputs(outputs: list[Path | None], model: Path, arrays: list[str | None]) -> None:
     """Refuse output files that cannot be written or would replace an input, before any long work.
+
+    Parameters
+    ----------
+    outputs : list of Path or None
+        The files to be made.
+    model : Path
+        An input.
+    arrays : list of str or None
+        Inputs as ``FILE[:ARRAY]``.
 
     Raises
     ------
     DataError
         When a folder is missing or not writable, or the file is a folder, an input, or named twice.
     """
-    taken = [Path(name).resolve() for name in inputs if name is not None]
+    from accelsim.arrays import array_file
+
+    taken = [path.resolve() for path in (model, *(array_file(name) for name in arrays if name is not None))]
     for path in outputs:
         if path is None:
             continue

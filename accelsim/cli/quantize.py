@@ -44,7 +44,7 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Quantize a network; see HELP."""
-    check_outputs([output, onnx], [model, calibration])
+    check_outputs([output, onnx], model, [calibration])
     choices = options.quantization(
         weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two
     )

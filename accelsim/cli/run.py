@@ -76,7 +76,7 @@ def command(
 
     if min_accuracy is not None and labels is None:
         raise DataError("--min-accuracy needs to know what is right: add --labels FILE")
-    check_outputs([output], [model, images, labels, calibration])
+    check_outputs([output], model, [images, labels, calibration])
     target = load_machine(machine, settings or [])
     choices = options.quantization(
         weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two

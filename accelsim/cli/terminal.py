@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import typer
-
 from accelsim.errors import AccelsimError
 
 Progress = Callable[[str, int, int], None]
@@ -19,12 +17,12 @@ class BoundMissedError(AccelsimError):
 
 def echo(text: str) -> None:
     """Print text to stdout, control characters of names that come from files escaped."""
-    typer.echo("\n".join(map(_printable, text.split("\n"))))
+    print("\n".join(map(_printable, text.split("\n"))), flush=True)
 
 
 def complain(message: str) -> None:
     """Print one line to stderr, whatever is in the message."""
-    typer.echo(_printable(f"accelsim: {' '.join(message.split())}"), err=True)
+    print(_printable(f"accelsim: {' '.join(message.split())}"), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -13,41 +13,52 @@ from tests.naive.requantize import product
 from tests.naive.rounding import rnd
 
 
+def inside(zero_point, requantizer):
+    """What the last rounding sees of the output's zero point, and what is added after it."""
+    return (zero_point, 0) if requantizer.zero_point == "inside" else (0, zero_point)
+
+
 def add(a, b, quantizer_a, quantizer_b, quantizer_y, requantizer, sign=1, left_shift=20):
     """(25) to (27)."""
     (s_a, z_a, _), (s_b, z_b, _), (s_y, z_y, limits) = quantizer_a, quantizer_b, quantizer_y
     rule = requantizer.rounding[-1]
+    seen, after = inside(z_y, requantizer)
     match requantizer.multiplier:
         case "integer":
             twice = 2 * max(s_a, s_b)
             left = product((a - z_a) * 2**left_shift, (s_a,), twice, requantizer)
             right = product((b - z_b) * 2**left_shift, (s_b,), twice, requantizer)
-            value = product(left + sign * right, (twice,), 2**left_shift * s_y, requantizer)
+            value = product(left + sign * right, (twice,), 2**left_shift * s_y, requantizer, seen)
         case "float32" | "float64":
             to = f32 if requantizer.multiplier == "float32" else f64
             r_a, r_b = to(Fraction(s_a) / Fraction(s_y)), to(Fraction(s_b) / Fraction(s_y))
-            value = rnd(to(to((a - z_a) * r_a) + sign * to((b - z_b) * r_b)), rule)
+            value = rnd(to(to(to((a - z_a) * r_a) + sign * to((b - z_b) * r_b)) + seen), rule)
         case "power_of_two":
             s_a, s_b, s_y = Fraction(s_a), Fraction(s_b), Fraction(s_y)
             s = min(s_a, s_b)
-            value = rnd(((a - z_a) * s_a / s + sign * (b - z_b) * s_b / s) * s / s_y, rule)
-    return clamp(value + z_y, *limits)
+            value = rnd(((a - z_a) * s_a / s + sign * (b - z_b) * s_b / s) * s / s_y + seen, rule)
+    return clamp(value + after, *limits)
 
 
 def multiply(a, b, quantizer_a, quantizer_b, quantizer_y, requantizer):
     """(28)."""
     (s_a, z_a, _), (s_b, z_b, _), (s_y, z_y, limits) = quantizer_a, quantizer_b, quantizer_y
-    return clamp(product((a - z_a) * (b - z_b), (s_a, s_b), s_y, requantizer) + z_y, *limits)
+    seen, after = inside(z_y, requantizer)
+    return clamp(product((a - z_a) * (b - z_b), (s_a, s_b), s_y, requantizer, seen) + after, *limits)
 
 
 def rescale(q, quantizer_in, quantizer_y, requantizer):
     """(29) of an input with other parameters than the output."""
     (s_in, z_in, _), (s_y, z_y, limits) = quantizer_in, quantizer_y
-    return clamp(product(q - z_in, (s_in,), s_y, requantizer) + z_y, *limits)
+    seen, after = inside(z_y, requantizer)
+    return clamp(product(q - z_in, (s_in,), s_y, requantizer, seen) + after, *limits)
 
 
 def windows(image, kernel, strides, pads, dilations, output):
-    """Yield for each output pixel, row by row, the list of its taps; None for a tap outside the image."""
+    """Yield for each output pixel, row by row, the list of its taps; None for a padded one.
+
+    A window that reaches beyond the padding, as ONNX's ceil_mode allows, has no taps there.
+    """
     height, width = len(image), len(image[0])
     for i in range(output[0]):
         for j in range(output[1]):
@@ -56,8 +67,9 @@ def windows(image, kernel, strides, pads, dilations, output):
                 for v in range(kernel[1]):
                     row = i * strides[0] - pads[0] + u * dilations[0]
                     column = j * strides[1] - pads[1] + v * dilations[1]
-                    inside = 0 <= row < height and 0 <= column < width
-                    taps.append(image[row][column] if inside else None)
+                    if row < height + pads[2] and column < width + pads[3]:
+                        inside = 0 <= row < height and 0 <= column < width
+                        taps.append(image[row][column] if inside else None)
             yield taps
 
 

@@ -205,7 +205,7 @@ def step_gemm(
     match machine.dataflow:
         case "output_stationary":
             cycles = step_output_stationary(
-                weights, columns, start, *grid, full, accumulator, outputs, (*planes, folds)
+                weights, columns, start, *grid, full, track == "range", accumulator, outputs, (*planes, folds)
             )
         case "broadcast":
             tree = register(machine.adder_tree_bits, machine.overflow)

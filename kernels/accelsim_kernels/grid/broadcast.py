@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.grid.pe import Register, Tracked, add_to_accumulator, load_accumulator, record
+from accelsim_kernels.grid.pe import Register, Tracked, add_to_accumulators, load_accumulator, record
 from accelsim_kernels.integers import bring_in
 
 Trace = tuple[Any, Any, Any, Any, Any]
@@ -60,6 +60,11 @@ def step_broadcast(
     weight_held = np.zeros((num_rows, num_columns), dtype=np.int64)
     activation_held = np.zeros((num_rows, num_columns), dtype=np.int64)
     products = np.zeros((num_rows, num_columns), dtype=np.int64)
+    operands = np.zeros(num_columns, dtype=np.int64)
+    channels = np.empty(num_rows, dtype=np.int64)
+    positions = np.empty(num_rows, dtype=np.int64)
+    sums = np.empty(num_rows, dtype=np.int64)
+    exact_sums = np.empty(num_rows, dtype=np.int64)
     cycle = 0
     fold = 0
     for n0 in range(0, num_outputs, num_rows):
@@ -72,17 +77,26 @@ def step_broadcast(
                 tree_events[n0 + i, p] = 0
             for t in range((num_terms + num_columns - 1) // num_columns):
                 # Evaluate: all PEs multiply, each row's tree sums its products, the row's accumulator adds the sum.
+                k0 = t * num_columns
+                used_columns = min(num_columns, num_terms - k0)
+                for j in range(num_columns):
+                    operands[j] = columns[k0 + j, p] if j < used_columns else 0
                 for i in range(used_rows):
-                    for j in range(num_columns):
-                        k = t * num_columns + j
-                        weight_held[i, j] = weights[n0 + i, k] if k < num_terms else 0
-                        activation_held[i, j] = columns[k, p] if k < num_terms else 0
-                        products[i, j] = weight_held[i, j] * activation_held[i, j]
-                    exact = np.int64(products[i].sum())
+                    exact = np.int64(0)
+                    for j in range(used_columns):
+                        weight_held[i, j] = weights[n0 + i, k0 + j]
+                        products[i, j] = weight_held[i, j] * operands[j]
+                        exact += products[i, j]
+                    weight_held[i, used_columns:] = 0
+                    products[i, used_columns:] = 0
+                    activation_held[i] = operands
                     if exact < tree_low or exact > tree_high:
                         tree_events[n0 + i, p] += 1
-                    summed = bring_in(exact, tree_low, tree_high, tree_saturate)
-                    add_to_accumulator(outputs, n0 + i, p, summed, exact, np.int64(t), register)
+                    exact_sums[i] = exact
+                    sums[i] = bring_in(exact, tree_low, tree_high, tree_saturate)
+                    channels[i] = n0 + i
+                    positions[i] = p
+                add_to_accumulators(outputs, channels, positions, sums, exact_sums, used_rows, t, register)
                 # Commit.
                 for i in range(used_rows, num_rows):
                     products[i] = 0

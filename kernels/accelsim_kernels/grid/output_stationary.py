@@ -8,8 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.grid.pe import Register, Tracked, load_accumulator, record
-from accelsim_kernels.integers import bring_in
+from accelsim_kernels.grid.pe import (
+    Register,
+    Tracked,
+    add_plane,
+    load_accumulator,
+    multiply,
+    record,
+    shift_down,
+    shift_right,
+    widen_range,
+)
 
 Trace = tuple[Any, Any, Any, Any]
 """Arrays (cycles, rows, columns) of accumulators, weights and activations, and (cycles,) of the fold; or empty ones."""
@@ -23,6 +32,7 @@ def step_output_stationary(
     num_rows: Int,
     num_columns: Int,
     full_folds: bool,
+    with_range: bool,
     register: Register,
     outputs: Tracked,
     trace: Trace,
@@ -41,6 +51,8 @@ def step_output_stationary(
         The grid.
     full_folds : bool
         A ragged fold runs for the cycles of the whole grid.
+    with_range : bool
+        Keep the range of the unbounded sums.
     register : tuple
         The accumulators' ``(low, high, saturate)``.
     outputs : tuple of int64 arrays, shape (n, p)
@@ -54,7 +66,6 @@ def step_output_stationary(
         Cycles in which a PE multiplied.
     """
     trace_accumulators, trace_weights, trace_activations, trace_fold = trace
-    low, high, saturate = register
     num_outputs, num_terms = weights.shape
     num_positions = columns.shape[1]
     cycle = 0
@@ -68,33 +79,26 @@ def step_output_stationary(
             weight_next = np.zeros((rows, cols), dtype=np.int64)
             activation_now = np.zeros((rows, cols), dtype=np.int64)
             activation_next = np.zeros((rows, cols), dtype=np.int64)
+            products = np.zeros((rows, cols), dtype=np.int64)
             # Each PE's accumulator and counters, kept beside each other while the fold runs.
             held, events, first, unbounded, least, greatest = load_pes(
                 start, n0, rows, cols, used_rows, used_columns, register
             )
             for t in range(num_terms + rows + cols - 2):
+                # Evaluate 1: operands move one PE on; the edges feed the skewed streams.
+                shift_right(activation_now, activation_next)
                 for i in range(rows):
-                    # Evaluate 1: operands move one PE on; the edges feed the skewed streams.
-                    activation_next[i, 1:] = activation_now[i, : cols - 1]
                     fed = 0 <= t - i < num_terms and i < used_rows
                     activation_next[i, 0] = columns[t - i, p0 + i] if fed else 0
-                    if i > 0:
-                        weight_next[i] = weight_now[i - 1]
-                    else:
-                        for j in range(cols):
-                            fed = 0 <= t - j < num_terms and j < used_columns
-                            weight_next[0, j] = weights[n0 + j, t - j] if fed else 0
-                    # Evaluate 2: PE (i, j) adds term k = t - i - j to its output; in a bubble it adds 0.
-                    for j in range(cols):
-                        product = weight_next[i, j] * activation_next[i, j]
-                        value = held[i, j] + product
-                        outside = value < low or value > high
-                        held[i, j] = bring_in(value, low, high, saturate)
-                        events[i, j] += np.int64(outside)
-                        first[i, j] = t - i - j if outside and first[i, j] < 0 else first[i, j]
-                        unbounded[i, j] += product
-                        least[i, j] = min(least[i, j], unbounded[i, j])
-                        greatest[i, j] = max(greatest[i, j], unbounded[i, j])
+                shift_down(weight_now, weight_next)
+                for j in range(cols):
+                    fed = 0 <= t - j < num_terms and j < used_columns
+                    weight_next[0, j] = weights[n0 + j, t - j] if fed else 0
+                # Evaluate 2: PE (i, j) adds term k = t - i - j to its output; in a bubble it adds 0.
+                multiply(weight_next, activation_next, products)
+                add_plane(held, products, register, t, events, first)
+                if with_range:
+                    widen_range(unbounded, products, least, greatest)
                 # Commit: the clock edge.
                 weight_now, weight_next = weight_next, weight_now
                 activation_now, activation_next = activation_next, activation_now

@@ -32,43 +32,153 @@ def load_accumulator(outputs: Tracked, n: Int, p: Int, start: Int, register: Reg
 
 
 @kernel
-def add_to_accumulator(
+def add_to_accumulators(
     outputs: Tracked,
-    n: Int,
-    p: Int,
-    term: Int,
-    exact_term: Int,
+    channels: npt.NDArray[np.int64],
+    positions: npt.NDArray[np.int64],
+    terms: npt.NDArray[np.int64],
+    exact_terms: npt.NDArray[np.int64],
+    count: Int,
     number: Int,
     register: Register,
 ) -> None:
-    """Do addition ``number`` of output (n, p): ``A = ov(A + term)``, with its counters.
+    """Do addition ``number`` of some outputs: ``A = ov(A + term)``, with their counters.
 
     Parameters
     ----------
     outputs : tuple of int64 arrays, shape (n, p)
         Updated.
-    n, p : int64
-        The output.
-    term : int64
+    channels, positions : int64 arrays, shape (count or more,)
+        Which outputs.
+    terms : int64 array, shape (count or more,)
         What is added.
-    exact_term : int64
+    exact_terms : int64 array, shape (count or more,)
         What would be added if partial sums were wide enough.
+    count : int64
+        How many outputs.
     number : int64
         Number of the addition.
     register : tuple
-        The accumulator's ``(low, high, saturate)``.
+        The accumulators' ``(low, high, saturate)``.
     """
     accumulators, events, first, unbounded, least, greatest = outputs
     low, high, saturate = register
-    value = accumulators[n, p] + term
-    if value < low or value > high:
-        events[n, p] += 1
-        if first[n, p] < 0:
-            first[n, p] = number
-    accumulators[n, p] = bring_in(value, low, high, saturate)
-    unbounded[n, p] += exact_term
-    least[n, p] = min(least[n, p], unbounded[n, p])
-    greatest[n, p] = max(greatest[n, p], unbounded[n, p])
+    for i in range(count):
+        n, p = channels[i], positions[i]
+        value = accumulators[n, p] + terms[i]
+        if value < low or value > high:
+            events[n, p] += 1
+            if first[n, p] < 0:
+                first[n, p] = number
+            value = bring_in(value, low, high, saturate)
+        accumulators[n, p] = value
+        unbounded[n, p] += exact_terms[i]
+        least[n, p] = min(least[n, p], unbounded[n, p])
+        greatest[n, p] = max(greatest[n, p], unbounded[n, p])
+
+
+@kernel
+def multiply(
+    weights: npt.NDArray[np.int64], activations: npt.NDArray[np.int64], products: npt.NDArray[np.int64]
+) -> None:
+    """Multiply the operands of every PE; int64 arrays, shape (rows, columns)."""
+    left, right, made = weights.reshape(-1), activations.reshape(-1), products.reshape(-1)
+    for i in range(made.size):
+        made[i] = left[i] * right[i]
+
+
+@kernel
+def add(registers: npt.NDArray[np.int64], terms: npt.NDArray[np.int64]) -> None:
+    """Add a term to every register, exactly; int64 arrays, shape (rows, columns)."""
+    flat, addends = registers.reshape(-1), terms.reshape(-1)
+    for i in range(flat.size):
+        flat[i] += addends[i]
+
+
+@kernel
+def any_outside(registers: npt.NDArray[np.int64], register: Register) -> bool:
+    """Whether a value of a plane does not fit its register."""
+    low, high, _ = register
+    outside = 0
+    for value in registers.reshape(-1):
+        outside += np.int64(value < low) + np.int64(value > high)
+    return outside > 0
+
+
+@kernel
+def add_plane(
+    registers: npt.NDArray[np.int64],
+    terms: npt.NDArray[np.int64],
+    register: Register,
+    number_of_corner: Int,
+    events: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+) -> None:
+    """Do one addition in every PE: ``A = ov(A + term)``, all PEs at once.
+
+    Parameters
+    ----------
+    registers, terms : int64 arrays, shape (rows, columns)
+        Registers, updated, and what is added to them.
+    register : tuple
+        ``(low, high, saturate)``.
+    number_of_corner : int64
+        Number of the addition in PE (0, 0); it is one less with every row and column.
+    events, first : int64 arrays, shape (rows, columns)
+        Updated.
+
+    Notes
+    -----
+    Cycles in which nothing overflows are the rule: one loop adds, one looks for values that do not fit, and only where it
+    finds one are the PEs visited one by one. The loops touch few arrays each, or the compiler would not vectorise them.
+    """
+    low, high, saturate = register
+    add(registers, terms)
+    if not any_outside(registers, register):
+        return
+    for i in range(registers.shape[0]):
+        for j in range(registers.shape[1]):
+            value = registers[i, j]
+            if value < low or value > high:
+                events[i, j] += 1
+                if first[i, j] < 0:
+                    first[i, j] = number_of_corner - i - j
+                registers[i, j] = bring_in(value, low, high, saturate)
+
+
+@kernel
+def widen_range(
+    unbounded: npt.NDArray[np.int64],
+    terms: npt.NDArray[np.int64],
+    least: npt.NDArray[np.int64],
+    greatest: npt.NDArray[np.int64],
+) -> None:
+    """Add a term to every PE's unbounded sum and take the sum into its range; int64 arrays, shape (rows, columns)."""
+    add(unbounded, terms)
+    flat, low, high = unbounded.reshape(-1), least.reshape(-1), greatest.reshape(-1)
+    for i in range(flat.size):
+        low[i] = min(low[i], flat[i])
+    for i in range(flat.size):
+        high[i] = max(high[i], flat[i])
+
+
+@kernel
+def shift_right(now: npt.NDArray[np.int64], shifted: npt.NDArray[np.int64]) -> None:
+    """Move every register of a plane one PE to the right; column 0 is left for the edge to feed."""
+    flat, moved = now.reshape(-1), shifted.reshape(-1)
+    for i in range(flat.size - 1):
+        moved[i + 1] = flat[i]
+
+
+@kernel
+def shift_down(now: npt.NDArray[np.int64], shifted: npt.NDArray[np.int64]) -> None:
+    """Move every register of a plane one PE down; row 0 becomes 0, for the edge to feed."""
+    columns = now.shape[1]
+    flat, moved = now.reshape(-1), shifted.reshape(-1)
+    for j in range(columns):
+        moved[j] = 0
+    for i in range(flat.size - columns):
+        moved[i + columns] = flat[i]
 
 
 @kernel

@@ -13,7 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.grid.pe import Register, Tracked, add_to_accumulator, load_accumulator, record
+from accelsim_kernels.grid.pe import (
+    Register,
+    Tracked,
+    add,
+    add_to_accumulators,
+    any_outside,
+    load_accumulator,
+    multiply,
+    record,
+    shift_down,
+    shift_right,
+)
 from accelsim_kernels.integers import bring_in
 
 Trace = tuple[Any, Any, Any, Any]
@@ -73,10 +84,15 @@ def step_stationary_operand(
     for channel in range(partial_events.shape[0]):
         for position in range(partial_events.shape[1]):
             load_accumulator(outputs, channel, position, start[channel], register)
+    channels = np.empty(num_columns, dtype=np.int64)
+    positions = np.empty(num_columns, dtype=np.int64)
+    sums = np.empty(num_columns, dtype=np.int64)
+    exact_sums = np.empty(num_columns, dtype=np.int64)
     cycle = 0
     fold = 0
     for s0 in range(0, num_stationary, num_columns):
-        for k0 in range(0, num_terms, num_rows):
+        for tile in range((num_terms + num_rows - 1) // num_rows):
+            k0 = tile * num_rows
             used_rows, used_columns = min(num_rows, num_terms - k0), min(num_columns, num_stationary - s0)
             rows = num_rows if full_folds else used_rows
             cols = num_columns if full_folds else used_columns
@@ -90,37 +106,37 @@ def step_stationary_operand(
             sum_next = np.zeros((rows, cols), dtype=np.int64)
             exact_now = np.zeros((rows, cols), dtype=np.int64)
             exact_next = np.zeros((rows, cols), dtype=np.int64)
+            products = np.zeros((rows, cols), dtype=np.int64)
             for t in range(num_vectors + rows + cols - 2):
                 # Evaluate: the moving operand goes one PE right, the partial sum one PE down with a product more.
+                shift_right(moving_now, moving_next)
                 for i in range(rows):
-                    moving_next[i, 1:] = moving_now[i, : cols - 1]
                     fed = 0 <= t - i < num_vectors and i < used_rows
                     moving_next[i, 0] = moving[k0 + i, t - i] if fed else 0
-                    for j in range(cols):
-                        product = kept[i, j] * moving_next[i, j]
-                        above = sum_now[i - 1, j] if i > 0 else np.int64(0)
-                        exact_above = exact_now[i - 1, j] if i > 0 else np.int64(0)
-                        value = above + product
-                        if value < low or value > high:
-                            n, p = (s0 + j, t - i - j) if weights_stationary else (t - i - j, s0 + j)
-                            partial_events[n, p] += 1
-                        sum_next[i, j] = bring_in(value, low, high, saturate)
-                        exact_next[i, j] = exact_above + product
-                # Below the grid: the sum that leaves the last row is added to its accumulator.
+                multiply(kept, moving_next, products)
+                shift_down(exact_now, exact_next)
+                add(exact_next, products)
+                shift_down(sum_now, sum_next)
+                add(sum_next, products)
+                if any_outside(sum_next, partial):
+                    for i in range(rows):
+                        for j in range(cols):
+                            value = sum_next[i, j]
+                            if value < low or value > high:
+                                n, p = (s0 + j, t - i - j) if weights_stationary else (t - i - j, s0 + j)
+                                partial_events[n, p] += 1
+                                sum_next[i, j] = bring_in(value, low, high, saturate)
+                # Below the grid: the sums that leave the last row are added to their accumulators.
+                leaving = 0
                 for j in range(used_columns):
                     vector = t - (rows - 1) - j
                     if 0 <= vector < num_vectors:
-                        output = (s0 + j, vector) if weights_stationary else (vector, s0 + j)
-                        number = np.int64(k0 // num_rows)
-                        add_to_accumulator(
-                            outputs,
-                            output[0],
-                            output[1],
-                            sum_next[rows - 1, j],
-                            exact_next[rows - 1, j],
-                            number,
-                            register,
-                        )
+                        channels[leaving] = s0 + j if weights_stationary else vector
+                        positions[leaving] = vector if weights_stationary else s0 + j
+                        sums[leaving] = sum_next[rows - 1, j]
+                        exact_sums[leaving] = exact_next[rows - 1, j]
+                        leaving += 1
+                add_to_accumulators(outputs, channels, positions, sums, exact_sums, leaving, tile, register)
                 # Commit: the clock edge.
                 moving_now, moving_next = moving_next, moving_now
                 sum_now, sum_next = sum_next, sum_now

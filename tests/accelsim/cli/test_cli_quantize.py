@@ -1,0 +1,161 @@
+import json
+
+import numpy as np
+import pytest
+
+import accelsim as ax
+from accelsim.reference import OnnxRunner
+
+from .conftest import assert_refused
+
+
+def _same(a, b):
+    """Whether two quantized graphs have the same quantizers and integers."""
+    return (
+        dict(a.activations) == dict(b.activations)
+        and a.weights.keys() == b.weights.keys()
+        and all(
+            np.array_equal(a.weights[name].integers, b.weights[name].integers)
+            and a.weights[name].parameters == b.weights[name].parameters
+            for name in a.weights
+        )
+    )
+
+
+def _quantize(accelsim, small, tmp_path, *arguments):
+    output = tmp_path / "out.npz"
+    result = accelsim("quantize", small.model, "--calibration", small.train, "--output", output, *arguments)
+    assert result.exit_code == 0, result.output
+    return ax.QuantizedGraph.load(output), result
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config"),
+    [
+        ([], {}),
+        (["--weight-bits", 4, "--activation-bits", 6], {"weight_bits": 4, "activation_bits": 6}),
+        (["--per-channel"], {"per_channel": True}),
+        (["--per-tensor"], {"per_channel": False}),
+        (["--weight-range", "mse"], {"weight_range": "mse"}),
+        (["--weight-range", "min_max", "--weight-bits", 3], {"weight_range": "min_max", "weight_bits": 3}),
+        (["--activation-range", "min_max"], {"activation_range": "min_max"}),
+        (["--power-of-two"], {"power_of_two": True}),
+    ],
+)
+def test_the_file_holds_what_the_options_ask_for(accelsim, small, tmp_path, arguments, config):
+    written, result = _quantize(accelsim, small, tmp_path, *arguments)
+    expected = ax.quantize(ax.load_onnx(small.model), small.arrays.train, ax.PTQConfig(**config))
+    assert _same(written, expected)
+    assert result.stdout.splitlines() == [*expected.log, f"wrote {tmp_path / 'out.npz'}"]
+    assert result.stderr == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
+
+
+def test_channels_last_and_limit_choose_the_same_samples(accelsim, small, tmp_path):
+    output = tmp_path / "out.npz"
+    result = accelsim(
+        "quantize", small.model, "--calibration", f"{small.data}:transposed", "--layout", "channels-last",
+        "--limit", 5, "--output", output,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    expected = ax.quantize(ax.load_onnx(small.model), small.arrays.train[:5])
+    assert _same(ax.QuantizedGraph.load(output), expected)
+
+
+def test_the_simulation_is_written_as_onnx(accelsim, small, tmp_path):
+    onnx = tmp_path / "simulated.onnx"
+    written, result = _quantize(accelsim, small, tmp_path, "--onnx", onnx)
+    assert result.stdout.endswith(f"wrote {tmp_path / 'out.npz'} and {onnx}\n")
+    feeds = {"image": small.arrays.test}
+    simulated = OnnxRunner(onnx.read_bytes(), optimize=False).run(feeds)["scores"]
+    np.testing.assert_array_equal(simulated, OnnxRunner.of_simulated(written).run(feeds)["scores"])
+
+
+def test_json_stands_alone_on_stdout(accelsim, small, tmp_path):
+    written, result = _quantize(accelsim, small, tmp_path, "--json", "--weight-bits", 5, "--power-of-two")
+    record = json.loads(result.stdout)
+    assert record["log"] == list(written.log)
+    assert record["options"] == {"weight_bits": 5, "power_of_two": True}
+    assert record["output"] == str(tmp_path / "out.npz")
+    assert record["onnx"] is None
+
+
+def test_an_existing_output_is_replaced_or_left_alone(accelsim, small, tmp_path):
+    output = tmp_path / "out.npz"
+    output.write_bytes(b"before")
+    refusal = accelsim(
+        "quantize", small.model, "--calibration", f"{small.data}:labels", "--output", output
+    )  # labels are no images
+    assert_refused(refusal, "calibration data", "'image'")
+    assert output.read_bytes() == b"before"
+    _quantize(accelsim, small, tmp_path)
+    assert output.read_bytes() != b"before"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
+
+
+@pytest.mark.parametrize("option", ["--output", "--onnx"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(accelsim, small, tmp_path, option):
+    def quantize(path):
+        others = [] if option == "--output" else ["--output", tmp_path / "out.npz"]
+        return accelsim("quantize", small.model, "--calibration", "not looked at", *others, option, path)
+
+    assert_refused(quantize(tmp_path / "missing" / "out"), "no folder", "missing", "make it")
+    assert_refused(quantize(tmp_path), "is a folder", "name a file in it")
+    assert_refused(quantize(small.model), "is an input", "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_outputs_and_inputs_are_different_files(accelsim, small, tmp_path):
+    out = tmp_path / "out"
+    assert_refused(
+        accelsim("quantize", small.model, "--calibration", small.train, "--output", out, "--onnx", out),
+        "another output",
+    )
+    assert_refused(
+        accelsim("quantize", small.model, "--calibration", small.train, "--output", small.data), "is an input"
+    )
+
+
+def test_wrong_models_are_refused(accelsim, small, quantized, tmp_path):
+    def quantize(model):
+        return accelsim("quantize", model, "--calibration", small.train, "--output", tmp_path / "out.npz")
+
+    assert_refused(quantize(tmp_path / "missing.onnx"), "missing.onnx", "does not exist")
+    assert_refused(quantize(quantized), "is quantized already", "accelsim run")
+    assert_refused(quantize(tmp_path), str(tmp_path), "not a regular file")
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(small.model.read_bytes()[:-50])
+    assert_refused(quantize(broken), "broken.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.onnx"]
+
+
+def test_wrong_calibration_is_refused(accelsim, small, tmp_path):
+    def quantize(*arguments):
+        return accelsim("quantize", small.model, "--output", tmp_path / "out.npz", "--calibration", *arguments)
+
+    assert_refused(quantize(tmp_path / "missing.npz"), "missing.npz", "No such file")
+    assert_refused(quantize(small.data), "4 arrays", "train (24, 3, 5, 5)")
+    assert_refused(quantize(f"{small.data}:transposed"), "channels last", "--layout channels-last")
+    assert_refused(quantize(small.train, "--layout", "channels-last"), "calibration data", "'image'")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--weight-bits", "0"],
+        ["--weight-bits", "17"],
+        ["--weight-bits", "four"],
+        ["--activation-bits", "0"],
+        ["--weight-range", "best"],
+        ["--activation-range", "auto"],
+        ["--layout", "nhwc"],
+        ["--limit", "0"],
+        ["--color"],
+    ],
+)
+def test_a_wrong_option_is_a_usage_error(accelsim, small, tmp_path, wrong):
+    result = accelsim("quantize", small.model, "--calibration", small.train, "--output", tmp_path / "out.npz", *wrong)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert wrong[0] in result.stderr
+    assert list(tmp_path.iterdir()) == []

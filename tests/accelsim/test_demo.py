@@ -1,0 +1,142 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import accelsim as ax
+from accelsim import demo
+from accelsim.cli import app
+from accelsim.data import digits_model_path, load_digits
+
+
+def test_a_small_demonstration_measures_what_single_runs_give(monkeypatch):
+    """One quantization, one machine, two images, so that it also runs with the JIT off."""
+    monkeypatch.setattr(demo, "WIDTHS", ((8, 8, True),))
+    monkeypatch.setattr(demo, "MACHINES", ("edge_16x16",))
+    monkeypatch.setattr(demo, "COLLAPSED", 1.01)  # narrowing ends at the first width
+    lines = []
+    report = demo.run_demo(lines.append, num_images=2)
+    digits, graph = load_digits(), ax.load_onnx(digits_model_path())
+    images, labels = digits.x_test[:2], digits.y_test[:2]
+    quantized = ax.quantize(graph, digits.x_calibration, ax.PTQConfig(per_channel=True))
+    expected = ax.simulate(quantized, images)
+    (run,) = report.runs
+    assert (run.weight_bits, run.activation_bits, run.per_channel, run.machine) == (8, 8, True, "edge_16x16")
+    assert (run.cycles, run.operations) == (expected.cycles.total, expected.operations.total)
+    assert run.macs == 2 * report.macs_per_image
+    assert run.integer_accuracy == (expected.real_outputs["logits"].argmax(axis=1) == labels).mean()
+    assert [(width.accumulator_bits, width.overflow) for width in report.narrowed] == [
+        (report.safe_bits, "wrap"),
+        (report.safe_bits, "saturate"),
+    ]
+    assert len(lines) == 4
+    assert str(report) == "\n".join([report.runs_table(), "", report.narrowed_table(), "", report.conclusion()])
+    assert demo.run_demo(num_images=2) == report
+
+
+def _report(*narrowed):
+    runs = tuple(demo.NarrowedRun(bits, mode, accuracy, 0) for bits, mode, accuracy in narrowed)
+    return demo.DemoReport("net", 10, 10, 1, (), "edge", 12, runs)
+
+
+def test_the_narrowest_width_without_loss_ends_at_the_first_loss():
+    """A narrower width that happens to be right again does not count."""
+    report = _report(
+        (12, "wrap", 0.9), (11, "wrap", 0.95), (10, "wrap", 0.89), (9, "wrap", 0.9),
+        (12, "saturate", 0.9), (11, "saturate", 0.8), (10, "saturate", 0.7), (9, "saturate", 0.2),
+    )  # fmt: skip
+    assert report.narrowest_without_loss("wrap") == 11
+    assert report.narrowest_without_loss("saturate") == 12
+    assert "has 11 bits where it wraps and 12 bits where it saturates; with 12 bits nothing" in report.conclusion()
+    assert [row.split() for row in report.narrowed_table().splitlines()[2:]] == [
+        ["12", "90.0", "0", "90.0", "0"],
+        ["11", "95.0", "0", "80.0", "0"],
+        ["10", "89.0", "0", "70.0", "0"],
+        ["9", "90.0", "0", "20.0", "0"],
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Run the demonstration as a user does who wants JSON."""
+    result = CliRunner().invoke(app, ["demo", "--json"])
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    return json.loads(result.stdout)
+
+
+@pytest.mark.slow
+def test_the_demonstration_has_every_quantization_on_every_machine(whole):
+    columns = ("weight_bits", "activation_bits", "per_channel", "machine")
+    assert [[run[column] for column in columns] for run in whole["runs"]] == [
+        [weight_bits, 8, per_channel, machine]
+        for weight_bits in (8, 4)
+        for per_channel in (False, True)
+        for machine in ("paper_4x4", "edge_16x16")
+    ]  # fmt: skip
+    assert whole["num_images"] == len(load_digits().x_test)
+    for run in whole["runs"]:
+        assert run["macs"] == whole["num_images"] * whole["macs_per_image"]
+        assert run["operations"] > 2 * run["macs"]
+        pes = {"paper_4x4": 16, "edge_16x16": 256}[run["machine"]]
+        assert run["cycles"] * pes > run["macs"]
+        assert run["overflow_events"] == 0  # 32 bits
+        assert run["largest_difference"] >= run["largest_own_difference"]
+        assert run["largest_own_difference"] <= 1
+
+
+@pytest.mark.slow
+def test_the_machine_does_not_change_what_the_network_answers_while_nothing_overflows(whole):
+    by_machine = {}
+    for run in whole["runs"]:
+        key = run["weight_bits"], run["per_channel"]
+        by_machine.setdefault(key, set()).add((run["integer_accuracy"], run["largest_difference"]))
+    assert all(len(answers) == 1 for answers in by_machine.values())
+
+
+@pytest.mark.slow
+def test_eight_bits_keep_the_accuracy(whole):
+    for run in whole["runs"]:
+        assert run["float_accuracy"] > 0.97
+        if run["weight_bits"] == 8 and run["per_channel"]:
+            assert abs(run["integer_accuracy"] - run["float_accuracy"]) <= 0.02
+            assert abs(run["simulated_accuracy"] - run["float_accuracy"]) <= 0.02
+
+
+@pytest.mark.slow
+def test_the_accumulator_is_narrowed_from_safe_to_collapsed(whole):
+    narrowed = {mode: [run for run in whole["narrowed"] if run["overflow"] == mode] for mode in ("wrap", "saturate")}
+    widths = [run["accumulator_bits"] for run in narrowed["wrap"]]
+    assert widths == list(range(whole["safe_bits"], whole["safe_bits"] - len(widths), -1))
+    assert [run["accumulator_bits"] for run in narrowed["saturate"]] == widths
+    full = next(
+        run for run in whole["runs"]
+        if run["machine"] == whole["narrowed_machine"] and run["weight_bits"] == 8 and run["per_channel"]
+    )  # fmt: skip
+    for runs in narrowed.values():
+        assert runs[0]["overflow_events"] == 0
+        for run in runs:
+            # without events there is nothing that the width could have changed
+            assert run["overflow_events"] > 0 or run["accuracy"] == full["integer_accuracy"]
+        assert runs[-1]["accuracy"] < demo.COLLAPSED * full["integer_accuracy"]
+        assert whole["narrowest_without_loss"][runs[0]["overflow"]] in widths
+    # an accumulator that wraps or saturates for the first time does so on the same sum
+    assert [run["overflow_events"] > 0 for run in narrowed["wrap"]] == [
+        run["overflow_events"] > 0 for run in narrowed["saturate"]
+    ]
+    # the safe width is the least one: the running sums of these images need all of its bits
+    assert narrowed["wrap"][1]["overflow_events"] > 0
+
+
+@pytest.mark.slow
+def test_the_text_holds_the_same_figures_after_a_line_per_step(whole):
+    result = CliRunner().invoke(app, ["demo"])
+    assert result.exit_code == 0
+    steps, tables = result.stdout.split("\n\n", 1)
+    assert len(steps.splitlines()) >= len(whole["runs"])
+    for run in whole["runs"]:
+        assert f"{run['cycles']:,}" in tables
+        assert f"{100 * run['integer_accuracy']:.1f}" in tables
+    for run in whole["narrowed"]:
+        assert f"{run['overflow_events']:,}" in tables
+    assert tables.endswith(whole["conclusion"] + "\n")
