@@ -7,15 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from accelsim.formats import QuantizationParameters
 from accelsim.graph.graph import Graph, Node
 
 Float64 = npt.NDArray[np.float64]
-
-
-def _sigmoid(x: Float64) -> Float64:
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x)))
 
 
 def activation_function(node: Node, graph: Graph) -> tuple[Callable[[Float64], Float64], int]:
@@ -45,7 +42,7 @@ def activation_function(node: Node, graph: Graph) -> tuple[Callable[[Float64], F
             slopes = graph.constants[node.inputs[1]].astype(np.float64).reshape(-1, 1)
             return lambda x: np.where(x < 0, slopes * x, x), slopes.shape[0]
         case "Sigmoid":
-            return _sigmoid, 1
+            return lambda x: np.asarray(expit(x)), 1
         case "Tanh":
             return lambda x: np.asarray(np.tanh(x)), 1
         case "HardSigmoid":
@@ -53,7 +50,7 @@ def activation_function(node: Node, graph: Graph) -> tuple[Callable[[Float64], F
         case "HardSwish":
             return lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0), 1
         case "Swish":
-            return lambda x: x * _sigmoid(attributes["alpha"] * x), 1
+            return lambda x: x * expit(attributes["alpha"] * x), 1
         case _:
             raise AssertionError(f"{node.op} is no activation function")
 

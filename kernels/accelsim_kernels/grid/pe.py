@@ -99,10 +99,10 @@ def add(registers: npt.NDArray[np.int64], terms: npt.NDArray[np.int64]) -> None:
 def any_outside(registers: npt.NDArray[np.int64], register: Register) -> bool:
     """Whether a value of a plane does not fit its register."""
     low, high, _ = register
-    outside = 0
+    outside = np.int64(0)
     for value in registers.reshape(-1):
         outside += np.int64(value < low) + np.int64(value > high)
-    return outside > 0
+    return bool(outside > 0)
 
 
 @kernel
@@ -129,8 +129,9 @@ def add_plane(
 
     Notes
     -----
-    Cycles in which nothing overflows are the rule: one loop adds, one looks for values that do not fit, and only where it
-    finds one are the PEs visited one by one. The loops touch few arrays each, or the compiler would not vectorise them.
+    Cycles in which nothing overflows are the rule: one loop adds, one looks for values that do not fit, and only where
+    it finds one are the PEs visited one by one. The loops touch few arrays each, or the compiler would not vectorise
+    them.
     """
     low, high, saturate = register
     add(registers, terms)
