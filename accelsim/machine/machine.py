@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from accelsim.errors import MachineError
-from accelsim.machine.requantizer import Requantizer
+from accelsim.machine.requantizer import Requantizer, TieRule
 from accelsim.validation import Configuration
 
 Dataflow = Literal["broadcast", "output_stationary", "weight_stationary", "input_stationary"]
@@ -89,16 +89,24 @@ class Machine(Configuration):
     """Width at the output of a broadcast grid's adder trees; None is wide enough."""
     overflow: Overflow = "wrap"
     """What a register does with a value that does not fit."""
+    product_shift_bits: int = Field(default=0, ge=0, le=24)
+    """Low bits of every product that a PE rounds away before it adds."""
+    product_rounding: TieRule = "floor"
+    """How it rounds them."""
     zero_point: Literal["folded", "at_input"] = "folded"
     """Whether zero points are folded into the bias or subtracted before the PEs multiply."""
     reduction_order: Literal["channel_first", "spatial_first"] = "channel_first"
     """Order of a convolution's reduction."""
     requantizer: Annotated[Requantizer, BeforeValidator(_preset_by_name)] = Requantizer()
     """From accumulator to code; a preset's name stands for the preset."""
+    pe_latency_cycles: int = Field(default=1, ge=1, le=64)
+    """Cycles from the operands of a PE to its adder: 1 has no register behind the multiplier."""
     double_buffered: bool = False
     """Whether loads and drains hide behind the neighbouring fold's multiplications."""
     ragged_folds: Literal["used", "full"] = "used"
     """Whether a ragged fold costs the rows and columns in use or the whole grid."""
+    vector_lanes: Annotated[int, Field(ge=1, le=65536)] | None = None
+    """Element operations per cycle of the vector unit that runs layers without multiplications; None counts no cycles."""
     memory: Memory = Memory()
     """Buffers and bandwidth."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from accelsim.errors import LoweringError
 from accelsim.formats import IntegerFormat, QuantizationParameters
@@ -155,6 +156,9 @@ class _Lowering:
                 f"{where}: the bias of channel {channel} is {start[channel]} accumulator units, beyond 2^61; "
                 f"its weight scale is too small for its bias"
             )
+        factors: list[npt.ArrayLike] = [source.scale, parameters.scale]
+        if self.machine.product_shift_bits > 0:  # an accumulator counts in units of 2^h products, (13a)
+            factors.append(np.float32(2.0**self.machine.product_shift_bits))
         return kinds.MacLayer(
             **common,
             weights=weights,
@@ -165,7 +169,7 @@ class _Lowering:
             geometry=geometry,
             weight_format=parameters.format,
             input_format=source.format,
-            rescale=Rescale.of(self.machine.requantizer, [source.scale, parameters.scale], target.scale, where),
+            rescale=Rescale.of(self.machine.requantizer, factors, target.scale, where),
             zero_point=int(target.zero_point),
             clamp=fused_bounds(followers, target),
         )

@@ -18,7 +18,7 @@ from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues,
 from accelsim.simulator.gemm import refuse_overflow, tracking_level
 from accelsim.simulator.memory import GemmShape, MemoryTraffic, gemm_traffic
 from accelsim.simulator.results import LayerRecord, OperationCount
-from accelsim.simulator.timing import CycleCount, gemm_cycles
+from accelsim.simulator.timing import gemm_cycles, vector_cycles
 
 
 @dataclass
@@ -197,14 +197,15 @@ class Execution:
 
     def _record(self, layer: kinds.Layer) -> LayerRecord:
         """Return the record of a layer over all samples."""
-        cycles, macs, tally, traffic = CycleCount(), 0, _Tally(), MemoryTraffic()
+        operations = layer_operations(layer, self.num_samples)
+        cycles = vector_cycles(operations.vector_operations, self.machine)
+        macs, tally, traffic = 0, _Tally(), MemoryTraffic()
         if isinstance(layer, kinds.MacLayer):
             macs = layer.macs * self.num_samples
             tally = self.tallies[layer.name]
             shape = self._shape(layer)
             cycles = gemm_cycles(machine=self.machine, **vars(shape))
             traffic = gemm_traffic(shape, self.machine)
-        operations = layer_operations(layer, self.num_samples)
         tracked = self.track != "none"
         weight_bits, activation_bits = _operand_bits(layer, self.machine)
         return LayerRecord(

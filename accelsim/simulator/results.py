@@ -67,7 +67,7 @@ class LayerRecord:
     macs : int
         Multiply-accumulates on the grid.
     cycles : CycleCount
-        Cycles on the grid.
+        Cycles on the grid, or of the vector unit for a layer without multiplications.
     operations : OperationCount
         Operations.
     memory : MemoryTraffic

@@ -118,7 +118,7 @@ def _program(
         machine = checked_machine(machine, engine, track)
         return lower(network, machine), machine
     machine = checked_machine(network.machine if machine is None else machine, engine, track)
-    for field in ("requantizer", "zero_point", "reduction_order"):
+    for field in ("requantizer", "zero_point", "reduction_order", "product_shift_bits"):
         built_in, asked = getattr(network.machine, field), getattr(machine, field)
         if built_in != asked:
             raise LoweringError(

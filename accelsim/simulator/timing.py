@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
 from math import ceil
 from typing import NamedTuple
 
@@ -23,33 +24,28 @@ class CycleCount:
     load, drain : int
         Visible cycles of loading (weights, activations, biases) and of reading out, (10) to (12).
     stall : int
-        Cycles of waiting for memory.
+        Cycles of waiting for memory, (23).
+    vector : int
+        Cycles of the vector unit, (24); they are those of layers without multiplications.
     """
 
     multiply: int = 0
     load: int = 0
     drain: int = 0
     stall: int = 0
+    vector: int = 0
 
     @property
     def total(self) -> int:
         """All cycles, (13)."""
-        return self.multiply + self.load + self.drain + self.stall
+        return sum(asdict(self).values())
 
     def __add__(self, other: CycleCount) -> CycleCount:
-        return CycleCount(
-            self.multiply + other.multiply, self.load + other.load, self.drain + other.drain, self.stall + other.stall
-        )
+        return CycleCount(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def to_dict(self) -> dict[str, int]:
         """Return the counts with their total, for JSON."""
-        return {
-            "multiply": self.multiply,
-            "load": self.load,
-            "drain": self.drain,
-            "stall": self.stall,
-            "total": self.total,
-        }
+        return {**asdict(self), "total": self.total}
 
 
 class Fold(NamedTuple):
@@ -115,23 +111,54 @@ def gemm_cycles(
             raise OperandError(f"{name} must be at least 1, got {size}")
     multiply = load = drain = 0
     for before, after, count in _neighbours(num_outputs, reduction, num_positions, groups, machine):
-        hidden = machine.double_buffered
         if after is not None:
-            multiply += after.multiply * count
-            load += max(0, after.load - (before.multiply if hidden and before else 0)) * count
+            behind = before.multiply if machine.double_buffered and before is not None else 0
+            multiply += count * after.multiply
+            load += count * max(0, after.load - behind)
         if before is not None:
-            drain += max(0, before.drain - (after.multiply if hidden and after else 0)) * count
+            ahead = after.multiply if machine.double_buffered and after is not None else 0
+            drain += count * max(0, before.drain - ahead)
+    busy = multiply + load + drain
     bandwidth = machine.memory.dram_bytes_per_cycle
     stall = 0
     if bandwidth is not None:
-        stall = max(0, ceil(gemm_traffic(shape, machine).dram_bytes / bandwidth) - (multiply + load + drain))
+        # The bandwidth as it was written, 0.3 and not the float beside it: 3 bytes take 10 cycles.
+        stall = max(0, ceil(gemm_traffic(shape, machine).dram_bytes / Fraction(repr(bandwidth))) - busy)
     return CycleCount(multiply=multiply, load=load, drain=drain, stall=stall)
+
+
+def vector_cycles(vector_operations: int, machine: Machine) -> CycleCount:
+    """Count the cycles of a layer on the vector unit.
+
+    Parameters
+    ----------
+    vector_operations : int
+        Element operations of the layer over all samples, `OperationCount.vector_operations`.
+    machine : Machine
+        Whose ``vector_lanes`` do one element operation each per cycle; without lanes the cycles are not counted.
+
+    Returns
+    -------
+    CycleCount
+        docs/timing.md (24).
+
+    Examples
+    --------
+    >>> vector_cycles(100, Machine(vector_lanes=16)).vector
+    7
+    """
+    lanes = machine.vector_lanes
+    return CycleCount() if lanes is None else CycleCount(vector=-(-vector_operations // lanes))
 
 
 def _neighbours(
     num_outputs: int, reduction: int, num_positions: int, groups: int, machine: Machine
 ) -> Iterator[tuple[Fold | None, Fold | None, int]]:
-    """Yield (fold, the fold after it, how often this pair occurs), with None before the first and after the last."""
+    """Yield (fold, the fold after it, how often this pair occurs), with None before the first and after the last.
+
+    Every fold comes after exactly one other or None, so summing over ``after`` visits each fold once, and likewise over
+    ``before``. Tiles of a dimension have at most two lengths: the number of different pairs does not grow with the GEMM.
+    """
     rows, columns = machine.rows, machine.columns
     match machine.dataflow:
         case "output_stationary":
@@ -178,15 +205,17 @@ def _fold(
     machine: Machine, outer_size: int, inner_size: int, num_outputs: int, reduction: int, num_positions: int
 ) -> Fold:
     """Return the cycles of a fold, docs/timing.md section 2; sizes are those of its outer and inner tile."""
+    latency = machine.pe_latency_cycles - 1
     if machine.dataflow == "broadcast":
-        return Fold(1, -(-reduction // machine.columns), 1)
+        return Fold(1, -(-reduction // machine.columns) + latency, 1)
     full = machine.ragged_folds == "full"
     r = machine.rows if full else inner_size
     c = machine.columns if full else outer_size
+    skewed = r + c - 2 + latency
     match machine.dataflow:
         case "output_stationary":
-            return Fold(0, reduction + r + c - 2, r)
+            return Fold(0, reduction + skewed, r)
         case "weight_stationary":
-            return Fold(r, num_positions + r + c - 2, 0)
+            return Fold(r, num_positions + skewed, 0)
         case _:
-            return Fold(r, num_outputs + r + c - 2, 0)
+            return Fold(r, num_outputs + skewed, 0)

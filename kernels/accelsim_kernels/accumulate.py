@@ -13,11 +13,28 @@ import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.integers import bring_in
+from accelsim_kernels.rounding import round_shift
 
 Register = tuple[Any, Any, Any]
 """``(low, high, saturate)`` of a register."""
 
+ProductRounding = tuple[Any, Any]
+"""``(shift, rule)`` of the products, numerics.md (13a); shift 0 keeps them."""
+
 _BLOCK = 256
+
+
+@kernel
+def multiply_row(
+    weight: Int, operands: npt.NDArray[np.int32], rounding: ProductRounding, products: npt.NDArray[np.int64]
+) -> None:
+    """Multiply one weight with the activations of some positions, (13a)."""
+    shift, rule = rounding
+    for p in range(products.size):
+        products[p] = weight * np.int64(operands[p])
+    if shift > 0:
+        for p in range(products.size):
+            products[p] = round_shift(products[p], shift, 0, rule)
 
 
 @kernel
@@ -73,6 +90,7 @@ def accumulate_products(
     columns: npt.NDArray[np.int32],
     start: npt.NDArray[np.int64],
     rows: npt.NDArray[np.int64],
+    rounding: ProductRounding,
     register: Register,
     accumulators: npt.NDArray[np.int64],
     events: npt.NDArray[np.int64],
@@ -90,6 +108,8 @@ def accumulate_products(
         What the accumulators are loaded with.
     rows : int64 array
         The channels to compute.
+    rounding : tuple
+        ``(shift, rule)`` of the products.
     register : tuple
         The accumulators' ``(low, high, saturate)``.
     accumulators, events, first : int64 arrays, shape (n, p)
@@ -104,10 +124,7 @@ def accumulate_products(
             sums, counts, numbers = accumulators[n, begin:end], events[n, begin:end], first[n, begin:end]
             load_start(start[n], register, sums, counts, numbers)
             for k in range(num_terms):
-                weight = np.int64(weights[n, k])
-                operands = columns[k, begin:end]
-                for p in range(end - begin):
-                    terms[p] = weight * np.int64(operands[p])
+                multiply_row(np.int64(weights[n, k]), columns[k, begin:end], rounding, terms)
                 add_into(sums, terms, register, np.int64(k), counts, numbers)
 
 
@@ -117,6 +134,7 @@ def accumulate_tiles(
     columns: npt.NDArray[np.int32],
     start: npt.NDArray[np.int64],
     rows: npt.NDArray[np.int64],
+    rounding: ProductRounding,
     register: Register,
     tile: Int,
     partial: Register,
@@ -130,7 +148,7 @@ def accumulate_tiles(
 
     Parameters
     ----------
-    weights, columns, start, rows, register, accumulators, events, first
+    weights, columns, start, rows, rounding, register, accumulators, events, first
         As in `accumulate_products`; additions are numbered by tile.
     tile : int64
         Terms in a tile.
@@ -159,10 +177,7 @@ def accumulate_tiles(
             for number in range((num_terms + tile - 1) // tile):
                 sums_of_tile[:] = 0
                 for k in range(number * tile, min((number + 1) * tile, num_terms)):
-                    weight = np.int64(weights[n, k])
-                    operands = columns[k, begin:end]
-                    for p in range(width):
-                        terms[p] = weight * np.int64(operands[p])
+                    multiply_row(np.int64(weights[n, k]), columns[k, begin:end], rounding, terms)
                     if chained:
                         add_into(sums_of_tile, terms, partial, np.int64(0), tile_counts, unused)
                     else:
@@ -178,6 +193,7 @@ def running_range(
     weights: npt.NDArray[np.int32],
     columns: npt.NDArray[np.int32],
     start: npt.NDArray[np.int64],
+    rounding: ProductRounding,
     tile: Int,
     range_min: npt.NDArray[np.int64],
     range_max: npt.NDArray[np.int64],
@@ -187,7 +203,7 @@ def running_range(
 
     Parameters
     ----------
-    weights, columns, start
+    weights, columns, start, rounding
         As in `accumulate_products`.
     tile : int64
         Terms between two additions to the accumulator.
@@ -195,18 +211,19 @@ def running_range(
         Outputs: the range, and the sum after the last addition.
     """
     num_terms, num_positions = columns.shape
+    products = np.empty(_BLOCK, dtype=np.int64)
     for begin in range(0, num_positions, _BLOCK):
         end = min(begin + _BLOCK, num_positions)
+        terms = products[: end - begin]
         for n in range(weights.shape[0]):
             sums, least, most = total[n, begin:end], range_min[n, begin:end], range_max[n, begin:end]
             sums[:] = start[n]
             least[:] = start[n]
             most[:] = start[n]
             for k in range(num_terms):
-                weight = np.int64(weights[n, k])
-                operands = columns[k, begin:end]
+                multiply_row(np.int64(weights[n, k]), columns[k, begin:end], rounding, terms)
                 for p in range(end - begin):
-                    sums[p] += weight * np.int64(operands[p])
+                    sums[p] += terms[p]
                 if (k + 1) % tile == 0 or k == num_terms - 1:
                     for p in range(end - begin):
                         least[p] = min(least[p], sums[p])
@@ -217,6 +234,7 @@ def running_range(
 def add_last(
     row_sums: npt.NDArray[np.int64],
     weight_zero_points: npt.NDArray[np.int64],
+    rounding: ProductRounding,
     register: Register,
     number: Int,
     accumulators: npt.NDArray[np.int64],
@@ -231,6 +249,8 @@ def add_last(
         ``Σ_k X[k, p]``.
     weight_zero_points : int64 array, shape (n,)
         Channels with 0 are left alone.
+    rounding : tuple
+        ``(shift, rule)`` that brings the term to accumulator units, (13a).
     register : tuple
         The accumulators' ``(low, high, saturate)``.
     number : int64
@@ -240,5 +260,18 @@ def add_last(
     """
     for n in range(weight_zero_points.size):
         if weight_zero_points[n] != 0:
+            shift, rule = rounding
             terms = -weight_zero_points[n] * row_sums
+            for p in range(terms.size):
+                terms[p] = round_shift(terms[p], shift, 0, rule)
             add_into(accumulators[n], terms, register, number, events[n], first[n])
+
+
+@kernel
+def to_accumulator_units(
+    values: npt.NDArray[np.int64], rounding: ProductRounding, rounded: npt.NDArray[np.int64]
+) -> None:
+    """Bring values in units of a product to those of the accumulator, (13a); int64 arrays, shape (n,)."""
+    shift, rule = rounding
+    for i in range(values.size):
+        rounded[i] = round_shift(values[i], shift, 0, rule)

@@ -1,10 +1,10 @@
 """Bringing a value into a register: docs/numerics.md (9) to (11)."""
 
 import numpy as np
-from accelsim_kernels.integers import bring_in, wrap32
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from accelsim_kernels.integers import bring_in, wrap32
 from tests.naive import integers as naive
 
 int64 = np.int64

@@ -3,16 +3,16 @@
 from types import SimpleNamespace
 
 import numpy as np
-from accelsim_kernels.depthwise import exact_depthwise
-from accelsim_kernels.lowering import columns_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from accelsim_kernels.depthwise import exact_depthwise
+from accelsim_kernels.lowering import columns_of
 from tests.naive import conv as naive
 
 EXACT = SimpleNamespace(
     dataflow="output_stationary", accumulator_bits=64, partial_sum_bits=None, adder_tree_bits=None, overflow="wrap",
-    zero_point="folded", reduction_order="channel_first",
+    zero_point="folded", reduction_order="channel_first", product_shift_bits=0, product_rounding="floor",
 )  # fmt: skip
 
 

@@ -4,10 +4,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from accelsim_kernels.rounding import RULES, round_division, round_float, round_shift
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from accelsim_kernels.rounding import RULES, round_division, round_float, round_shift
 from tests.naive.rounding import ROUNDS_UP, rnd
 
 int64 = np.int64

@@ -1,8 +1,11 @@
 """One GEMM: docs/numerics.md (7), (8) and section 3, output by output and addition by addition."""
 
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
 
 from tests.naive.integers import Register
+from tests.naive.rounding import rnd
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,11 @@ def terms(weights, activations, bias, z_w, z_x, zero_point):
     start = bias - z_x * sum(weights) + len(weights) * z_w * z_x
     last = -z_w * sum(activations) if z_w != 0 else None
     return products, start, last
+
+
+def truncated(value, machine):
+    """(13a): what a PE passes on of a product, and what becomes of the start value and of (8)."""
+    return rnd(Fraction(value, 2**machine.product_shift_bits), machine.product_rounding)
 
 
 def tiles(sequence, length):
@@ -51,6 +59,8 @@ def addends(products, machine, inner):
 
 def accumulate(products, start, last, machine):
     """Return the Output of one accumulator."""
+    products, start = [truncated(m, machine) for m in products], truncated(start, machine)
+    last = None if last is None else truncated(last, machine)
     accumulator, inner = Register(machine.accumulator_bits, machine.overflow), inner_register(machine)
     additions = addends(products, machine, inner)
     if last is not None:
@@ -83,9 +93,11 @@ def gemm(weights, activations, machine, bias=None, weight_zero_points=None, acti
     ]
 
 
-def bounds(weights, x_low, x_high, start, z_w):
-    """(17) and (18): where any partial sum of the products lies."""
-    d = abs(z_w) * len(weights) * max(abs(x_low), abs(x_high))
-    low = start + sum(min(0, w * x_low, w * x_high) for w in weights) - d
-    high = start + sum(max(0, w * x_low, w * x_high) for w in weights) + d
+def bounds(weights, x_low, x_high, start, z_w, machine):
+    """(17) and (18): where any partial sum of the products lies, with truncated products as well."""
+    unit = 2**machine.product_shift_bits
+    d = Fraction(abs(z_w) * len(weights) * max(abs(x_low), abs(x_high)), unit)
+    start = Fraction(start, unit)
+    low = floor(start) + sum(floor(Fraction(min(0, w * x_low, w * x_high), unit)) for w in weights) - ceil(d)
+    high = ceil(start) + sum(ceil(Fraction(max(0, w * x_low, w * x_high), unit)) for w in weights) + ceil(d)
     return low, high

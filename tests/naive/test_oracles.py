@@ -112,6 +112,9 @@ def test_walking_the_registers_gives_the_order_of_additions(dataflow, overflow, 
         zero_point="folded",
         ragged_folds=data.draw(st.sampled_from(["used", "full"])),
         double_buffered=False,
+        product_shift_bits=data.draw(st.integers(0, 3)),
+        product_rounding=data.draw(st.sampled_from(sorted(ROUNDS_UP))),
+        pe_latency_cycles=data.draw(st.integers(1, 3)),
     )
     code = st.integers(-5, 5)
     weights = data.draw(st.lists(st.lists(code, min_size=K, max_size=K), min_size=N, max_size=N))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from itertools import product
 
-from tests.naive.gemm import inner_register
+from tests.naive.gemm import inner_register, truncated
 from tests.naive.integers import Register
 
 
@@ -26,6 +26,7 @@ def folds(num_outputs, reduction, num_positions, machine):
     """Return the folds in their order: docs/timing.md sections 1 and 2."""
     R, C = machine.rows, machine.columns
     N, K, P = num_outputs, reduction, num_positions
+    late = machine.pe_latency_cycles - 1  # (4a)
 
     def used(rows, columns):
         return (R, C) if machine.ragged_folds == "full" else (len(rows), len(columns))
@@ -35,18 +36,18 @@ def folds(num_outputs, reduction, num_positions, machine):
         case "output_stationary":
             for columns, rows in product(cut(N, C), cut(P, R)):
                 r, c = used(rows, columns)
-                result.append(Fold(rows, columns, 0, K + r + c - 2, r))
+                result.append(Fold(rows, columns, 0, K + r + c - 2 + late, r))
         case "weight_stationary":
             for columns, rows in product(cut(N, C), cut(K, R)):
                 r, c = used(rows, columns)
-                result.append(Fold(rows, columns, r, P + r + c - 2, 0))
+                result.append(Fold(rows, columns, r, P + r + c - 2 + late, 0))
         case "input_stationary":
             for columns, rows in product(cut(P, C), cut(K, R)):
                 r, c = used(rows, columns)
-                result.append(Fold(rows, columns, r, N + r + c - 2, 0))
+                result.append(Fold(rows, columns, r, N + r + c - 2 + late, 0))
         case "broadcast":
             for rows, position in product(cut(N, R), range(P)):
-                result.append(Fold(rows, range(position, position + 1), 1, -(-K // C), 1))
+                result.append(Fold(rows, range(position, position + 1), 1, -(-K // C) + late, 1))
     return result
 
 
@@ -97,7 +98,7 @@ def trace(weights, activations, starts, machine):
         "broadcast": _walk_broadcast,
     }[machine.dataflow]
     accumulator, inner = Register(machine.accumulator_bits, machine.overflow), inner_register(machine)
-    values = {(n, p): accumulator.ov(starts[n]) for n in range(N) for p in range(P)}
+    values = {(n, p): accumulator.ov(truncated(starts[n], machine)) for n in range(N) for p in range(P)}
     cycles = []
     for index, fold in enumerate(folds(N, K, P, machine)):
         walk(weights, activations, index, fold, machine, accumulator, inner, values, cycles)
@@ -105,64 +106,83 @@ def trace(weights, activations, starts, machine):
 
 
 def _walk_output_stationary(W, X, index, fold, machine, accumulator, inner, values, cycles):
-    K = len(X)
+    K, late = len(X), machine.pe_latency_cycles - 1
     for t in range(fold.multiply):
         cycle = Cycle(index)
         for (i, p), (j, n) in product(enumerate(fold.rows), enumerate(fold.columns)):
-            k = t - i - j
+            k = t - i - j  # multiplied in this cycle
             if 0 <= k < K:
-                values[n, p] = accumulator.ov(values[n, p] + W[n][k] * X[k][p])
                 cycle.weights[i, j], cycle.activations[i, j] = W[n][k], X[k][p]
+            k -= late  # added in this cycle
+            if 0 <= k < K:
+                values[n, p] = accumulator.ov(values[n, p] + truncated(W[n][k] * X[k][p], machine))
             cycle.accumulators[i, j] = values[n, p]
         cycles.append(cycle)
 
 
 def _walk_weight_stationary(W, X, index, fold, machine, accumulator, inner, values, cycles):
-    P = len(X[0])
-    sums = {}  # the partial-sum registers; what enters the top is 0
-    for t in range(fold.multiply):
-        cycle = Cycle(index)
-        for (i, k), (j, n) in product(enumerate(fold.rows), enumerate(fold.columns)):
-            p = t - i - j
-            cycle.accumulators[i, j] = 0
-            if 0 <= p < P:
-                cycle.accumulators[i, j] = inner.ov(sums.get((i - 1, j), 0) + W[n][k] * X[k][p])
-                cycle.weights[i, j], cycle.activations[i, j] = W[n][k], X[k][p]
-                if i == len(fold.rows) - 1:
-                    values[n, p] = accumulator.ov(values[n, p] + cycle.accumulators[i, j])
-        sums = cycle.accumulators
-        cycles.append(cycle)
+    def operands(k, n, p):
+        return W[n][k], X[k][p]
+
+    _walk_stationary_operand(operands, len(X[0]), index, fold, machine, accumulator, inner, values, cycles)
 
 
 def _walk_input_stationary(W, X, index, fold, machine, accumulator, inner, values, cycles):
-    N = len(W)
-    sums = {}
+    def operands(k, p, n):
+        return W[n][k], X[k][p]
+
+    swapped = Transposed(values)
+    _walk_stationary_operand(operands, len(W), index, fold, machine, accumulator, inner, swapped, cycles)
+
+
+class Transposed:
+    """The accumulators under (p, n) instead of (n, p)."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __getitem__(self, place):
+        return self.values[place[1], place[0]]
+
+    def __setitem__(self, place, value):
+        self.values[place[1], place[0]] = value
+
+
+def _walk_stationary_operand(operands, length, index, fold, machine, accumulator, inner, values, cycles):
+    """(6) and (7): column j belongs to ``other``, and ``length`` values of ``moving`` pass through the grid."""
+    late = machine.pe_latency_cycles - 1
+    sums = {}  # the partial-sum registers; what enters the top is 0
     for t in range(fold.multiply):
         cycle = Cycle(index)
-        for (i, k), (j, p) in product(enumerate(fold.rows), enumerate(fold.columns)):
-            n = t - i - j
+        for (i, k), (j, other) in product(enumerate(fold.rows), enumerate(fold.columns)):
+            moving = t - i - j  # multiplied in this cycle
+            if 0 <= moving < length:
+                cycle.weights[i, j], cycle.activations[i, j] = operands(k, other, moving)
+            moving -= late  # added in this cycle
             cycle.accumulators[i, j] = 0
-            if 0 <= n < N:
-                cycle.accumulators[i, j] = inner.ov(sums.get((i - 1, j), 0) + W[n][k] * X[k][p])
-                cycle.weights[i, j], cycle.activations[i, j] = W[n][k], X[k][p]
+            if 0 <= moving < length:
+                weight, activation = operands(k, other, moving)
+                cycle.accumulators[i, j] = inner.ov(sums.get((i - 1, j), 0) + truncated(weight * activation, machine))
                 if i == len(fold.rows) - 1:
-                    values[n, p] = accumulator.ov(values[n, p] + cycle.accumulators[i, j])
+                    values[other, moving] = accumulator.ov(values[other, moving] + cycle.accumulators[i, j])
         sums = cycle.accumulators
         cycles.append(cycle)
 
 
 def _walk_broadcast(W, X, index, fold, machine, accumulator, inner, values, cycles):
-    K, (p,) = len(X), fold.columns
+    K, (p,), late = len(X), fold.columns, machine.pe_latency_cycles - 1
     for t in range(fold.multiply):
         cycle = Cycle(index)
         for i, n in enumerate(fold.rows):
             total = 0
             for j in range(machine.columns):
-                k = t * machine.columns + j
-                cycle.accumulators[i, j] = W[n][k] * X[k][p] if k < K else 0
+                k = t * machine.columns + j  # multiplied in this cycle
                 if k < K:
                     cycle.weights[i, j], cycle.activations[i, j] = W[n][k], X[k][p]
+                k -= late * machine.columns  # added in this cycle
+                cycle.accumulators[i, j] = truncated(W[n][k] * X[k][p], machine) if 0 <= k < K else 0
                 total += cycle.accumulators[i, j]
-            values[n, p] = accumulator.ov(values[n, p] + inner.ov(total))
+            if t >= late:
+                values[n, p] = accumulator.ov(values[n, p] + inner.ov(total))
             cycle.row_accumulators[i] = values[n, p]
         cycles.append(cycle)

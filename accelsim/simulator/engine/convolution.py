@@ -140,6 +140,8 @@ def safe_depthwise(
     int64 array, shape (channels * multiplier, positions), or None
         The accumulators; None where a channel is not proven safe.
     """
+    if machine.product_shift_bits > 0:
+        return None
     least, greatest = min(int(activations.min()), pad_value), max(int(activations.max()), pad_value)
     low, high = sum_bounds(weights, start, np.zeros_like(start), least, greatest)
     spread = np.maximum(high - start, start - low).max(initial=0)  # bounds every partial sum, too

@@ -13,11 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
-from accelsim_kernels.accumulate import accumulate_products, accumulate_tiles, add_last, running_range
+from accelsim_kernels.accumulate import (
+    accumulate_products,
+    accumulate_tiles,
+    add_last,
+    running_range,
+    to_accumulator_units,
+)
 from accelsim_kernels.exact import exact_products
 from accelsim_kernels.grid.broadcast import step_broadcast
 from accelsim_kernels.grid.output_stationary import step_output_stationary
 from accelsim_kernels.grid.stationary_operand import step_stationary_operand
+from accelsim_kernels.rounding import RULES
 
 EngineName = Literal["stepped", "fast"]
 Track = Literal["none", "overflow", "range"]
@@ -92,6 +99,25 @@ def register(bits: int | None, overflow: str) -> tuple[np.int64, np.int64, bool]
     """Return ``(low, high, saturate)`` of a register; None bits is as wide as int64."""
     half = 1 << ((64 if bits is None else bits) - 1)
     return np.int64(-half), np.int64(half - 1), overflow == "saturate"
+
+
+def product_rounding(machine: Machine) -> tuple[np.int64, np.int64]:
+    """Return ``(shift, rule)`` of a PE's products, docs/numerics.md (13a)."""
+    return np.int64(machine.product_shift_bits), np.int64(RULES[machine.product_rounding])
+
+
+def _start(operands: GemmOperands, machine: Machine) -> Int64:
+    """Return the start values in units of the accumulator."""
+    return _in_accumulator_units(operands.start, machine)
+
+
+def _in_accumulator_units(values: Int64, machine: Machine) -> Int64:
+    """Round values in units of a product as the products are rounded, (13a)."""
+    if machine.product_shift_bits == 0:
+        return values
+    rounded = np.empty(values.size, dtype=np.int64)
+    to_accumulator_units(np.ascontiguousarray(values).reshape(-1), product_rounding(machine), rounded)
+    return rounded.reshape(values.shape)
 
 
 def terms_per_addition(machine: Machine) -> int:
@@ -182,7 +208,7 @@ def step_gemm(
     # The closed form only sizes the trace's memory; the kernels count their own cycles.
     from accelsim.simulator.timing import gemm_cycles
 
-    weights, columns, start = operands.weights, operands.columns, operands.start
+    weights, columns, start = operands.weights, operands.columns, _start(operands, machine)
     (num_outputs, reduction), num_positions = weights.shape, columns.shape[1]
     shape = (num_outputs, num_positions)
     accumulators, events, first, unbounded, least, most = (np.empty(shape, dtype=np.int64) for _ in range(6))
@@ -200,29 +226,30 @@ def step_gemm(
     folds = np.zeros(length, dtype=np.int64)
     row_accumulators = np.zeros((length, machine.rows), dtype=np.int64)
     grid = (np.int64(machine.rows), np.int64(machine.columns))
+    pe = (np.int64(machine.pe_latency_cycles), product_rounding(machine))
     accumulator = register(machine.accumulator_bits, machine.overflow)
     full = machine.ragged_folds == "full"
     match machine.dataflow:
         case "output_stationary":
             cycles = step_output_stationary(
-                weights, columns, start, *grid, full, track == "range", accumulator, outputs, (*planes, folds)
+                weights, columns, start, *grid, full, track == "range", *pe, accumulator, outputs, (*planes, folds)
             )
         case "broadcast":
             tree = register(machine.adder_tree_bits, machine.overflow)
             cycles = step_broadcast(
-                weights, columns, start, *grid, accumulator, tree, outputs, partial_events,
+                weights, columns, start, *grid, *pe, accumulator, tree, outputs, partial_events,
                 (*planes, row_accumulators, folds),
             )  # fmt: skip
         case dataflow:
             keeps_weights = dataflow == "weight_stationary"
             kept, moving = (weights, columns) if keeps_weights else (columns.T, weights.T)
             cycles = step_stationary_operand(
-                np.ascontiguousarray(kept), np.ascontiguousarray(moving), start, keeps_weights, *grid, full,
+                np.ascontiguousarray(kept), np.ascontiguousarray(moving), start, keeps_weights, *grid, full, *pe,
                 accumulator, register(machine.partial_sum_bits, machine.overflow), outputs, partial_events, (*planes,
                 folds),
             )  # fmt: skip
     _finish(operands, machine, accumulators, events, first)
-    _finish_range(operands, unbounded, least, most)
+    _finish_range(operands, machine, unbounded, least, most)
     values = _tracked(track, accumulators, events, first, partial_events, least, most)
     if not trace:
         return values, int(cycles), None
@@ -234,12 +261,13 @@ def step_gemm(
 
 def _fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> GemmValues:
     """Compute what `step_gemm` does without stepping."""
-    weights, columns, start = operands.weights, operands.columns, operands.start
+    weights, columns, start = operands.weights, operands.columns, _start(operands, machine)
     shape = (weights.shape[0], columns.shape[1])
     least, greatest = int(columns.min()), int(columns.max())
     low, high = sum_bounds(weights, start, operands.weight_zero_points, least, greatest)
     limits = register(machine.accumulator_bits, machine.overflow)
     safe = (limits[0] <= low) & (high <= limits[1]) & _partials_safe(weights, machine, least, greatest)
+    safe &= machine.product_shift_bits == 0
 
     accumulators = np.empty(shape, dtype=np.int64)
     events, partial_events = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
@@ -248,7 +276,7 @@ def _fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> GemmVa
         exact_products(weights, columns, start, np.flatnonzero(safe), accumulators)
     at_risk = np.flatnonzero(~safe)
     if at_risk.size:
-        ordered = (weights, columns, start, at_risk, limits)
+        ordered = (weights, columns, start, at_risk, product_rounding(machine), limits)
         if machine.dataflow == "output_stationary":
             accumulate_products(*ordered, accumulators, events, first)
         else:
@@ -263,8 +291,8 @@ def _fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> GemmVa
     if track == "range":
         range_min, range_max, unbounded = (np.empty(shape, dtype=np.int64) for _ in range(3))
         tile = np.int64(terms_per_addition(machine))
-        running_range(weights, columns, start, tile, range_min, range_max, unbounded)
-        _finish_range(operands, unbounded, range_min, range_max)
+        running_range(weights, columns, start, product_rounding(machine), tile, range_min, range_max, unbounded)
+        _finish_range(operands, machine, unbounded, range_min, range_max)
     return _tracked(track, accumulators, events, first, partial_events, range_min, range_max)
 
 
@@ -285,13 +313,15 @@ def _finish(operands: GemmOperands, machine: Machine, accumulators: Int64, event
         row_sums = operands.columns.sum(axis=0, dtype=np.int64)
         number = np.int64(-(-operands.weights.shape[1] // terms_per_addition(machine)))
         limits = register(machine.accumulator_bits, machine.overflow)
-        add_last(row_sums, operands.weight_zero_points, limits, number, accumulators, events, first)
+        zero_points = operands.weight_zero_points
+        add_last(row_sums, zero_points, product_rounding(machine), limits, number, accumulators, events, first)
 
 
-def _finish_range(operands: GemmOperands, unbounded: Int64, least: Int64, most: Int64) -> None:
+def _finish_range(operands: GemmOperands, machine: Machine, unbounded: Int64, least: Int64, most: Int64) -> None:
     """Take addition (8) into the running range."""
     if operands.weight_zero_points.any():
-        unbounded -= np.outer(operands.weight_zero_points, operands.columns.sum(axis=0, dtype=np.int64))
+        last = -np.outer(operands.weight_zero_points, operands.columns.sum(axis=0, dtype=np.int64))
+        unbounded += _in_accumulator_units(last, machine)
         np.minimum(least, unbounded, out=least)
         np.maximum(most, unbounded, out=most)
 

@@ -8,7 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.grid.pe import Register, Tracked, add_to_accumulators, load_accumulator, record
+from accelsim_kernels.grid.pe import (
+    ProductRounding,
+    Register,
+    Tracked,
+    add_to_accumulators,
+    load_accumulator,
+    multiply,
+    record,
+)
 from accelsim_kernels.integers import bring_in
 
 Trace = tuple[Any, Any, Any, Any, Any]
@@ -22,6 +30,8 @@ def step_broadcast(
     start: npt.NDArray[np.int64],
     num_rows: Int,
     num_columns: Int,
+    latency: Int,
+    rounding: ProductRounding,
     register: Register,
     tree: Register,
     outputs: Tracked,
@@ -40,6 +50,10 @@ def step_broadcast(
         What the accumulators are loaded with.
     num_rows, num_columns : int64
         The grid.
+    latency : int64
+        Cycles from a PE's operands to its adder, at least 1.
+    rounding : tuple
+        ``(shift, rule)`` of the products.
     register, tree : tuple
         ``(low, high, saturate)`` of the accumulators and of the trees' outputs.
     outputs : tuple of int64 arrays, shape (n, p)
@@ -59,7 +73,7 @@ def step_broadcast(
     num_outputs, num_terms = weights.shape
     weight_held = np.zeros((num_rows, num_columns), dtype=np.int64)
     activation_held = np.zeros((num_rows, num_columns), dtype=np.int64)
-    products = np.zeros((num_rows, num_columns), dtype=np.int64)
+    products = np.zeros((latency, num_rows, num_columns), dtype=np.int64)  # the multipliers' pipelines
     operands = np.zeros(num_columns, dtype=np.int64)
     channels = np.empty(num_rows, dtype=np.int64)
     positions = np.empty(num_rows, dtype=np.int64)
@@ -75,32 +89,36 @@ def step_broadcast(
             for i in range(used_rows):
                 load_accumulator(outputs, n0 + i, p, start[n0 + i], register)
                 tree_events[n0 + i, p] = 0
-            for t in range((num_terms + num_columns - 1) // num_columns):
-                # Evaluate: all PEs multiply, each row's tree sums its products, the row's accumulator adds the sum.
+            products[:] = 0
+            for t in range((num_terms + num_columns - 1) // num_columns + latency - 1):
+                # Evaluate 1: all PEs multiply; columns beyond the reduction, and cycles beyond it, have zero operands.
+                made, ready = products[t % latency], products[(t + 1) % latency]
                 k0 = t * num_columns
-                used_columns = min(num_columns, num_terms - k0)
+                used_columns = max(0, min(num_columns, num_terms - k0))
                 for j in range(num_columns):
                     operands[j] = columns[k0 + j, p] if j < used_columns else 0
                 for i in range(used_rows):
-                    exact = np.int64(0)
                     for j in range(used_columns):
                         weight_held[i, j] = weights[n0 + i, k0 + j]
-                        products[i, j] = weight_held[i, j] * operands[j]
-                        exact += products[i, j]
                     weight_held[i, used_columns:] = 0
-                    products[i, used_columns:] = 0
                     activation_held[i] = operands
-                    if exact < tree_low or exact > tree_high:
-                        tree_events[n0 + i, p] += 1
-                    exact_sums[i] = exact
-                    sums[i] = bring_in(exact, tree_low, tree_high, tree_saturate)
-                    channels[i] = n0 + i
-                    positions[i] = p
-                add_to_accumulators(outputs, channels, positions, sums, exact_sums, used_rows, t, register)
+                multiply(weight_held[:used_rows], activation_held[:used_rows], rounding, made[:used_rows])
+                # Evaluate 2: each row's tree sums the products of latency - 1 cycles ago, its accumulator adds the sum.
+                number = t - (latency - 1)
+                if number >= 0:
+                    for i in range(used_rows):
+                        exact = np.int64(0)
+                        for j in range(num_columns):
+                            exact += ready[i, j]
+                        if exact < tree_low or exact > tree_high:
+                            tree_events[n0 + i, p] += 1
+                        exact_sums[i] = exact
+                        sums[i] = bring_in(exact, tree_low, tree_high, tree_saturate)
+                        channels[i] = n0 + i
+                        positions[i] = p
+                    add_to_accumulators(outputs, channels, positions, sums, exact_sums, used_rows, number, register)
                 # Commit.
-                for i in range(used_rows, num_rows):
-                    products[i] = 0
-                record(trace_products, cycle, products)
+                record(trace_products, cycle, made)
                 record(trace_weights, cycle, weight_held)
                 record(trace_activations, cycle, activation_held)
                 if trace_fold.size > 0:

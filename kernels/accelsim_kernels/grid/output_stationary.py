@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.grid.pe import (
+    ProductRounding,
     Register,
     Tracked,
     add_plane,
@@ -33,6 +34,8 @@ def step_output_stationary(
     num_columns: Int,
     full_folds: bool,
     with_range: bool,
+    latency: Int,
+    rounding: ProductRounding,
     register: Register,
     outputs: Tracked,
     trace: Trace,
@@ -53,6 +56,10 @@ def step_output_stationary(
         A ragged fold runs for the cycles of the whole grid.
     with_range : bool
         Keep the range of the unbounded sums.
+    latency : int64
+        Cycles from a PE's operands to its adder, at least 1.
+    rounding : tuple
+        ``(shift, rule)`` of the products.
     register : tuple
         The accumulators' ``(low, high, saturate)``.
     outputs : tuple of int64 arrays, shape (n, p)
@@ -79,12 +86,12 @@ def step_output_stationary(
             weight_next = np.zeros((rows, cols), dtype=np.int64)
             activation_now = np.zeros((rows, cols), dtype=np.int64)
             activation_next = np.zeros((rows, cols), dtype=np.int64)
-            products = np.zeros((rows, cols), dtype=np.int64)
+            products = np.zeros((latency, rows, cols), dtype=np.int64)  # the multipliers' pipelines, bubbles at first
             # Each PE's accumulator and counters, kept beside each other while the fold runs.
             held, events, first, unbounded, least, greatest = load_pes(
                 start, n0, rows, cols, used_rows, used_columns, register
             )
-            for t in range(num_terms + rows + cols - 2):
+            for t in range(num_terms + rows + cols - 2 + latency - 1):
                 # Evaluate 1: operands move one PE on; the edges feed the skewed streams.
                 shift_right(activation_now, activation_next)
                 for i in range(rows):
@@ -94,11 +101,13 @@ def step_output_stationary(
                 for j in range(cols):
                     fed = 0 <= t - j < num_terms and j < used_columns
                     weight_next[0, j] = weights[n0 + j, t - j] if fed else 0
-                # Evaluate 2: PE (i, j) adds term k = t - i - j to its output; in a bubble it adds 0.
-                multiply(weight_next, activation_next, products)
-                add_plane(held, products, register, t, events, first)
+                # Evaluate 2: PE (i, j) multiplies term k = t - i - j, or zeros in a bubble.
+                multiply(weight_next, activation_next, rounding, products[t % latency])
+                # Evaluate 3: it adds the product that it made latency - 1 cycles ago.
+                ready = products[(t + 1) % latency]
+                add_plane(held, ready, register, t - (latency - 1), events, first)
                 if with_range:
-                    widen_range(unbounded, products, least, greatest)
+                    widen_range(unbounded, ready, least, greatest)
                 # Commit: the clock edge.
                 weight_now, weight_next = weight_next, weight_now
                 activation_now, activation_next = activation_next, activation_now

@@ -9,9 +9,13 @@ import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.integers import bring_in
+from accelsim_kernels.rounding import round_shift
 
 Register = tuple[Any, Any, Any]
 """``(low, high, saturate)`` of a register."""
+
+ProductRounding = tuple[Any, Any]
+"""``(shift, rule)`` of the products."""
 
 Tracked = tuple[Any, Any, Any, Any, Any, Any]
 """Arrays of one value per output: accumulators, events, first, unbounded sum, least, greatest."""
@@ -79,12 +83,29 @@ def add_to_accumulators(
 
 @kernel
 def multiply(
-    weights: npt.NDArray[np.int64], activations: npt.NDArray[np.int64], products: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.int64],
+    activations: npt.NDArray[np.int64],
+    rounding: ProductRounding,
+    products: npt.NDArray[np.int64],
 ) -> None:
-    """Multiply the operands of every PE; int64 arrays, shape (rows, columns)."""
+    """Multiply the operands of every PE, numerics.md (13a); int64 arrays, shape (rows, columns).
+
+    Parameters
+    ----------
+    weights, activations : int64 arrays
+        Operands.
+    rounding : tuple
+        ``(shift, rule)`` of `accelsim_kernels.rounding`; shift 0 keeps the product.
+    products : int64 array
+        Output.
+    """
+    shift, rule = rounding
     left, right, made = weights.reshape(-1), activations.reshape(-1), products.reshape(-1)
     for i in range(made.size):
         made[i] = left[i] * right[i]
+    if shift > 0:
+        for i in range(made.size):
+            made[i] = round_shift(made[i], shift, 0, rule)
 
 
 @kernel

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.grid.pe import (
+    ProductRounding,
     Register,
     Tracked,
     add,
@@ -40,6 +41,8 @@ def step_stationary_operand(
     num_rows: Int,
     num_columns: Int,
     full_folds: bool,
+    latency: Int,
+    rounding: ProductRounding,
     register: Register,
     partial: Register,
     outputs: Tracked,
@@ -62,6 +65,10 @@ def step_stationary_operand(
         The grid.
     full_folds : bool
         A ragged fold runs for the cycles of the whole grid.
+    latency : int64
+        Cycles from a PE's operands to its adder, at least 1.
+    rounding : tuple
+        ``(shift, rule)`` of the products.
     register, partial : tuple
         ``(low, high, saturate)`` of the accumulators below the grid and of the partial-sum registers.
     outputs : tuple of int64 arrays, shape (n, p)
@@ -106,30 +113,34 @@ def step_stationary_operand(
             sum_next = np.zeros((rows, cols), dtype=np.int64)
             exact_now = np.zeros((rows, cols), dtype=np.int64)
             exact_next = np.zeros((rows, cols), dtype=np.int64)
-            products = np.zeros((rows, cols), dtype=np.int64)
-            for t in range(num_vectors + rows + cols - 2):
-                # Evaluate: the moving operand goes one PE right, the partial sum one PE down with a product more.
+            products = np.zeros((latency, rows, cols), dtype=np.int64)  # the multipliers' pipelines, bubbles at first
+            for t in range(num_vectors + rows + cols - 2 + latency - 1):
+                # Evaluate 1: the moving operand goes one PE right; every PE multiplies, or has a bubble.
                 shift_right(moving_now, moving_next)
                 for i in range(rows):
                     fed = 0 <= t - i < num_vectors and i < used_rows
                     moving_next[i, 0] = moving[k0 + i, t - i] if fed else 0
-                multiply(kept, moving_next, products)
+                multiply(kept, moving_next, rounding, products[t % latency])
+                # Evaluate 2: the partial sum goes one PE down, with the product of latency - 1 cycles ago added.
+                ready = products[(t + 1) % latency]
+                vector_of_corner = t - (latency - 1)
                 shift_down(exact_now, exact_next)
-                add(exact_next, products)
+                add(exact_next, ready)
                 shift_down(sum_now, sum_next)
-                add(sum_next, products)
+                add(sum_next, ready)
                 if any_outside(sum_next, partial):
                     for i in range(rows):
                         for j in range(cols):
                             value = sum_next[i, j]
                             if value < low or value > high:
-                                n, p = (s0 + j, t - i - j) if weights_stationary else (t - i - j, s0 + j)
+                                vector = vector_of_corner - i - j
+                                n, p = (s0 + j, vector) if weights_stationary else (vector, s0 + j)
                                 partial_events[n, p] += 1
                                 sum_next[i, j] = bring_in(value, low, high, saturate)
                 # Below the grid: the sums that leave the last row are added to their accumulators.
                 leaving = 0
                 for j in range(used_columns):
-                    vector = t - (rows - 1) - j
+                    vector = vector_of_corner - (rows - 1) - j
                     if 0 <= vector < num_vectors:
                         channels[leaving] = s0 + j if weights_stationary else vector
                         positions[leaving] = vector if weights_stationary else s0 + j

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import accelsim as ax
+from tests.naive.rounding import ROUNDS_UP
 
 DATAFLOWS = ("output_stationary", "broadcast", "weight_stationary", "input_stationary")
 
@@ -91,6 +92,9 @@ def machines(dataflow=None, **fixed):
         "reduction_order": st.sampled_from(["channel_first", "spatial_first"]),
         "double_buffered": st.booleans(),
         "ragged_folds": st.sampled_from(["used", "full"]),
+        "product_shift_bits": st.just(0) | st.integers(0, 24),
+        "product_rounding": st.sampled_from(sorted(ROUNDS_UP)),
+        "pe_latency_cycles": st.integers(1, 4),
     }
     return st.fixed_dictionaries({**free, **{name: st.just(value) for name, value in fixed.items()}}).map(
         lambda fields: ax.Machine(**fields)

@@ -64,7 +64,10 @@ def test_mode_error_refuses_the_run_exactly_when_an_event_was_counted(engine, ge
 
 
 @pytest.mark.parametrize("engine", ["stepped", "fast"])
-@given(gemm=gemms(), machine=machines(accumulator_bits=64, partial_sum_bits=None, adder_tree_bits=None))
+@given(
+    gemm=gemms(),
+    machine=machines(accumulator_bits=64, partial_sum_bits=None, adder_tree_bits=None, product_shift_bits=0),
+)
 @example(gemm=WIDEST, machine=ax.Machine(accumulator_bits=64))
 @example(gemm=UNSIGNED, machine=ax.Machine(accumulator_bits=64, zero_point="at_input"))
 def test_a_64_bit_accumulator_holds_the_exact_product(engine, gemm, machine):
@@ -127,8 +130,8 @@ def test_what_the_bound_calls_safe_never_overflows(engine, dataflow, case, data)
             shifted, ends, z_last = row, (lowest, highest), z_w
             start = b - z_x * sum(row) + len(row) * z_w * z_x
         starts.append(start)
-        bounds.append(naive.bounds(shifted, *ends, start, z_last))
-        inner_bounds.append(naive.bounds(shifted, *ends, 0, 0))
+        bounds.append(naive.bounds(shifted, *ends, start, z_last, machine))
+        inner_bounds.append(naive.bounds(shifted, *ends, 0, 0, machine))
     bits = narrowest(min(low for low, _ in bounds), max(high for _, high in bounds))
     inner_bits = narrowest(min(low for low, _ in inner_bounds), max(high for _, high in inner_bounds))
     safe = machine.replace(accumulator_bits=bits, partial_sum_bits=inner_bits, adder_tree_bits=inner_bits)
@@ -155,7 +158,7 @@ def test_a_register_that_holds_the_range_would_have_been_wide_enough(engine, gem
 
 
 @pytest.mark.parametrize("engine", ["stepped", "fast"])
-@given(gemm=gemms(), machine=machines())
+@given(gemm=gemms(), machine=machines(product_shift_bits=0))
 @example(gemm=UNSIGNED, machine=ax.Machine(accumulator_bits=64))
 @example(gemm=ONE_BIT, machine=ax.Machine(accumulator_bits=5, dataflow="broadcast", adder_tree_bits=4))
 def test_both_zero_point_modes_agree_where_nothing_overflows(engine, gemm, machine):

@@ -319,17 +319,18 @@ def weight_layers(draw, powers_only):
     order=st.sampled_from(["channel_first", "spatial_first"]), bits=st.integers(8, 20) | st.just(32),
     overflow=st.sampled_from(["wrap", "saturate"]), relu=st.booleans(),
     dataflow=st.sampled_from(["output_stationary", "broadcast", "weight_stationary", "input_stationary"]),
-    inner_bits=st.none() | st.integers(6, 16),
+    inner_bits=st.none() | st.integers(6, 16), shift=st.just(0) | st.integers(0, 6), rule=st.sampled_from(RULES),
 )  # fmt: skip
 def test_a_convolution_layer_is_conv_then_requantization(
-    engine, data, requantizer, zero_point, order, bits, overflow, relu, dataflow, inner_bits
+    engine, data, requantizer, zero_point, order, bits, overflow, relu, dataflow, inner_bits, shift, rule
 ):
     parameters, integers, bias, x, y, activations, strides, pads, groups = data.draw(
         weight_layers(only_powers(requantizer))
     )
     machine = machine_with(
         requantizer, zero_point=zero_point, reduction_order=order, accumulator_bits=bits, overflow=overflow,
-        dataflow=dataflow, partial_sum_bits=inner_bits, adder_tree_bits=inner_bits,
+        dataflow=dataflow, partial_sum_bits=inner_bits, adder_tree_bits=inner_bits, product_shift_bits=shift,
+        product_rounding=rule,
     )  # fmt: skip
     num_outputs, kernel = len(integers), (len(integers[0][0]), len(integers[0][0][0]))
     image = np.array(activations).shape[1:]
@@ -343,6 +344,7 @@ def test_a_convolution_layer_is_conv_then_requantization(
     outputs = conv.conv2d(
         activations, integers, machine, start, z_w, int(x.zero_point), strides, pads, (1, 1), groups
     )  # fmt: skip
+    unit = [scale * 2**shift for scale in s_w]  # the accumulator counts in units of 2^h, (13a)
     low, high = y.format.minimum, y.format.maximum
     if relu:
         low = quantize(0.0, s_y, int(y.zero_point), low, high)
@@ -350,7 +352,7 @@ def test_a_convolution_layer_is_conv_then_requantization(
         [
             [
                 [
-                    requantize(out.accumulator, s_x, s_w[n], s_y, int(y.zero_point), low, high, requantizer)
+                    requantize(out.accumulator, s_x, unit[n], s_y, int(y.zero_point), low, high, requantizer)
                     for out in row
                 ]
                 for row in plane

@@ -165,6 +165,16 @@ def test_a_zero_point_inside_a_float_rounding_is_added_in_that_format(kind, rule
     check([[1, -1, 3, -3]], requantizer, below, [1.0], output_of(1.0, -101))
 
 
+def test_a_product_just_short_of_minus_one_half_is_no_tie():
+    # 49 times the float64 number next to 1/98 is the number below 0.5. The distance of its negative from -1 is no
+    # float64 number, it becomes 0.5; a rounding that looks at that remainder sees a tie, and half_away returns -1.
+    requantizer = ax.Requantizer.preset("float64_half_away")
+    assert np.nextafter(0.5, 0.0) == 49 * (1.0 / 98.0)
+    check([[-49, 49]], requantizer, 1.0, [1.0], output_of(98.0, 0))
+    for rule in sorted(ROUNDS_UP):
+        check([[-49, 49]], ax.Requantizer(multiplier="float64", rounding=rule), 1.0, [1.0], output_of(98.0, 3))
+
+
 @pytest.mark.parametrize("j", range(-16, 63))
 def test_every_shift_of_the_power_of_two_requantizer(j):
     ends = [2**62 - 1, 2**61, 2**46 - 1, 2**46, 3 << max(j - 1, 0) if j < 61 else 1, 1, 0]

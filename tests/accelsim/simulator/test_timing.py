@@ -16,18 +16,19 @@ sizes = st.integers(1, 70)
 @pytest.mark.parametrize("dataflow", DATAFLOWS)
 @given(
     num_outputs=sizes, reduction=sizes, num_positions=sizes, groups=st.integers(1, 3),
-    rows=st.integers(1, 20), columns=st.integers(1, 20),
+    rows=st.integers(1, 20), columns=st.integers(1, 20), latency=st.just(1) | st.integers(1, 64),
 )  # fmt: skip
-@example(num_outputs=1, reduction=1, num_positions=1, groups=1, rows=1, columns=1)
-@example(num_outputs=1, reduction=1, num_positions=1, groups=3, rows=20, columns=20)
-@example(num_outputs=70, reduction=1, num_positions=70, groups=2, rows=20, columns=1)
-@example(num_outputs=1, reduction=70, num_positions=1, groups=1, rows=20, columns=20)
+@example(num_outputs=1, reduction=1, num_positions=1, groups=1, rows=1, columns=1, latency=1)
+@example(num_outputs=1, reduction=1, num_positions=1, groups=3, rows=20, columns=20, latency=64)
+@example(num_outputs=70, reduction=1, num_positions=70, groups=2, rows=20, columns=1, latency=2)
+@example(num_outputs=1, reduction=70, num_positions=1, groups=1, rows=20, columns=20, latency=64)
 def test_the_closed_form_equals_the_walk_over_the_folds(
-    double_buffered, ragged_folds, dataflow, num_outputs, reduction, num_positions, groups, rows, columns
+    double_buffered, ragged_folds, dataflow, num_outputs, reduction, num_positions, groups, rows, columns, latency
 ):
     machine = ax.Machine(
-        rows=rows, columns=columns, dataflow=dataflow, double_buffered=double_buffered, ragged_folds=ragged_folds
-    )
+        rows=rows, columns=columns, dataflow=dataflow, double_buffered=double_buffered, ragged_folds=ragged_folds,
+        pe_latency_cycles=latency,
+    )  # fmt: skip
     expected = timing.count(num_outputs, reduction, num_positions, machine, groups)
     counted = ax.gemm_cycles(
         num_outputs=num_outputs, reduction=reduction, num_positions=num_positions, machine=machine, groups=groups

@@ -1,0 +1,169 @@
+"""Every kernel is compiled once: the layers above fix types, layouts and scalars before they call it.
+
+numba makes another specialisation for each new combination of argument types, and a read-only or strided array is a
+type of its own. A second one costs seconds of compilation at a user's first call.
+"""
+
+import importlib
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# Called from Python. All others are called by kernels, which compile them for whatever types they need.
+ENTRANCES = {
+    "accumulate.accumulate_products",
+    "accumulate.accumulate_tiles",
+    "accumulate.add_last",
+    "accumulate.running_range",
+    "depthwise.exact_depthwise",
+    "exact.exact_products",
+    "grid.broadcast.step_broadcast",
+    "grid.output_stationary.step_output_stationary",
+    "grid.stationary_operand.step_stationary_operand",
+    "lowering.columns_of",
+    "requantize.requantize",
+    "vector.add_codes",
+    "vector.add_codes_float",
+    "vector.average_pool",
+    "vector.look_up",
+    "vector.max_pool",
+    "vector.multiply_codes",
+    "vector.rescale_codes",
+    "vector.softmax",
+}
+
+
+def frozen(values, dtype=np.int64, order="C"):
+    array = np.array(values, dtype=dtype, order=order)
+    array.setflags(write=False)
+    return array
+
+
+def call_gemms():
+    """All paths of `matmul` and `conv2d`, on arrays of several types, layouts and permissions."""
+    import accelsim as ax
+    from tests.accelsim.simulator.gemm_cases import DATAFLOWS
+
+    operands = [
+        (frozen(np.arange(12).reshape(3, 4), dtype, order), frozen(np.arange(20).reshape(4, 5), dtype, order))
+        for dtype, order in ((np.int8, "C"), (np.uint16, "F"), (np.int64, "C"))
+    ]
+    images, kernels = np.ones((2, 4, 5, 5), np.int8)[::-1], frozen(np.ones((4, 2, 3, 3)), np.int32)
+    for dataflow in DATAFLOWS:
+        for zero_point in ("folded", "at_input"):
+            for bits, inner in ((64, None), (4, 4)):
+                machine = ax.Machine(
+                    rows=2, columns=2, dataflow=dataflow, zero_point=zero_point, accumulator_bits=bits,
+                    partial_sum_bits=inner, adder_tree_bits=inner,
+                )  # fmt: skip
+                for engine in ("stepped", "fast"):
+                    for track in ("none", "overflow", "range"):
+                        options = {"engine": engine, "track": track}
+                        for weights, activations in operands:
+                            named = {"bias": frozen([1, 2, 3]), "weight_zero_point": frozen([1, 0, 2])}
+                            ax.matmul(weights, activations, machine, **named, activation_zero_point=3, **options)
+                            ax.matmul(weights, activations, machine, **options)
+                        ax.conv2d(images, kernels, machine, groups=2, pads=(1, 1, 1, 1), weight_zero_point=1, **options)
+                ax.matmul(*operands[0], machine, engine="stepped", trace=True)
+
+
+def call_requantizations():
+    import accelsim as ax
+
+    output = ax.QuantizationParameters(1.0, 0, ax.IntegerFormat(8, True))
+    for name in ax.Requantizer.preset_names():
+        for weight_scale in (0.5, frozen([0.5, 0.25, 1.0], np.float32)):
+            for values in (frozen([[1, 2], [3, 4], [5, 6]]), np.ones((3, 2), np.int8), np.ones((2, 3), int).T):
+                ax.requantize(values, name, input_scale=0.5, weight_scale=weight_scale, output=output)
+
+
+def call_layers():
+    """Every layer of a network, with every kind of requantizer, for one sample and for several."""
+    import accelsim as ax
+    from tests.accelsim.simulator.layer_cases import one_layer, quantized_weights, run
+
+    x, y = (ax.QuantizationParameters(scale, 0, ax.IntegerFormat(8, True)) for scale in (0.5, 1.0))
+    per_channel = ax.QuantizationParameters([0.5, 0.25], [0, 0], ax.IntegerFormat(8, True), axis=0)
+    softmax = ax.QuantizationParameters(2.0**-8, 0, ax.IntegerFormat(8, False))
+    pool = {
+        "kernel_shape": (2, 2), "strides": (1, 1), "pads": (0, 1, 0, 0), "dilations": (1, 1), "ceil_mode": 0,
+        "count_include_pad": 0,
+    }  # fmt: skip
+    conv = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 2}
+    shape, both = (2, 3, 3), {"a": ((2, 3, 3), x), "b": ((2, 3, 3), x)}
+    networks = [one_layer([(op, ("a", "b"), "y", {})], both, ("y", shape, y)) for op in ("Add", "Sub", "Mul")]
+    networks += [
+        one_layer([("Concat", ("a", "b"), "y", {"axis": 1})], {**both, "b": (shape, y)}, ("y", (4, 3, 3), y)),
+        one_layer([("MaxPool", ("a",), "y", pool)], {"a": (shape, x)}, ("y", (2, 2, 3), x)),
+        one_layer([("AveragePool", ("a",), "y", pool)], {"a": (shape, x)}, ("y", (2, 2, 3), x)),
+        one_layer([("GlobalAveragePool", ("a",), "y", {})], {"a": (shape, x)}, ("y", (2, 1, 1), x)),
+        one_layer([("Tanh", ("a",), "y", {})], {"a": (shape, x)}, ("y", shape, y)),
+        one_layer(
+            [("PRelu", ("a", "s"), "y", {})],
+            {"a": (shape, x)},
+            ("y", shape, y),
+            constants={"s": np.ones(2, np.float32)},
+        ),
+        one_layer([("Softmax", ("a",), "y", {"axis": 1})], {"a": ((5,), x)}, ("y", (5,), softmax)),
+        one_layer([("Softmax", ("a",), "y", {"axis": 1})], {"a": (shape, x)}, ("y", shape, softmax)),
+        one_layer(
+            [("Add", ("a", "c"), "y", {})],
+            {"a": (shape, x)},
+            ("y", shape, y),
+            weights={"c": quantized_weights(np.ones((2, 1, 1)), x)},
+        ),
+    ]
+    for parameters in (x, per_channel):
+        for attributes, integers in ((conv, np.ones((2, 1, 2, 2))), ({**conv, "group": 1}, np.ones((2, 2, 2, 2)))):
+            weights = {"w": quantized_weights(integers, parameters)}
+            networks.append(
+                one_layer(
+                    [("Conv", ("a", "w"), "y", attributes)], {"a": (shape, x)}, ("y", (2, 2, 2), y), None, weights
+                )
+            )
+        weights = {"w": quantized_weights(np.ones((2, 5)), parameters)}
+        networks.append(one_layer([("Gemm", ("a", "w"), "y", {})], {"a": ((5,), x)}, ("y", (2,), y), None, weights))
+    for name in ax.Requantizer.preset_names():
+        for network in networks:
+            for samples in (1, 3):
+                codes = {tensor.name: np.ones((samples, *tensor.shape[1:]), int) for tensor in network.graph.inputs}
+                for engine in ("stepped", "fast"):
+                    run(network, codes, ax.Machine(rows=2, columns=2, requantizer=name), engine=engine)
+
+
+def signatures():
+    """Return {kernel: its argument types} of all kernels that were compiled or loaded."""
+    import accelsim_kernels
+
+    found = {}
+    for module in pkgutil.walk_packages(accelsim_kernels.__path__, "accelsim_kernels."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if getattr(value, "signatures", None) and value.__module__ == module.name:
+                place = f"{module.name.removeprefix('accelsim_kernels.')}.{name}"
+                found[place] = [str(signature) for signature in value.signatures]
+    return found
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing is compiled with the JIT off")
+def test_every_kernel_has_exactly_one_specialisation():
+    program = (
+        "import json; from tests.kernels import test_specialisations as calls;"
+        "calls.call_gemms(); calls.call_requantizations(); calls.call_layers();"
+        "print(json.dumps(calls.signatures()))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    counts = {name: len(found.get(name, [])) for name in sorted(ENTRANCES)}
+    several = {name: found[name] for name, count in counts.items() if count > 1}
+    assert counts == dict.fromkeys(sorted(ENTRANCES), 1), several
