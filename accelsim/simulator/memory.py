@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from math import ceil
+from typing import NamedTuple
 
 from accelsim.machine import Machine
 
@@ -44,7 +44,7 @@ class GemmShape:
     num_outputs, reduction, num_positions : int
         N, K and P.
     input_elements : int or None
-        Stored inputs: the unpadded tensor of a convolution; None is K·P.
+        Stored inputs of one group: the unpadded tensor of a convolution; None is K·P.
     weight_bits, activation_bits, output_bits : int
         Widths of what is stored.
     groups : int
@@ -77,40 +77,60 @@ def gemm_traffic(shape: GemmShape, machine: Machine) -> MemoryTraffic:
         docs/timing.md (15) to (22).
     """
     n, k, p = shape.num_outputs, shape.reduction, shape.num_positions
+    walk, memory = _walk(n, k, p, machine), machine.memory
+    partials = n * p * (walk.reduction_passes - 1)
+    inputs = _bytes(k * p if shape.input_elements is None else shape.input_elements, shape.activation_bits)
+    weights_stay = _fits(_bytes(walk.kept_weights, shape.weight_bits), memory.weight_buffer_bytes)
+    inputs_stay = _fits(inputs, memory.activation_buffer_bytes)
+    sums_stay = _fits(_bytes(walk.kept_sums, machine.accumulator_bits), memory.output_buffer_bytes)
+    dram = _bytes(n * k, shape.weight_bits) * (1 if weights_stay else walk.weight_passes)
+    dram += inputs * (1 if inputs_stay else walk.input_passes)
+    dram += _bytes(n * p, shape.output_bits)
+    dram += 0 if sums_stay else 2 * _bytes(partials, machine.accumulator_bits)
+    return MemoryTraffic(
+        weight_reads=n * k * walk.weight_passes * shape.groups,
+        activation_reads=k * p * walk.input_passes * shape.groups,
+        partial_sum_writes=partials * shape.groups,
+        partial_sum_reads=partials * shape.groups,
+        output_writes=n * p * shape.groups,
+        dram_bytes=dram * shape.groups,
+    )
+
+
+class _Walk(NamedTuple):
+    """How the folds of a dataflow go over the operands, in elements."""
+
+    weight_passes: int
+    """How often every weight enters the grid."""
+    input_passes: int
+    """How often every element of the activation columns enters the grid."""
+    reduction_passes: int
+    """How often every output meets the accumulators below the grid; 1 where it is finished in one go."""
+    kept_weights: int
+    """Weights that lie between two uses of the same one."""
+    kept_sums: int
+    """Accumulators that wait below the grid at a time."""
+
+
+def _walk(n: int, k: int, p: int, machine: Machine) -> _Walk:
     rows, columns = machine.rows, machine.columns
-    keeps_partials = machine.dataflow in ("weight_stationary", "input_stationary")
-    partials = n * p * (ceil(k / rows) - 1) if keeps_partials else 0
     match machine.dataflow:
         case "output_stationary":
-            weight_passes, input_passes = ceil(p / rows), ceil(n / columns)
-            held_weights, held_sums = min(columns, n) * k, 0
-            weight_reads = n * k * weight_passes
+            return _Walk(_tiles(p, rows), _tiles(n, columns), 1, min(columns, n) * k, 0)
         case "weight_stationary":
-            weight_passes, input_passes = 1, ceil(n / columns)
-            held_weights, held_sums = 0, min(columns, n) * p
-            weight_reads = n * k
+            return _Walk(1, _tiles(n, columns), _tiles(k, rows), 0, min(columns, n) * p)
         case "input_stationary":
-            weight_passes, input_passes = ceil(p / columns), 1
-            held_weights, held_sums = n * k, n * min(columns, p)
-            weight_reads = n * k * weight_passes
-        case "broadcast":
-            weight_passes, input_passes = p, ceil(n / rows)
-            held_weights, held_sums = min(rows, n) * k, 0
-            weight_reads = n * k * p
-    memory = machine.memory
-    input_bytes = _bytes(k * p if shape.input_elements is None else shape.input_elements, shape.activation_bits)
-    dram = _bytes(n * p, shape.output_bits)
-    stays = _fits(_bytes(held_weights, shape.weight_bits), memory.weight_buffer_bytes)
-    dram += _bytes(n * k, shape.weight_bits) * (1 if stays else weight_passes)
-    dram += input_bytes * (1 if _fits(input_bytes, memory.activation_buffer_bytes) else input_passes)
-    if not _fits(_bytes(held_sums, machine.accumulator_bits), memory.output_buffer_bytes):
-        dram += 2 * _bytes(partials, machine.accumulator_bits)
-    one = (weight_reads, k * p * input_passes, partials, partials, n * p, dram)
-    return MemoryTraffic(*(count * shape.groups for count in one))
+            return _Walk(_tiles(p, columns), 1, _tiles(k, rows), n * k, n * min(columns, p))
+        case _:
+            return _Walk(p, _tiles(n, rows), 1, min(rows, n) * k, 0)
+
+
+def _tiles(length: int, size: int) -> int:
+    return -(-length // size)
 
 
 def _bytes(elements: int, bits: int) -> int:
-    return ceil(elements * bits / 8)
+    return -(-elements * bits // 8)
 
 
 def _fits(size: int, buffer: int | None) -> bool:

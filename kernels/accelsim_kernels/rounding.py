@@ -140,6 +140,16 @@ def round_division(value: Int, divisor: Int, offset: Int, rule: Int) -> Int:
 
 @kernel
 def round_float(value: Float, rule: Int) -> Int:
-    """Round a float64 of magnitude at most 2**52; see `round_shift`."""
-    floor = np.floor(value)
-    return round_quotient(np.int64(floor), (value - floor) * 2.0, 1.0, rule)
+    """Round a float64 of magnitude at most 2**52; see `round_shift`.
+
+    Notes
+    -----
+    The fraction is taken from the truncated value, where the subtraction is exact; taken from the floor, a value just
+    above -1/2 would become a tie. Below zero the quotient is ``truncated - 1`` and the remainder ``1 + fraction``; twice
+    that compares with 1 as 1 compares with ``-2 * fraction``.
+    """
+    truncated = np.trunc(value)
+    fraction = value - truncated
+    if fraction < 0.0:
+        return round_quotient(np.int64(truncated) - 1, 1.0, -2.0 * fraction, rule)
+    return round_quotient(np.int64(truncated), 2.0 * fraction, 1.0, rule)

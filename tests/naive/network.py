@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from tests.naive import conv, gemm, vector
-from tests.naive.quantizer import clamp, quantize
+from tests.naive.quantizer import quantize
 from tests.naive.requantize import requantize
 
 LINEAR = ("Conv", "Gemm", "MatMul")
@@ -293,16 +293,15 @@ class Network:
         return result
 
     def activation(self, node, x, target):
-        """(32)."""
-        source, tables = self.quantizers[node.inputs[0]], {}
-        low = source[2][0]
+        """(32); of a table only the entries that are asked for."""
+        (scale, zero_point, _), entries = self.quantizers[node.inputs[0]], {}
         slopes = self.graph.constants[node.inputs[1]].reshape(-1).tolist() if node.op == "PRelu" else [None]
         result = []
         for index, q in zip(indices(x.shape), x.flat, strict=True):
             slope = slopes[index[1] if len(slopes) > 1 else 0]
-            if slope not in tables:
-                tables[slope] = vector.table(function_of(node, slope), source, target)
-            result.append(tables[slope][q - low])
+            if (slope, q) not in entries:
+                (entries[slope, q],) = vector.table(function_of(node, slope), (scale, zero_point, (q, q)), target)
+            result.append(entries[slope, q])
         return result
 
 
@@ -329,13 +328,8 @@ def function_of(node, slope):
 
 def quantized_inputs(arrays, quantized):
     """Real inputs {name: array of float32} as Codes, (1)."""
+    quantizers = {name: triple(quantized.activations[name]) for name in arrays}
     return {
-        name: Codes(
-            array.shape,
-            [
-                clamp(code_of(value, triple(quantized.activations[name])), *triple(quantized.activations[name])[2])
-                for value in array.reshape(-1).tolist()
-            ],
-        )
+        name: Codes(array.shape, [code_of(value, quantizers[name]) for value in array.reshape(-1).tolist()])
         for name, array in arrays.items()
     }

@@ -118,7 +118,7 @@ def step_broadcast(
                         positions[i] = p
                     add_to_accumulators(outputs, channels, positions, sums, exact_sums, used_rows, number, register)
                 # Commit.
-                record(trace_products, cycle, made)
+                record(trace_products, cycle, ready)
                 record(trace_weights, cycle, weight_held)
                 record(trace_activations, cycle, activation_held)
                 if trace_fold.size > 0:
