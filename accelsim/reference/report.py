@@ -139,7 +139,7 @@ class ComparisonReport:
         return f"{text}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def _headline(self) -> str:
-        return f"{self.num_samples} samples, {self.cycles} cycles, {self.overflow_events} overflow events"
+        return f"{self.num_samples} samples, {self.cycles:,} cycles, {self.overflow_events:,} overflow events"
 
     def _metric_lines(self) -> list[str]:
         if self.metrics is None:

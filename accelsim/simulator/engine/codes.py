@@ -67,10 +67,10 @@ def requantize(accumulators: Int64, rescale: Rescale, zero_point: int, clamp: Cl
     with _infinity_is_meant(rescale.requantizer):
         kernels.requantize(
             np.ascontiguousarray(accumulators),
-            np.ascontiguousarray(np.broadcast_to(rescale.mantissas, channels)),
-            np.ascontiguousarray(np.broadcast_to(rescale.exponents, channels)),
-            np.ascontiguousarray(np.broadcast_to(rescale.reals, channels)),
-            np.ascontiguousarray(np.broadcast_to(rescale.bits, channels)),
+            np.broadcast_to(rescale.mantissas, channels).copy(),
+            np.broadcast_to(rescale.exponents, channels).copy(),
+            np.broadcast_to(rescale.reals, channels).copy(),
+            np.broadcast_to(rescale.bits, channels).copy(),
             _kind(rescale.requantizer),
             *_rules(rescale.requantizer),
             np.int64(zero_point),
