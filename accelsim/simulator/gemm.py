@@ -25,7 +25,14 @@ from accelsim.simulator.engine.gemm import (
     run_gemm,
     step_gemm,
 )
-from accelsim.simulator.operands import gemm_operands, integer_array, operand, start_values, zero_points
+from accelsim.simulator.operands import (
+    gemm_operands,
+    integer_array,
+    matmul_operands,
+    operand,
+    start_values,
+    zero_points,
+)
 from accelsim.simulator.results import OperationCount
 from accelsim.simulator.timing import CycleCount, gemm_cycles
 
@@ -47,7 +54,7 @@ class GemmResult:
     range_min, range_max : int64 array or None
         Least and greatest value of the unbounded running sum; with ``track="range"``.
     cycles : CycleCount
-        docs/timing.md.
+        docs/timing.md; for stalls the operands have the machine's widths, 8 bits where it gives none, the outputs 8.
     operations : OperationCount
         What was computed.
     trace : Trace or None
@@ -121,29 +128,17 @@ def matmul(
     machine = checked_machine(machine, engine, track)
     if trace and engine != "stepped":
         raise OperandError(f"trace=True needs engine='stepped', got {engine!r}")
-    stored_weights, stored = integer_array("weights", weights, 2), integer_array("activations", activations, 2)
-    num_outputs, reduction = stored_weights.shape
-    if stored.shape[0] != reduction:
-        raise OperandError(
-            f"weights (n, k) and activations (k, p) must share k, got {stored_weights.shape} and {stored.shape}"
-        )
-    operands = gemm_operands(
-        operand("weights", stored_weights, machine.weight_bits),
-        operand("activations", stored, machine.activation_bits),
-        start_values(bias, num_outputs),
-        zero_points("weight_zero_point", weight_zero_point, num_outputs),
-        _activation_zero_point(activation_zero_point),
-        machine,
-    )
+    operands = matmul_operands(weights, activations, machine, bias, weight_zero_point, activation_zero_point)
+    (num_outputs, reduction), num_positions = operands.weights.shape, operands.columns.shape[1]
     recorded: Trace | None = None
     if trace:
         values, _, recorded = step_gemm(operands, machine, tracking_level(track, machine), trace=True)
     else:
         values = run_gemm(operands, machine, engine, tracking_level(track, machine))
     refuse_overflow(values, machine, "matmul")
-    cycles = gemm_cycles(num_outputs=num_outputs, reduction=reduction, num_positions=stored.shape[1], machine=machine)
-    operations = gemm_operations(operands, stored.shape[1])
-    return _result(values, (num_outputs, stored.shape[1]), None, track, cycles, operations, recorded)
+    cycles = _cycles(machine, num_outputs, reduction, num_positions)
+    operations = gemm_operations(operands, num_positions)
+    return _result(values, (num_outputs, num_positions), None, track, cycles, operations, recorded)
 
 
 def conv2d(
@@ -224,9 +219,7 @@ def conv2d(
                 whole = arrays.setdefault(name, np.empty((num_outputs, total), dtype=np.int64))
                 whole[group * per_group : (group + 1) * per_group, begin:end] = part
     merged = GemmValues(*(arrays.get(name) for name in GemmValues.__dataclass_fields__))  # type: ignore[arg-type]
-    cycles = gemm_cycles(
-        num_outputs=per_group, reduction=geometry.reduction, num_positions=total, machine=machine, groups=groups
-    )
+    cycles = _cycles(machine, per_group, geometry.reduction, total, groups, images.size // groups)
     operations = sum((gemm_operations(part, total) for part in operands), OperationCount())
     shape = (num_outputs, images.shape[0], *geometry.output_shape)
     return _result(merged, shape, (1, 0, 2, 3), track, cycles, operations, None)
@@ -285,6 +278,16 @@ def requantize(
         raise OperandError(f"minimum must not be above maximum, got {low} and {high}")
     stored = codes.requantize(values.astype(np.int64), rescale, int(output.zero_point), (low, high))
     return stored.astype(output.format.dtype)
+
+
+def _cycles(
+    machine: Machine, num_outputs: int, reduction: int, num_positions: int, groups: int = 1, inputs: int | None = None
+) -> CycleCount:
+    """Count cycles; DRAM moves operands of the machine's widths, 8 bits where it gives none, and 8-bit outputs."""
+    return gemm_cycles(
+        num_outputs=num_outputs, reduction=reduction, num_positions=num_positions, machine=machine, groups=groups,
+        input_elements=inputs, weight_bits=machine.weight_bits or 8, activation_bits=machine.activation_bits or 8,
+    )  # fmt: skip
 
 
 def gemm_operations(operands: GemmOperands, num_positions: int) -> OperationCount:

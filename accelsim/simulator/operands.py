@@ -107,3 +107,49 @@ def gemm_operands(
     if (np.abs(start) > WIDEST_START).any():
         raise OperandError("bias and zero-point terms must stay within +-2^61; use a smaller bias")
     return GemmOperands(weights, columns, start, weight_zero_points)
+
+
+def matmul_operands(
+    weights: npt.ArrayLike,
+    activations: npt.ArrayLike,
+    machine: Machine,
+    bias: npt.ArrayLike | None,
+    weight_zero_point: npt.ArrayLike,
+    activation_zero_point: npt.ArrayLike,
+) -> GemmOperands:
+    """Check the arguments of a matrix product and bring them into the grid's form.
+
+    Parameters
+    ----------
+    weights : integer array, shape (n, k)
+        Stored weights.
+    activations : integer array, shape (k, p)
+        Stored activations.
+    machine : Machine
+        Operand widths, zero-point mode.
+    bias : integer array, shape (n,), or None
+        In accumulator units.
+    weight_zero_point : int or integer array, shape (n,)
+        z_w.
+    activation_zero_point : int
+        z_x.
+
+    Raises
+    ------
+    OperandError
+        When an array has the wrong type, shape or values.
+    """
+    stored_weights, stored = integer_array("weights", weights, 2), integer_array("activations", activations, 2)
+    num_outputs, reduction = stored_weights.shape
+    if stored.shape[0] != reduction:
+        raise OperandError(
+            f"weights (n, k) and activations (k, p) must share k, got {stored_weights.shape} and {stored.shape}"
+        )
+    return gemm_operands(
+        operand("weights", stored_weights, machine.weight_bits),
+        operand("activations", stored, machine.activation_bits),
+        start_values(bias, num_outputs),
+        zero_points("weight_zero_point", weight_zero_point, num_outputs),
+        int(zero_points("activation_zero_point", activation_zero_point, 1)[0]),
+        machine,
+    )

@@ -6,6 +6,7 @@ grid is counted when it does, and what is resident in a buffer is an explicit se
 
 from collections import Counter
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import inf
 
 from tests.naive.timing import folds
@@ -206,3 +207,12 @@ def dram_bytes(seen, machine, widths, stored=None):
         + spilled
         + size_of(seen.output_writes, widths.output)
     )
+
+
+def stall(busy, num_bytes, bandwidth):
+    """Wait until DRAM has moved everything, (23): ``bandwidth``, as it is written, more bytes with every cycle."""
+    cycles, moved = 0, Fraction(0)
+    while moved < num_bytes:
+        cycles += 1
+        moved += Fraction(str(bandwidth))
+    return max(0, cycles - busy)

@@ -108,10 +108,10 @@ def product_rounding(machine: Machine) -> tuple[np.int64, np.int64]:
 
 def _start(operands: GemmOperands, machine: Machine) -> Int64:
     """Return the start values in units of the accumulator."""
-    return _in_accumulator_units(operands.start, machine)
+    return in_accumulator_units(operands.start, machine)
 
 
-def _in_accumulator_units(values: Int64, machine: Machine) -> Int64:
+def in_accumulator_units(values: Int64, machine: Machine) -> Int64:
     """Round values in units of a product as the products are rounded, (13a)."""
     if machine.product_shift_bits == 0:
         return values
@@ -321,7 +321,7 @@ def _finish_range(operands: GemmOperands, machine: Machine, unbounded: Int64, le
     """Take addition (8) into the running range."""
     if operands.weight_zero_points.any():
         last = -np.outer(operands.weight_zero_points, operands.columns.sum(axis=0, dtype=np.int64))
-        unbounded += _in_accumulator_units(last, machine)
+        unbounded += in_accumulator_units(last, machine)
         np.minimum(least, unbounded, out=least)
         np.maximum(most, unbounded, out=most)
 

@@ -27,7 +27,7 @@ def test_layers_more_than_one_code_apart_are_named():
 
 def test_the_table_shows_metrics_and_layers():
     lines = REPORT.table().splitlines()
-    assert lines[0] == "40 samples, 123456 cycles, 3 overflow events"
+    assert lines[0] == "40 samples, 123,456 cycles, 3 overflow events"
     assert [line.split() for line in lines[1:6]] == [
         ["top1", "agreement"],
         ["---------", "------", "---------"],
