@@ -106,7 +106,7 @@ class Machine(Configuration):
     ragged_folds: Literal["used", "full"] = "used"
     """Whether a ragged fold costs the rows and columns in use or the whole grid."""
     vector_lanes: Annotated[int, Field(ge=1, le=65536)] | None = None
-    """Element operations per cycle of the vector unit that runs layers without multiplications; None counts no cycles."""
+    """Element operations per cycle of the unit that runs layers without multiplications; None counts no cycles."""
     memory: Memory = Memory()
     """Buffers and bandwidth."""
 

@@ -145,7 +145,7 @@ def round_float(value: Float, rule: Int) -> Int:
     Notes
     -----
     The fraction is taken from the truncated value, where the subtraction is exact; taken from the floor, a value just
-    above -1/2 would become a tie. Below zero the quotient is ``truncated - 1`` and the remainder ``1 + fraction``; twice
+    above -1/2 would become a tie. Below 0 the quotient is ``truncated - 1`` and the remainder ``1 + fraction``; twice
     that compares with 1 as 1 compares with ``-2 * fraction``.
     """
     truncated = np.trunc(value)

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import accelsim_kernels
 import pytest
+
+import accelsim_kernels
 from accelsim_kernels import _jit
 
 SOURCES = Path(accelsim_kernels.__file__).parent
