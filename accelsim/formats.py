@@ -145,7 +145,7 @@ class QuantizationParameters:
         power_of_two: bool = False,
         axis: int | None = None,
     ) -> QuantizationParameters:
-        """Make the finest quantizer whose grid covers ``minimum .. maximum``.
+        """Make a quantizer whose grid covers ``minimum .. maximum``: docs/numerics.md (3) to (5).
 
         Parameters
         ----------
@@ -180,11 +180,9 @@ class QuantizationParameters:
         if not (np.isfinite(low).all() and np.isfinite(high).all()) or (low > high).any():
             raise FormatError(f"range must be finite with minimum <= maximum, got {low} .. {high}")
         low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
-        if scheme == "symmetric":
-            # White paper (8): s * [q_min, q_max] must contain the range; a side without codes sets no scale.
-            below = -low / -format.minimum if format.minimum < 0 else np.zeros_like(low)
-            above = high / format.maximum if format.maximum > 0 else np.zeros_like(high)
-            scale = np.maximum(below, above)
+        if scheme == "symmetric":  # docs/numerics.md (4)
+            reach = np.maximum(-low, high) if format.signed else high
+            scale = reach / format.maximum if format.maximum > 0 else -low
         else:
             scale = (high - low) / (format.maximum - format.minimum)
         scale = np.where(scale > 0, np.clip(scale, _SMALLEST_SCALE, _LARGEST_SCALE), 1.0)

@@ -33,8 +33,10 @@ def finest_scale(lo, hi, low, high, scheme):
     lo, hi = min(Fraction(lo), 0), max(Fraction(hi), 0)
     if scheme == "affine":
         scale = (hi - lo) / (high - low)
+    elif high == 0:  # 1 bit, signed
+        scale = -lo
     else:
-        scale = max(-lo / -low if low < 0 else Fraction(0), hi / high if high > 0 else Fraction(0))
+        scale = (max(-lo, hi) if low < 0 else hi) / high
     return scale if scale > 0 else Fraction(1)
 
 

@@ -13,6 +13,7 @@ from accelsim.graph.reader import load_onnx
 from accelsim.ptq import PTQConfig, quantize
 from accelsim.ptq.folding import weight_axis
 from accelsim.reference import OnnxRunner
+from accelsim.simulator.run import simulate
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 CONFIGS = st.builds(
@@ -171,18 +172,19 @@ def test_resnet8_keeps_its_accuracy_at_eight_bits(resnet8, per_channel, tolerate
     graph, calibration, images, labels, in_float = resnet8
     quantized = quantize(graph, calibration, PTQConfig(per_channel=per_channel))
     assert in_float > 87
-    assert top1(OnnxRunner.of_simulated(quantized), images, labels) >= in_float - tolerated
+    answers = simulate(quantized, images).real_outputs[quantized.graph.outputs[0]].argmax(axis=1)
+    assert 100 * float((answers == labels).mean()) >= in_float - tolerated
 
 
 @pytest.mark.slow
 def test_resnet8_collapses_with_four_bit_weights_and_min_max(resnet8):
-    """Half the points are gone (33.4 of 89.0 % are left); MSE ranges bring most of them back (61.0 %)."""
+    """About 20 of 89 % are left; MSE ranges bring most of them back."""
     graph, calibration, images, labels, in_float = resnet8
     scores = {}
     for method in ("min_max", "mse"):
         config = PTQConfig(weight_bits=4, weight_range=method)
         scores[method] = top1(OnnxRunner.of_simulated(quantize(graph, calibration, config)), images, labels)
-    assert scores["min_max"] < in_float / 2
+    assert scores["min_max"] < 30
     assert scores["mse"] > scores["min_max"] + 15
 
 
