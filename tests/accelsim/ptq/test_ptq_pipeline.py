@@ -179,7 +179,7 @@ def test_resnet8_keeps_its_accuracy_at_eight_bits(resnet8, per_channel, tolerate
 @pytest.mark.slow
 def test_resnet8_collapses_with_four_bit_weights_and_min_max(resnet8):
     """About 20 of 89 % are left; MSE ranges bring most of them back."""
-    graph, calibration, images, labels, in_float = resnet8
+    graph, calibration, images, labels, _ = resnet8
     scores = {}
     for method in ("min_max", "mse"):
         config = PTQConfig(weight_bits=4, weight_range=method)
