@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from accelsim.ptq.config import PTQConfig
     from accelsim.ptq.pipeline import quantize
     from accelsim.reference import ComparisonReport, compare
+    from accelsim.report.vectors import Requantization, write_vectors
+    from accelsim.simulator.counts import OperationCount
+    from accelsim.simulator.energy import EnergyTable
     from accelsim.simulator.gemm import GemmResult, conv2d, matmul, requantize
-    from accelsim.simulator.results import OperationCount, SimulationResult
+    from accelsim.simulator.results import SimulationResult
     from accelsim.simulator.run import simulate
     from accelsim.simulator.timing import CycleCount, gemm_cycles
 
@@ -44,6 +47,7 @@ _HOMES = {
     "ComparisonReport": "reference",
     "CycleCount": "simulator.timing",
     "DataError": "errors",
+    "EnergyTable": "simulator.energy",
     "FormatError": "errors",
     "GemmResult": "simulator.gemm",
     "Graph": "graph.graph",
@@ -55,10 +59,11 @@ _HOMES = {
     "Memory": "machine",
     "ModelError": "errors",
     "OperandError": "errors",
-    "OperationCount": "simulator.results",
+    "OperationCount": "simulator.counts",
     "PTQConfig": "ptq.config",
     "QuantizationParameters": "formats",
     "QuantizedGraph": "graph.quantized",
+    "Requantization": "report.vectors",
     "Requantizer": "machine",
     "SimulationResult": "simulator.results",
     "compare": "reference",
@@ -70,6 +75,7 @@ _HOMES = {
     "quantize": "ptq.pipeline",
     "requantize": "simulator.gemm",
     "simulate": "simulator.run",
+    "write_vectors": "report.vectors",
 }
 
 __all__ = [
@@ -79,6 +85,7 @@ __all__ = [
     "ComparisonReport",
     "CycleCount",
     "DataError",
+    "EnergyTable",
     "FormatError",
     "GemmResult",
     "Graph",
@@ -94,6 +101,7 @@ __all__ = [
     "PTQConfig",
     "QuantizationParameters",
     "QuantizedGraph",
+    "Requantization",
     "Requantizer",
     "SimulationResult",
     "__version__",
@@ -106,6 +114,7 @@ __all__ = [
     "quantize",
     "requantize",
     "simulate",
+    "write_vectors",
 ]
 
 

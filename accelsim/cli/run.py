@@ -124,7 +124,7 @@ def _totals(result: SimulationResult, right: int | None) -> str:
     lines = [
         f"samples          {samples:,}",
         f"cycles           {cycles.total:,} ({cycles.total / samples:,.1f} a sample): multiply {cycles.multiply:,}, "
-        f"load {cycles.load:,}, drain {cycles.drain:,}, stall {cycles.stall:,}",
+        f"load {cycles.load:,}, drain {cycles.drain:,}, stall {cycles.stall:,}, vector unit {cycles.vector:,}",
         f"operations       {operations.total:,} ({macs:,} multiply-accumulates)",
         f"energy           {result.energy_pj / 1e6:,.3f} uJ (arithmetic only)",
         f"overflow events  {events}",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 from accelsim.errors import DataError
 
@@ -24,16 +27,43 @@ def write_whole(path: str | PathLike[str], data: bytes) -> None:
     DataError
         When the folder is missing or the file cannot be written; nothing is left behind then.
     """
+    with whole_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file that takes its place when it is finished.
+
+    Parameters
+    ----------
+    path : path
+        The file to make or replace; its folder must exist.
+
+    Yields
+    ------
+    binary file
+        To write to; it has a temporary name beside its place.
+
+    Raises
+    ------
+    DataError
+        When the folder is missing or the file cannot be written; nothing is left behind then.
+    """
     target = Path(path)
     # Short and of our own making: a long target name plus a suffix could pass the file system's limit.
     temporary = target.parent / f".accelsim-{secrets.token_hex(8)}.part"
+    where = f"file {str(target)!r} cannot be written"
     try:
         try:
-            with temporary.open("xb") as file:
-                file.write(data)
+            opened = temporary.open("xb")
+        except ValueError as error:  # a zero byte in the name
+            raise DataError(f"{where}: {error}") from None
+        try:
+            with opened as file:
+                yield file
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"file {str(target)!r} cannot be written: {reason}") from None
+    except OSError as error:
+        raise DataError(f"{where}: {error.strerror}") from None

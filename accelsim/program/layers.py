@@ -160,6 +160,8 @@ class ConcatLayer(Layer):
         Of the inputs.
     rescales : tuple of Rescale or None
         Of each input; None copies.
+    sizes : tuple of int
+        Elements of each input, without the batch.
     zero_point, clamp
         As in `MacLayer`.
     """
@@ -167,6 +169,7 @@ class ConcatLayer(Layer):
     axis: int
     zero_points: tuple[int, ...]
     rescales: tuple[Rescale | None, ...]
+    sizes: tuple[int, ...]
     zero_point: int
     clamp: tuple[int, int]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -238,6 +239,7 @@ class _Lowering:
             axis=_integer(node, "axis"),
             zero_points=tuple(int(source.zero_point) for source in sources),
             rescales=tuple(rescales),
+            sizes=tuple(prod(self._shape(name)) for name in node.inputs),
             zero_point=int(target.zero_point),
             clamp=(target.format.minimum, target.format.maximum),
         )

@@ -11,14 +11,19 @@ import numpy as np
 from accelsim.machine import Machine
 from accelsim.program import layers as kinds
 from accelsim.program.program import IntegerProgram
-from accelsim.simulator.energy import arithmetic_energy_pj
+from accelsim.simulator.accesses import gemm_accesses, vector_accesses
+from accelsim.simulator.counts import AccessCount, Toggles, ZeroOperands
+from accelsim.simulator.energy import EnergyTable, weigh
 from accelsim.simulator.engine import codes as engine_codes
+from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
 from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution, safe_depthwise
 from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues, Int32, Track, run_gemm
 from accelsim.simulator.gemm import refuse_overflow, tracking_level
 from accelsim.simulator.memory import GemmShape, MemoryTraffic, gemm_traffic
-from accelsim.simulator.results import LayerRecord, OperationCount
+from accelsim.simulator.operations import layer_operations
+from accelsim.simulator.results import LayerRecord
 from accelsim.simulator.timing import gemm_cycles, vector_cycles
+from accelsim.simulator.widths import GridWidths, narrowest
 
 
 @dataclass
@@ -57,16 +62,37 @@ class Execution:
         As in `accelsim.simulate`.
     num_samples : int
         Samples of the whole run, over all batches.
+    energy : EnergyTable, optional
+        Prices of the energy proxy.
+    sampling : Sampling, optional
+        How bit toggles are counted; without it none are.
     """
 
     def __init__(
-        self, program: IntegerProgram, machine: Machine, engine: EngineName, track: Track, num_samples: int
+        self,
+        program: IntegerProgram,
+        machine: Machine,
+        engine: EngineName,
+        track: Track,
+        num_samples: int,
+        energy: EnergyTable | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         self.program, self.machine, self.engine = program, machine, engine
         self.track = track
         self.level = tracking_level(track, machine)
         self.num_samples = num_samples
         self.tallies = {layer.name: _Tally() for layer in program.layers if isinstance(layer, kinds.MacLayer)}
+        self.energy, self.sampling = energy or EnergyTable(), sampling
+        self.sizes = {tensor.name: prod(length or 1 for length in tensor.shape) for tensor in program.graph.inputs}
+        self.sizes.update({name: int(codes.size) for name, codes in program.constants.items()})
+        self.sizes.update({layer.output: prod(layer.output_shape) for layer in program.layers})
+        spatial_first = machine.reduction_order == "spatial_first"
+        on_grid = [layer for layer in program.layers if isinstance(layer, kinds.MacLayer)]
+        self.zeros = {layer.name: ZeroCounter(layer.weights, layer.groups, spatial_first) for layer in on_grid}
+        self.toggles: dict[str, ToggleCounter] = {}
+        if sampling is not None:
+            self.toggles = {layer.name: self._toggle_counter(layer, sampling) for layer in on_grid}
         self.last_use = {name: i for i, layer in enumerate(program.layers) for name in layer.inputs}
 
     def run(self, codes: dict[str, Int32], keep: Iterable[str]) -> dict[str, Int32]:
@@ -155,6 +181,10 @@ class Execution:
             return self._matrix_product(layer, fed)
         geometry, batch = layer.geometry, codes.shape[0]
         planes = _planes(fed, geometry.input_shape)
+        self.zeros[layer.name].add_images(planes, geometry, layer.pad_value)
+        if layer.name in self.toggles:
+            where = f"layer {layer.name!r}"
+            count_convolution(self.toggles[layer.name], planes, geometry, layer.pad_value, where)
         channels = layer.weights.shape[0]
         output = np.empty((channels, batch * geometry.num_positions), dtype=np.int32)
         depthwise = geometry.group_channels == 1 and self.engine == "fast" and self.level != "range"
@@ -180,13 +210,22 @@ class Execution:
         """Run a product over the last axis."""
         rows = fed.reshape(-1, layer.reduction)
         step = positions_at_a_time(layer.reduction, len(rows), self.engine, f"layer {layer.name!r}")
+        self.zeros[layer.name].add_rows(rows)
         output = np.empty((len(rows), layer.weights.shape[0]), dtype=np.int32)
         for begin in range(0, len(rows), step):
             columns = np.ascontiguousarray(rows[begin : begin + step].T)
+            if layer.name in self.toggles:
+                self.toggles[layer.name].add(0, columns)
             operands = GemmOperands(layer.weights, columns, layer.start, layer.weight_zero_points)
             values = run_gemm(operands, self.machine, self.engine, self.level)
             output[begin : begin + step] = self._requantize(layer, values, slice(None)).T
         return output.reshape(fed.shape[0], *layer.output_shape)
+
+    def _toggle_counter(self, layer: kinds.MacLayer, sampling: Sampling) -> ToggleCounter:
+        """Return a counter of a layer's bit toggles."""
+        widths = GridWidths.of(self.machine, layer.weight_format.bits, layer.input_format.bits)
+        positions = layer.num_positions * self.num_samples
+        return ToggleCounter(layer.weights, layer.start, layer.groups, positions, self.machine, widths, sampling)
 
     def _requantize(self, layer: kinds.MacLayer, values: GemmValues, channels: slice) -> Int32:
         """Tally what was tracked and bring accumulators to codes."""
@@ -197,17 +236,23 @@ class Execution:
 
     def _record(self, layer: kinds.Layer) -> LayerRecord:
         """Return the record of a layer over all samples."""
-        operations = layer_operations(layer, self.num_samples)
+        bits = [self._bits(name) for name in (*layer.inputs, layer.output)]
+        operations = layer_operations(layer, self.num_samples, self.machine, bits)
         cycles = vector_cycles(operations.vector_operations, self.machine)
-        macs, tally, traffic = 0, _Tally(), MemoryTraffic()
+        macs, tally, traffic, accesses = 0, _Tally(), MemoryTraffic(), self._vector_accesses(layer, bits)
+        zeros, toggles = ZeroOperands(), Toggles()
         if isinstance(layer, kinds.MacLayer):
             macs = layer.macs * self.num_samples
             tally = self.tallies[layer.name]
             shape = self._shape(layer)
             cycles = gemm_cycles(machine=self.machine, **vars(shape))
             traffic = gemm_traffic(shape, self.machine)
+            widths = GridWidths.of(self.machine, layer.weight_format.bits, layer.input_format.bits)
+            asymmetric = layer.weight_zero_points.reshape(layer.groups, -1).any(axis=1)
+            accesses = gemm_accesses(shape, traffic, int(asymmetric.sum()), self.machine, widths)
+            zeros = self.zeros[layer.name].zero_operands()
+            toggles = self.toggles[layer.name].toggles() if layer.name in self.toggles else toggles
         tracked = self.track != "none"
-        weight_bits, activation_bits = _operand_bits(layer, self.machine)
         return LayerRecord(
             name=layer.name,
             op=layer.op,
@@ -217,7 +262,10 @@ class Execution:
             cycles=cycles,
             operations=operations,
             memory=traffic,
-            energy_pj=arithmetic_energy_pj(operations, weight_bits, activation_bits, self.machine.accumulator_bits),
+            accesses=accesses,
+            energy=weigh(operations, accesses, self.energy, self.machine.memory),
+            zero_operands=zeros,
+            toggles=None if self.sampling is None else toggles,
             utilisation=macs / (self.machine.num_pes * cycles.total) if cycles.total else 0.0,
             overflow_events=tally.events if tracked else None,
             overflowed_outputs=tally.outputs if tracked else None,
@@ -225,6 +273,17 @@ class Execution:
             range_min=tally.least,
             range_max=tally.most,
         )
+
+    def _bits(self, name: str) -> int:
+        """Return the width of a tensor's codes; of a constant's the narrowest that holds them."""
+        if name in self.program.tensors:
+            return self.program.tensors[name].format.bits
+        return narrowest(self.program.constants[name])
+
+    def _vector_accesses(self, layer: kinds.Layer, bits: list[int]) -> AccessCount:
+        """Return the accesses of a layer without multiplications over all samples."""
+        inputs = [(self.sizes[name] * self.num_samples, width) for name, width in zip(layer.inputs, bits, strict=False)]
+        return vector_accesses(inputs, (prod(layer.output_shape) * self.num_samples, bits[-1]))
 
     def _shape(self, layer: kinds.MacLayer) -> GemmShape:
         """Return the GEMM of a layer over all samples."""
@@ -241,42 +300,6 @@ class Execution:
             self.program.tensors[layer.output].format.bits,
             layer.groups,
         )
-
-
-def layer_operations(layer: kinds.Layer, num_samples: int) -> OperationCount:
-    """Count the operations of a layer over some samples."""
-    outputs = prod(layer.output_shape) * num_samples
-    match layer:
-        case kinds.MacLayer():
-            asymmetric = layer.weight_zero_points.reshape(layer.groups, -1) != 0
-            positions = layer.num_positions * num_samples
-            corrected = int(asymmetric.sum()) * positions
-            return OperationCount(
-                multiplications=layer.macs * num_samples,
-                additions=layer.macs * num_samples,
-                row_sum_additions=int(asymmetric.any(axis=1).sum()) * layer.reduction * positions + corrected,
-                row_sum_multiplications=corrected,
-                requantizations=outputs,
-            )
-        case kinds.AddLayer():
-            return OperationCount(vector_operations=2 * outputs)
-        case kinds.MultiplyLayer() | kinds.TableLayer() | kinds.SoftmaxLayer():
-            return OperationCount(vector_operations=outputs)
-        case kinds.ConcatLayer():
-            share = sum(rescale is not None for rescale in layer.rescales) / len(layer.rescales)
-            return OperationCount(vector_operations=round(outputs * share))
-        case kinds.MaxPoolLayer() | kinds.AveragePoolLayer():
-            return OperationCount(vector_operations=outputs * prod(layer.geometry.kernel_shape))
-        case _:
-            return OperationCount()
-
-
-def _operand_bits(layer: kinds.Layer, machine: Machine) -> tuple[int, int]:
-    """Return the widths of a layer's operands on the machine's PEs."""
-    wider = 1 if machine.zero_point == "at_input" else 0
-    if isinstance(layer, kinds.MacLayer):
-        return layer.weight_format.bits + wider, layer.input_format.bits + wider
-    return 8, 8
 
 
 def _planes(codes: Int32, shape: tuple[int, int, int]) -> Int32:

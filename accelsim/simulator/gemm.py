@@ -13,18 +13,20 @@ from accelsim.formats import QuantizationParameters
 from accelsim.machine import Machine, Requantizer
 from accelsim.program.geometry import Geometry
 from accelsim.program.rescale import Rescale
+from accelsim.simulator.counts import OperationCount, Toggles, ZeroOperands
 from accelsim.simulator.engine import codes
+from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
 from accelsim.simulator.engine.convolution import run_convolution
 from accelsim.simulator.engine.gemm import (
     EngineName,
     GemmOperands,
     GemmValues,
     Int64,
-    Trace,
     Track,
     run_gemm,
     step_gemm,
 )
+from accelsim.simulator.engine.trace import DEFAULT_LIMIT_BYTES, Range, Trace, TraceWindow
 from accelsim.simulator.operands import (
     gemm_operands,
     integer_array,
@@ -33,8 +35,9 @@ from accelsim.simulator.operands import (
     start_values,
     zero_points,
 )
-from accelsim.simulator.results import OperationCount
+from accelsim.simulator.operations import gemm_operations
 from accelsim.simulator.timing import CycleCount, gemm_cycles
+from accelsim.simulator.widths import GridWidths
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +60,12 @@ class GemmResult:
         docs/timing.md; for stalls the operands have the machine's widths, 8 bits where it gives none, the outputs 8.
     operations : OperationCount
         What was computed.
+    zero_operands : ZeroOperands
+        Multiplications with a zero operand.
     trace : Trace or None
         Registers of every multiply cycle; with ``trace=True``.
+    toggles : Toggles or None
+        Bit toggles of the PEs' registers; with ``activity=True``.
     """
 
     accumulators: Int64
@@ -69,7 +76,9 @@ class GemmResult:
     range_max: Int64 | None
     cycles: CycleCount
     operations: OperationCount
+    zero_operands: ZeroOperands
     trace: Trace | None = None
+    toggles: Toggles | None = None
 
 
 def matmul(
@@ -83,6 +92,11 @@ def matmul(
     engine: EngineName = "fast",
     track: Track = "overflow",
     trace: bool = False,
+    trace_cycles: Range | None = None,
+    trace_rows: Range | None = None,
+    trace_columns: Range | None = None,
+    trace_limit_bytes: int = DEFAULT_LIMIT_BYTES,
+    activity: bool = False,
 ) -> GemmResult:
     """Compute ``Y[n, p] = b[n] + Σ_k (W[n, k] - z_w) (X[k, p] - z_x)`` on the machine's grid.
 
@@ -106,6 +120,12 @@ def matmul(
         What is recorded per output.
     trace : bool
         Record all registers; needs the stepped engine.
+    trace_cycles, trace_rows, trace_columns : pair of int, optional
+        Record these alone: the first and the one after the last. Cycles count from 0, the first one of multiplication.
+    trace_limit_bytes : int
+        Memory that the trace may take, checked before the run.
+    activity : bool
+        Count the bit toggles of the PEs' registers, docs/energy.md section 4.
 
     Returns
     -------
@@ -115,7 +135,7 @@ def matmul(
     Raises
     ------
     OperandError
-        When an array has the wrong type, shape or values, or an option is unknown.
+        When an array has the wrong type, shape or values, an option is unknown, or a trace would take too much memory.
     AccumulatorOverflowError
         When a register overflowed and the machine's mode is ``error``.
 
@@ -128,17 +148,73 @@ def matmul(
     machine = checked_machine(machine, engine, track)
     if trace and engine != "stepped":
         raise OperandError(f"trace=True needs engine='stepped', got {engine!r}")
+    ranges = {"trace_cycles": trace_cycles, "trace_rows": trace_rows, "trace_columns": trace_columns}
+    for name, given in ranges.items():
+        if given is not None and not trace:
+            raise OperandError(f"{name} needs trace=True")
     operands = matmul_operands(weights, activations, machine, bias, weight_zero_point, activation_zero_point)
     (num_outputs, reduction), num_positions = operands.weights.shape, operands.columns.shape[1]
-    recorded: Trace | None = None
+    window = None
     if trace:
-        values, _, recorded = step_gemm(operands, machine, tracking_level(track, machine), trace=True)
-    else:
+        shape = (num_outputs, reduction, num_positions)
+        window = TraceWindow.of(shape, machine, trace_cycles, trace_rows, trace_columns, trace_limit_bytes)
+    return run_operands(operands, machine, engine, track, window, "matmul", activity)
+
+
+def run_operands(
+    operands: GemmOperands,
+    machine: Machine,
+    engine: EngineName,
+    track: Track,
+    window: TraceWindow | None,
+    where: str,
+    activity: bool = False,
+) -> GemmResult:
+    """Run a GEMM whose operands are in the grid's form.
+
+    Parameters
+    ----------
+    operands : GemmOperands
+        Checked operands.
+    machine, engine, track
+        As in `matmul`.
+    window : TraceWindow or None
+        What the stepped engine records.
+    where : str
+        Named in errors.
+    activity : bool
+        Count bit toggles.
+
+    Returns
+    -------
+    GemmResult
+        Arrays of shape (n, p).
+
+    Raises
+    ------
+    AccumulatorOverflowError
+        When a register overflowed and the machine's mode is ``error``.
+    """
+    recorded: Trace | None = None
+    if window is None:
         values = run_gemm(operands, machine, engine, tracking_level(track, machine))
-    refuse_overflow(values, machine, "matmul")
+    else:
+        values, _, recorded = step_gemm(operands, machine, tracking_level(track, machine), window)
+    refuse_overflow(values, machine, where)
+    (num_outputs, reduction), num_positions = operands.weights.shape, operands.columns.shape[1]
     cycles = _cycles(machine, num_outputs, reduction, num_positions)
-    operations = gemm_operations(operands, num_positions)
-    return _result(values, (num_outputs, num_positions), None, track, cycles, operations, recorded)
+    widths = GridWidths.of_operands(machine, operands.weights, operands.columns)
+    zero_points = operands.weight_zero_points
+    operations = gemm_operations(operands.weights, zero_points, 1, num_positions, machine, widths)
+    zeros = ZeroCounter(operands.weights, 1)
+    zeros.add_rows(operands.columns.T)
+    toggles = None
+    if activity:
+        counter = ToggleCounter(operands.weights, operands.start, 1, num_positions, machine, widths, Sampling())
+        counter.add(0, operands.columns)
+        toggles = counter.toggles()
+    extra = {"zero_operands": zeros.zero_operands(), "trace": recorded, "toggles": toggles}
+    return _result(values, (num_outputs, num_positions), None, track, cycles, operations, **extra)
 
 
 def conv2d(
@@ -155,6 +231,7 @@ def conv2d(
     activation_zero_point: int = 0,
     engine: EngineName = "fast",
     track: Track = "overflow",
+    activity: bool = False,
 ) -> GemmResult:
     """Convolve stored integers on the machine's grid; padded taps hold the activations' zero point.
 
@@ -174,7 +251,7 @@ def conv2d(
         Padding at the top, left, bottom and right, at least 0.
     groups : int
         Groups of channels, run one after the other.
-    weight_zero_point, activation_zero_point, engine, track
+    weight_zero_point, activation_zero_point, engine, track, activity
         As in `matmul`.
 
     Returns
@@ -220,9 +297,23 @@ def conv2d(
                 whole[group * per_group : (group + 1) * per_group, begin:end] = part
     merged = GemmValues(*(arrays.get(name) for name in GemmValues.__dataclass_fields__))  # type: ignore[arg-type]
     cycles = _cycles(machine, per_group, geometry.reduction, total, groups, images.size // groups)
-    operations = sum((gemm_operations(part, total) for part in operands), OperationCount())
+    pad_value = 0 if at_input else zero_point
+    weights_fed, zero_points_left, start = (
+        np.concatenate([getattr(part, name) for part in operands])
+        for name in ("weights", "weight_zero_points", "start")
+    )
+    widths = GridWidths.of_operands(machine, weights_fed, fed)
+    operations = gemm_operations(weights_fed, zero_points_left, groups, total, machine, widths)
+    zeros = ZeroCounter(weights_fed, groups, machine.reduction_order == "spatial_first")
+    zeros.add_images(fed, geometry, pad_value)
+    toggles = None
+    if activity:
+        counter = ToggleCounter(weights_fed, start, groups, total, machine, widths, Sampling())
+        count_convolution(counter, fed, geometry, pad_value, "conv2d")
+        toggles = counter.toggles()
     shape = (num_outputs, images.shape[0], *geometry.output_shape)
-    return _result(merged, shape, (1, 0, 2, 3), track, cycles, operations, None)
+    extra = {"zero_operands": zeros.zero_operands(), "toggles": toggles}
+    return _result(merged, shape, (1, 0, 2, 3), track, cycles, operations, **extra)
 
 
 def requantize(
@@ -288,19 +379,6 @@ def _cycles(
         num_outputs=num_outputs, reduction=reduction, num_positions=num_positions, machine=machine, groups=groups,
         input_elements=inputs, weight_bits=machine.weight_bits or 8, activation_bits=machine.activation_bits or 8,
     )  # fmt: skip
-
-
-def gemm_operations(operands: GemmOperands, num_positions: int) -> OperationCount:
-    """Count the operations of a GEMM over some positions."""
-    num_outputs, reduction = operands.weights.shape
-    macs = num_outputs * reduction * num_positions
-    asymmetric = int(np.count_nonzero(operands.weight_zero_points))
-    return OperationCount(
-        multiplications=macs,
-        additions=macs,
-        row_sum_additions=num_positions * ((reduction if asymmetric else 0) + asymmetric),
-        row_sum_multiplications=num_positions * asymmetric,
-    )
 
 
 def refuse_overflow(values: GemmValues, machine: Machine, where: str) -> None:
@@ -378,7 +456,7 @@ def _result(
     track: Track,
     cycles: CycleCount,
     operations: OperationCount,
-    trace: Trace | None,
+    **extra: Any,
 ) -> GemmResult:
     """Shape the values and keep what was asked for."""
 
@@ -398,5 +476,5 @@ def _result(
         shaped(values.range_max),
         cycles,
         operations,
-        trace,
+        **extra,
     )

@@ -5,53 +5,18 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.simulator.counts import AccessCount, OperationCount, Toggles, ZeroOperands
+from accelsim.simulator.energy import Energy
 from accelsim.simulator.memory import MemoryTraffic
 from accelsim.simulator.timing import CycleCount
 from accelsim.tables import text_table
-
-
-@dataclass(frozen=True)
-class OperationCount:
-    """Arithmetic operations of a run.
-
-    Parameters
-    ----------
-    multiplications : int
-        Products of weights and activations made by PEs.
-    additions : int
-        Additions of products in trees, partial sums and accumulators: one per product.
-    row_sum_additions : int
-        Additions of the row sums that asymmetric weights need, docs/numerics.md (8), with the final one per output.
-    row_sum_multiplications : int
-        Products of row sums and weight zero points.
-    requantizations : int
-        Accumulators brought to codes.
-    vector_operations : int
-        Element operations of the layers without weights: one per input element of an addition, multiplication, rescaled
-        concatenation or table, one per window tap of a pooling.
-    """
-
-    multiplications: int = 0
-    additions: int = 0
-    row_sum_additions: int = 0
-    row_sum_multiplications: int = 0
-    requantizations: int = 0
-    vector_operations: int = 0
-
-    @property
-    def total(self) -> int:
-        """All operations."""
-        return sum(asdict(self).values())
-
-    def __add__(self, other: OperationCount) -> OperationCount:
-        return OperationCount(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -72,8 +37,14 @@ class LayerRecord:
         Operations.
     memory : MemoryTraffic
         Accesses of the buffers and bytes of DRAM; zeros for a layer without multiplications.
-    energy_pj : float
-        Energy proxy of the operations in picojoule.
+    accesses : AccessCount
+        Accesses of registers, SRAM and DRAM with their widths.
+    energy : Energy
+        Energy proxy by part; see also `energy_pj`.
+    zero_operands : ZeroOperands
+        Multiplications with a zero operand.
+    toggles : Toggles or None
+        Bit toggles of the PEs' registers; with ``activity=True``, and zeros for a layer without multiplications.
     utilisation : float
         Share of PE-cycles that multiply, docs/timing.md (14); 0 for a layer without multiplications.
     overflow_events : int or None
@@ -94,13 +65,21 @@ class LayerRecord:
     cycles: CycleCount
     operations: OperationCount
     memory: MemoryTraffic
-    energy_pj: float
+    accesses: AccessCount
+    energy: Energy
+    zero_operands: ZeroOperands
+    toggles: Toggles | None
     utilisation: float
     overflow_events: int | None
     overflowed_outputs: int | None
     partial_overflow_events: int | None
     range_min: int | None
     range_max: int | None
+
+    @property
+    def energy_pj(self) -> float:
+        """Energy proxy in picojoule, all parts."""
+        return self.energy.total_pj
 
     @property
     def needed_bits(self) -> int | None:
@@ -112,7 +91,9 @@ class LayerRecord:
     def to_dict(self) -> dict[str, Any]:
         """Return the record for JSON."""
         record = asdict(self)
-        record["cycles"] = self.cycles.to_dict()
+        for part in ("cycles", "operations", "accesses", "energy"):
+            record[part] = getattr(self, part).to_dict()
+        record["energy_pj"] = self.energy_pj
         record["needed_bits"] = self.needed_bits
         return record
 
@@ -161,9 +142,30 @@ class SimulationResult:
         return sum((layer.memory for layer in self.layers), MemoryTraffic())
 
     @property
+    def accesses(self) -> AccessCount:
+        """Accesses of registers, SRAM and DRAM of all layers."""
+        return sum((layer.accesses for layer in self.layers), AccessCount())
+
+    @property
+    def energy(self) -> Energy:
+        """Energy proxy of all layers by part."""
+        return sum((layer.energy for layer in self.layers), Energy())
+
+    @property
     def energy_pj(self) -> float:
-        """Energy proxy of all layers in picojoule."""
-        return sum(layer.energy_pj for layer in self.layers)
+        """Energy proxy of all layers in picojoule, all parts."""
+        return self.energy.total_pj
+
+    @property
+    def zero_operands(self) -> ZeroOperands:
+        """Multiplications with a zero operand of all layers."""
+        return sum((layer.zero_operands for layer in self.layers), ZeroOperands())
+
+    @property
+    def toggles(self) -> Toggles | None:
+        """Bit toggles of all layers; None where they were not counted."""
+        counted = [layer.toggles for layer in self.layers if layer.toggles is not None]
+        return sum(counted, Toggles()) if len(counted) == len(self.layers) else None
 
     @property
     def overflow_events(self) -> int | None:
@@ -176,9 +178,13 @@ class SimulationResult:
         return {
             "num_samples": self.num_samples,
             "cycles": self.cycles.to_dict(),
-            "operations": asdict(self.operations),
+            "operations": self.operations.to_dict(),
             "memory": asdict(self.memory),
+            "accesses": self.accesses.to_dict(),
+            "energy": self.energy.to_dict(),
             "energy_pj": self.energy_pj,
+            "zero_operands": asdict(self.zero_operands),
+            "toggles": None if self.toggles is None else asdict(self.toggles),
             "overflow_events": self.overflow_events,
             "layers": [layer.to_dict() for layer in self.layers],
         }

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.errors import LoweringError
+from accelsim.errors import LoweringError, OperandError
 from accelsim.graph.feeds import Feeds, Images
 from accelsim.graph.quantized import QuantizedGraph
 from accelsim.machine import Machine
 from accelsim.program.layers import MacLayer
 from accelsim.program.lowering import lower
 from accelsim.program.program import IntegerProgram
+from accelsim.simulator.energy import EnergyTable
+from accelsim.simulator.engine.activity import Sampling
 from accelsim.simulator.engine.gemm import EngineName, Track
 from accelsim.simulator.execute import Execution
 from accelsim.simulator.gemm import checked_machine
@@ -37,6 +39,10 @@ def simulate(
     track: Track = "overflow",
     keep_intermediates: bool = False,
     progress: Progress | None = None,
+    energy: EnergyTable | None = None,
+    activity: bool = False,
+    activity_folds: int | None = None,
+    seed: int = 0,
 ) -> SimulationResult:
     """Run a network on a machine, bit for bit.
 
@@ -56,6 +62,15 @@ def simulate(
         Return the codes of every stored tensor.
     progress : callable, optional
         Called with ("samples", done, all) after every batch.
+    energy : EnergyTable, optional
+        Prices of the energy proxy; the shipped ones when left out.
+    activity : bool
+        Count the bit toggles of the PEs' registers, too: docs/energy.md section 4.
+    activity_folds : int, optional
+        Count the toggles of products and sums in at most so many folds of each layer, drawn at random, and scale them
+        up; all folds when left out.
+    seed : int
+        Of that draw.
 
     Returns
     -------
@@ -74,8 +89,11 @@ def simulate(
         When a register overflowed and the machine's mode is ``error``.
     """
     program, machine = _program(network, machine, engine, track)
+    if activity_folds is not None and (not activity or activity_folds < 1):
+        raise OperandError(f"activity_folds must be at least 1 and needs activity=True, got {activity_folds}")
+    sampling = Sampling(activity_folds, seed) if activity else None
     feeds = Feeds(program.graph, images)
-    execution = Execution(program, machine, engine, track, feeds.num_samples)
+    execution = Execution(program, machine, engine, track, feeds.num_samples, energy, sampling)
     size = feeds.num_samples if engine == "stepped" else batch_size(program)
     kept = list(program.tensors) if keep_intermediates else list(program.graph.outputs)
     arrays: dict[str, npt.NDArray[Any]] = {}

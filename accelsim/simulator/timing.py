@@ -157,7 +157,7 @@ def _neighbours(
     """Yield (fold, the fold after it, how often this pair occurs), with None before the first and after the last.
 
     Every fold comes after exactly one other or None, so summing over ``after`` visits each fold once, and likewise over
-    ``before``. Tiles of a dimension have at most two lengths, so the number of different pairs stays small.
+    ``before``. Tiles of a dimension have at most two lengths, so there are few different pairs, however large the GEMM.
     """
     rows, columns = machine.rows, machine.columns
     match machine.dataflow:

@@ -79,15 +79,15 @@ def code_of(bound, quantizer):
 class Network:
     """The network of a quantized graph on a machine.
 
-    ``tensors`` holds the codes of every stored tensor after `run`, ``gemms`` the Gemms of every layer on the grid by
-    the name of its Conv, Gemm or MatMul.
+    After `run`, ``tensors`` holds the codes of every stored tensor, ``gemms`` the Gemms of every layer on the grid by
+    the name of its Conv, Gemm or MatMul, and ``element_operations`` those of every other layer, timing.md (25) to (29).
     """
 
     def __init__(self, quantized, machine):
         self.graph, self.machine = quantized.graph, machine
         self.quantizers = {name: triple(parameters) for name, parameters in quantized.activations.items()}
         self.weights = quantized.weights
-        self.tensors, self.gemms = {}, {}
+        self.tensors, self.gemms, self.element_operations = {}, {}, {}
 
     def run(self, inputs):
         """Run stored inputs {name: Codes}."""
@@ -115,6 +115,7 @@ class Network:
         target = self.quantizers[output]
         if node.op in LINEAR:
             return self.linear(node, self.narrowed(fused, target), shape)
+        self.element_operations[node.name] = self.count_operations(node, target, shape)
         if node.op in ("Add", "Sub", "Mul"):
             return self.elementwise(node, self.narrowed(fused, target), shape)
         x = self.tensors[node.inputs[0]]
@@ -141,6 +142,23 @@ class Network:
                 return self.pad(node, x, target, shape)
             case _:
                 return self.activation(node, x, target)
+
+    def count_operations(self, node, target, shape):
+        """timing.md (25) to (29)."""
+        outputs = math.prod(shape)
+        match node.op:
+            case "Add" | "Sub":
+                return 2 * outputs
+            case "Concat":
+                return sum(len(self.tensors[name].flat) for name in node.inputs if self.quantizers[name] != target)
+            case "MaxPool" | "AveragePool":
+                return outputs * math.prod(node.attributes["kernel_shape"])
+            case "GlobalAveragePool" | "ReduceMean":
+                return len(self.tensors[node.inputs[0]].flat)
+            case op if op in (*RESHAPES, "Transpose", "Pad"):
+                return 0
+            case _:  # multiplications, tables, Softmax
+                return outputs
 
     def narrowed(self, fused, target):
         """The quantizer with its code limits narrowed to the codes of the bounds of fused functions: section 5."""
@@ -172,12 +190,11 @@ class Network:
             outputs = self.matrix_product(node, x, array.tolist(), bias, z_w, z_x)
         s_y, z_y, (low, high) = target
         channel_axis = 1 if node.op == "Conv" else len(shape) - 1
+        units = [scale * 2**self.machine.product_shift_bits for scale in s_w]  # (13a)
         return [
-            requantize(
-                out.accumulator, s_x, s_w[index[channel_axis]], s_y, z_y, low, high, self.machine.requantizer
-            )
+            requantize(out.accumulator, s_x, units[index[channel_axis]], s_y, z_y, low, high, self.machine.requantizer)
             for index, out in zip(indices(shape), outputs, strict=True)
-        ]  # fmt: skip
+        ]
 
     def convolution(self, node, x, weights, bias, z_w, z_x):
         attributes, images = dict(node.attributes), x.nested()

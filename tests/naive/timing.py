@@ -76,13 +76,31 @@ def count(num_outputs, reduction, num_positions, machine, groups=1):
 
 @dataclass
 class Cycle:
-    """The registers after one multiply cycle, {(i, j): value}; PEs in a bubble have no operands."""
+    """The registers after one multiply cycle, {(i, j): value}; PEs in a bubble have no operands.
+
+    ``row_accumulators`` and ``column_accumulators`` are {i: value} and {j: value}. The sets hold the places of the
+    registers that overflowed in the cycle: docs/trace.md (1) to (4).
+    """
 
     fold: int
     accumulators: dict = field(default_factory=dict)
     weights: dict = field(default_factory=dict)
     activations: dict = field(default_factory=dict)
     row_accumulators: dict = field(default_factory=dict)
+    column_accumulators: dict = field(default_factory=dict)
+    overflow: set = field(default_factory=set)
+    row_overflow: set = field(default_factory=set)
+    tree_overflow: set = field(default_factory=set)
+    column_overflow: set = field(default_factory=set)
+
+
+def brought_in(register, value, marks, place):
+    """Return ``ov(value)``; put the place among the marks where the value did not fit."""
+    before = register.events
+    inside = register.ov(value)
+    if register.events > before:
+        marks.add(place)
+    return inside
 
 
 def trace(weights, activations, starts, machine):
@@ -115,7 +133,8 @@ def _walk_output_stationary(W, X, index, fold, machine, accumulator, inner, valu
                 cycle.weights[i, j], cycle.activations[i, j] = W[n][k], X[k][p]
             k -= late  # added in this cycle
             if 0 <= k < K:
-                values[n, p] = accumulator.ov(values[n, p] + truncated(W[n][k] * X[k][p], machine))
+                total = values[n, p] + truncated(W[n][k] * X[k][p], machine)
+                values[n, p] = brought_in(accumulator, total, cycle.overflow, (i, j))
             cycle.accumulators[i, j] = values[n, p]
         cycles.append(cycle)
 
@@ -151,7 +170,10 @@ class Transposed:
 def _walk_stationary_operand(operands, length, index, fold, machine, accumulator, inner, values, cycles):
     """(6) and (7): column j belongs to ``other``, and ``length`` values of ``moving`` pass through the grid."""
     late = machine.pe_latency_cycles - 1
+    # With "full" the sums pass the rows that are not in use before they leave the grid.
+    last = machine.rows - 1 if machine.ragged_folds == "full" else len(fold.rows) - 1
     sums = {}  # the partial-sum registers; what enters the top is 0
+    finished = {}  # {(j, moving): the sum after the last row in use}
     for t in range(fold.multiply):
         cycle = Cycle(index)
         for (i, k), (j, other) in product(enumerate(fold.rows), enumerate(fold.columns)):
@@ -162,9 +184,14 @@ def _walk_stationary_operand(operands, length, index, fold, machine, accumulator
             cycle.accumulators[i, j] = 0
             if 0 <= moving < length:
                 weight, activation = operands(k, other, moving)
-                cycle.accumulators[i, j] = inner.ov(sums.get((i - 1, j), 0) + truncated(weight * activation, machine))
-                if i == len(fold.rows) - 1:
-                    values[other, moving] = accumulator.ov(values[other, moving] + cycle.accumulators[i, j])
+                total = sums.get((i - 1, j), 0) + truncated(weight * activation, machine)
+                cycle.accumulators[i, j] = finished[j, moving] = brought_in(inner, total, cycle.overflow, (i, j))
+        for j, other in enumerate(fold.columns):
+            moving = t - last - j - late  # leaves in this cycle
+            if 0 <= moving < length:
+                total = values[other, moving] + finished[j, moving]
+                values[other, moving] = brought_in(accumulator, total, cycle.column_overflow, j)
+                cycle.column_accumulators[j] = values[other, moving]
         sums = cycle.accumulators
         cycles.append(cycle)
 
@@ -183,6 +210,7 @@ def _walk_broadcast(W, X, index, fold, machine, accumulator, inner, values, cycl
                 cycle.accumulators[i, j] = truncated(W[n][k] * X[k][p], machine) if 0 <= k < K else 0
                 total += cycle.accumulators[i, j]
             if t >= late:
-                values[n, p] = accumulator.ov(values[n, p] + inner.ov(total))
+                tree = brought_in(inner, total, cycle.tree_overflow, i)
+                values[n, p] = brought_in(accumulator, values[n, p] + tree, cycle.row_overflow, i)
             cycle.row_accumulators[i] = values[n, p]
         cycles.append(cycle)

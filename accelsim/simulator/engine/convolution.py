@@ -99,24 +99,32 @@ def run_convolution(
     for group, gemm in enumerate(operands):
         for begin in range(0, num_positions, step):
             end = min(begin + step, num_positions)
-            columns = np.empty((geometry.reduction, end - begin), dtype=np.int32)
-            columns_of(
-                activations,
-                np.int64(group * geometry.group_channels),
-                np.int64(geometry.group_channels),
-                geometry.kernel_shape,
-                geometry.strides,
-                geometry.pads[:2],
-                geometry.dilations,
-                geometry.output_shape,
-                np.int64(pad_value),
-                machine.reduction_order == "spatial_first",
-                np.int64(begin),
-                np.int64(end),
-                columns,
-            )
+            columns = convolution_columns(activations, geometry, group, begin, end, pad_value, machine)
             filled = GemmOperands(gemm.weights, columns, gemm.start, gemm.weight_zero_points)
             yield group, begin, end, run_gemm(filled, machine, engine, track)
+
+
+def convolution_columns(
+    activations: Int32, geometry: Geometry, group: int, begin: int, end: int, pad_value: int, machine: Machine
+) -> Int32:
+    """Return the operands (k, end - begin) of some positions of a group; parameters as in `run_convolution`."""
+    columns = np.empty((geometry.reduction, end - begin), dtype=np.int32)
+    columns_of(
+        activations,
+        np.int64(group * geometry.group_channels),
+        np.int64(geometry.group_channels),
+        geometry.kernel_shape,
+        geometry.strides,
+        geometry.pads[:2],
+        geometry.dilations,
+        geometry.output_shape,
+        np.int64(pad_value),
+        machine.reduction_order == "spatial_first",
+        np.int64(begin),
+        np.int64(end),
+        columns,
+    )
+    return columns
 
 
 def safe_depthwise(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
+from accelsim.simulator.engine.trace import Recorder, Trace, TraceWindow
 from accelsim_kernels.accumulate import (
     accumulate_products,
     accumulate_tiles,
@@ -70,29 +71,6 @@ class GemmValues:
     partial_overflow_events: Int64 | None
     range_min: Int64 | None
     range_max: Int64 | None
-
-
-@dataclass(frozen=True)
-class Trace:
-    """Registers of the stepped grid after each multiply cycle; index 0 is the first cycle in which a PE multiplies.
-
-    Parameters
-    ----------
-    accumulators : int64 array, shape (cycles, rows, columns)
-        output_stationary: each PE's accumulator; weight_ and input_stationary: its partial sum; broadcast: its product.
-    weights, activations : int64 array, shape (cycles, rows, columns)
-        Operands in use, 0 in a bubble.
-    fold : int64 array, shape (cycles,)
-        Which fold the cycle belongs to.
-    row_accumulators : int64 array, shape (cycles, rows), or None
-        broadcast: the accumulator of each row.
-    """
-
-    accumulators: Int64
-    weights: Int64
-    activations: Int64
-    fold: Int64
-    row_accumulators: Int64 | None = None
 
 
 def register(bits: int | None, overflow: str) -> tuple[np.int64, np.int64, bool]:
@@ -184,12 +162,12 @@ def run_gemm(operands: GemmOperands, machine: Machine, engine: EngineName, track
         Accumulators after the last addition and what was tracked.
     """
     if engine == "stepped":
-        return step_gemm(operands, machine, track, trace=False)[0]
+        return step_gemm(operands, machine, track)[0]
     return _fast_gemm(operands, machine, track)
 
 
 def step_gemm(
-    operands: GemmOperands, machine: Machine, track: Track, trace: bool
+    operands: GemmOperands, machine: Machine, track: Track, window: TraceWindow | None = None
 ) -> tuple[GemmValues, int, Trace | None]:
     """Step a GEMM through all cycles of all its folds.
 
@@ -197,34 +175,21 @@ def step_gemm(
     ----------
     operands, machine, track
         As in `run_gemm`.
-    trace : bool
-        Record every register of every multiply cycle.
+    window : TraceWindow, optional
+        Record the registers of these cycles, rows and columns.
 
     Returns
     -------
     tuple
         The values, the number of multiply cycles that the grid went through, and the trace.
     """
-    # The closed form only sizes the trace's memory; the kernels count their own cycles.
-    from accelsim.simulator.timing import gemm_cycles
-
     weights, columns, start = operands.weights, operands.columns, _start(operands, machine)
-    (num_outputs, reduction), num_positions = weights.shape, columns.shape[1]
-    shape = (num_outputs, num_positions)
+    shape = (weights.shape[0], columns.shape[1])
     accumulators, events, first, unbounded, least, most = (np.empty(shape, dtype=np.int64) for _ in range(6))
     outputs = (accumulators, events, first, unbounded, least, most)
     partial_events = np.zeros(shape, dtype=np.int64)
-    length = 0
-    if trace:
-        length = gemm_cycles(
-            num_outputs=num_outputs, reduction=reduction, num_positions=num_positions, machine=machine
-        ).multiply
-    sums, first_plane, second_plane = (
-        np.zeros((length, machine.rows, machine.columns), dtype=np.int64) for _ in range(3)
-    )
-    planes = (sums, first_plane, second_plane)
-    folds = np.zeros(length, dtype=np.int64)
-    row_accumulators = np.zeros((length, machine.rows), dtype=np.int64)
+    recorder = Recorder(window, machine)
+    recorded: Any = recorder.arrays
     grid = (np.int64(machine.rows), np.int64(machine.columns))
     pe = (np.int64(machine.pe_latency_cycles), product_rounding(machine))
     accumulator = register(machine.accumulator_bits, machine.overflow)
@@ -232,31 +197,24 @@ def step_gemm(
     match machine.dataflow:
         case "output_stationary":
             cycles = step_output_stationary(
-                weights, columns, start, *grid, full, track == "range", *pe, accumulator, outputs, (*planes, folds)
+                weights, columns, start, *grid, full, track == "range", *pe, accumulator, outputs, recorded
             )
         case "broadcast":
             tree = register(machine.adder_tree_bits, machine.overflow)
             cycles = step_broadcast(
-                weights, columns, start, *grid, *pe, accumulator, tree, outputs, partial_events,
-                (*planes, row_accumulators, folds),
-            )  # fmt: skip
+                weights, columns, start, *grid, *pe, accumulator, tree, outputs, partial_events, recorded
+            )
         case dataflow:
             keeps_weights = dataflow == "weight_stationary"
             kept, moving = (weights, columns) if keeps_weights else (columns.T, weights.T)
             cycles = step_stationary_operand(
                 np.ascontiguousarray(kept), np.ascontiguousarray(moving), start, keeps_weights, *grid, full, *pe,
-                accumulator, register(machine.partial_sum_bits, machine.overflow), outputs, partial_events, (*planes,
-                folds),
+                accumulator, register(machine.partial_sum_bits, machine.overflow), outputs, partial_events, recorded,
             )  # fmt: skip
     _finish(operands, machine, accumulators, events, first)
     _finish_range(operands, machine, unbounded, least, most)
     values = _tracked(track, accumulators, events, first, partial_events, least, most)
-    if not trace:
-        return values, int(cycles), None
-    if machine.dataflow == "input_stationary":  # its stationary plane holds activations
-        first_plane, second_plane = second_plane, first_plane
-    rows = row_accumulators if machine.dataflow == "broadcast" else None
-    return values, int(cycles), Trace(sums, first_plane, second_plane, folds, rows)
+    return values, int(cycles), None if window is None else recorder.trace()
 
 
 def _fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> GemmValues:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.grid.pe import (
+    TREE_MARK,
     ProductRounding,
     Register,
+    Trace,
     Tracked,
     add_to_accumulators,
     load_accumulator,
     multiply,
     record,
+    record_edge,
+    record_fold,
 )
 from accelsim_kernels.integers import bring_in
-
-Trace = tuple[Any, Any, Any, Any, Any]
-"""Arrays (cycles, rows, columns) of products, weights, activations; accumulators (cycles, rows), folds (cycles,)."""
 
 
 @kernel
@@ -60,15 +59,14 @@ def step_broadcast(
         Accumulators, events, first, unbounded sums, least, greatest; all written.
     tree_events : int64 array, shape (n, p)
         Events at the trees' outputs; written.
-    trace : tuple of int64 arrays
-        Registers after each clock edge, where not empty.
+    trace : tuple
+        Registers after each clock edge: products, weights, activations; at the edge the rows' accumulators.
 
     Returns
     -------
     int64
         Cycles in which a PE multiplied.
     """
-    trace_products, trace_weights, trace_activations, trace_rows, trace_fold = trace
     tree_low, tree_high, tree_saturate = tree
     num_outputs, num_terms = weights.shape
     weight_held = np.zeros((num_rows, num_columns), dtype=np.int64)
@@ -79,6 +77,8 @@ def step_broadcast(
     positions = np.empty(num_rows, dtype=np.int64)
     sums = np.empty(num_rows, dtype=np.int64)
     exact_sums = np.empty(num_rows, dtype=np.int64)
+    marks = np.zeros(num_rows, dtype=np.uint8)
+    tree_marks = np.zeros(num_rows, dtype=np.uint8)
     cycle = 0
     fold = 0
     for n0 in range(0, num_outputs, num_rows):
@@ -110,21 +110,24 @@ def step_broadcast(
                         exact = np.int64(0)
                         for j in range(num_columns):
                             exact += ready[i, j]
-                        if exact < tree_low or exact > tree_high:
-                            tree_events[n0 + i, p] += 1
+                        outside = exact < tree_low or exact > tree_high
+                        tree_events[n0 + i, p] += np.int64(outside)
+                        tree_marks[i] = TREE_MARK if outside else 0
                         exact_sums[i] = exact
                         sums[i] = bring_in(exact, tree_low, tree_high, tree_saturate)
                         channels[i] = n0 + i
                         positions[i] = p
-                    add_to_accumulators(outputs, channels, positions, sums, exact_sums, used_rows, number, register)
+                    add_to_accumulators(
+                        outputs, channels, positions, sums, exact_sums, used_rows, number, register, marks
+                    )
                 # Commit.
-                record(trace_products, cycle, ready)
-                record(trace_weights, cycle, weight_held)
-                record(trace_activations, cycle, activation_held)
-                if trace_fold.size > 0:
-                    trace_fold[cycle] = fold
-                    for i in range(used_rows):
-                        trace_rows[cycle, i] = outputs[0][n0 + i, p]
+                record(trace, trace[0], cycle, ready)
+                record(trace, trace[1], cycle, weight_held)
+                record(trace, trace[2], cycle, activation_held)
+                for i in range(used_rows):
+                    mark = np.int64(marks[i]) | np.int64(tree_marks[i]) if number >= 0 else np.int64(0)
+                    record_edge(trace, cycle, i - trace[7][1], outputs[0][n0 + i, p], mark)
+                record_fold(trace, cycle, fold)
                 cycle += 1
             fold += 1
     return cycle

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -11,18 +9,17 @@ from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.grid.pe import (
     ProductRounding,
     Register,
+    Trace,
     Tracked,
     add_plane,
     load_accumulator,
     multiply,
     record,
+    record_fold,
     shift_down,
     shift_right,
     widen_range,
 )
-
-Trace = tuple[Any, Any, Any, Any]
-"""Arrays (cycles, rows, columns) of accumulators, weights and activations, and (cycles,) of the fold; or empty ones."""
 
 
 @kernel
@@ -64,15 +61,14 @@ def step_output_stationary(
         The accumulators' ``(low, high, saturate)``.
     outputs : tuple of int64 arrays, shape (n, p)
         Accumulators, events, first, unbounded sums, least, greatest; all written.
-    trace : tuple of int64 arrays
-        Registers after each clock edge, where not empty.
+    trace : tuple
+        Registers after each clock edge: accumulators, weights, activations; there are none at the edge.
 
     Returns
     -------
     int64
         Cycles in which a PE multiplied.
     """
-    trace_accumulators, trace_weights, trace_activations, trace_fold = trace
     num_outputs, num_terms = weights.shape
     num_positions = columns.shape[1]
     cycle = 0
@@ -105,18 +101,17 @@ def step_output_stationary(
                 multiply(weight_next, activation_next, rounding, products[t % latency])
                 # Evaluate 3: it adds the product that it made latency - 1 cycles ago.
                 ready = products[(t + 1) % latency]
-                add_plane(held, ready, register, t - (latency - 1), events, first)
+                add_plane(held, ready, register, t - (latency - 1), events, first, trace, cycle)
                 if with_range:
                     widen_range(unbounded, ready, least, greatest)
                 # Commit: the clock edge.
                 weight_now, weight_next = weight_next, weight_now
                 activation_now, activation_next = activation_next, activation_now
-                record(trace_accumulators, cycle, held)
+                record(trace, trace[0], cycle, held)
                 # Operands also pass PEs that have no output in this fold; those do not use them.
-                record(trace_weights, cycle, weight_now[:used_rows, :used_columns])
-                record(trace_activations, cycle, activation_now[:used_rows, :used_columns])
-                if trace_fold.size > 0:
-                    trace_fold[cycle] = fold
+                record(trace, trace[1], cycle, weight_now[:used_rows, :used_columns])
+                record(trace, trace[2], cycle, activation_now[:used_rows, :used_columns])
+                record_fold(trace, cycle, fold)
                 cycle += 1
             # Drain: the used PEs' accumulators leave the grid.
             for i in range(used_rows):

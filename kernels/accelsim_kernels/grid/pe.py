@@ -20,6 +20,24 @@ ProductRounding = tuple[Any, Any]
 Tracked = tuple[Any, Any, Any, Any, Any, Any]
 """Arrays of one value per output: accumulators, events, first, unbounded sum, least, greatest."""
 
+Trace = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
+"""Memory of a trace; its arrays have no cycles where nothing is recorded.
+
+0, 1, 2 : int64 arrays, shape (cycles, rows, columns)
+    Registers and the two operands, as the kernel that fills them says.
+3 : uint8 array, shape (cycles, rows, columns)
+    Marks of registers that overflowed.
+4, 5 : int64 and uint8 array, shape (cycles, rows) or (cycles, columns)
+    Accumulators at the edge of the grid, and their marks.
+6 : int64 array, shape (cycles,)
+    Fold.
+7 : tuple of int64
+    First cycle, row and column of the window that is recorded; its size is the arrays'.
+"""
+
+ACCUMULATOR_MARK, TREE_MARK = 1, 2
+"""Bits of a mark: the accumulator overflowed (or the partial sum), the adder tree overflowed."""
+
 
 @kernel
 def load_accumulator(outputs: Tracked, n: Int, p: Int, start: Int, register: Register) -> None:
@@ -45,6 +63,7 @@ def add_to_accumulators(
     count: Int,
     number: Int,
     register: Register,
+    marks: npt.NDArray[np.uint8],
 ) -> None:
     """Do addition ``number`` of some outputs: ``A = ov(A + term)``, with their counters.
 
@@ -64,17 +83,21 @@ def add_to_accumulators(
         Number of the addition.
     register : tuple
         The accumulators' ``(low, high, saturate)``.
+    marks : uint8 array, shape (count or more,)
+        Which of them overflowed; written.
     """
     accumulators, events, first, unbounded, least, greatest = outputs
     low, high, saturate = register
     for i in range(count):
         n, p = channels[i], positions[i]
+        marks[i] = 0
         value = accumulators[n, p] + terms[i]
         if value < low or value > high:
             events[n, p] += 1
             if first[n, p] < 0:
                 first[n, p] = number
             value = bring_in(value, low, high, saturate)
+            marks[i] = ACCUMULATOR_MARK
         accumulators[n, p] = value
         unbounded[n, p] += exact_terms[i]
         least[n, p] = min(least[n, p], unbounded[n, p])
@@ -134,6 +157,8 @@ def add_plane(
     number_of_corner: Int,
     events: npt.NDArray[np.int64],
     first: npt.NDArray[np.int64],
+    trace: Trace,
+    cycle: Int,
 ) -> None:
     """Do one addition in every PE: ``A = ov(A + term)``, all PEs at once.
 
@@ -147,6 +172,8 @@ def add_plane(
         Number of the addition in PE (0, 0); it is one less with every row and column.
     events, first : int64 arrays, shape (rows, columns)
         Updated.
+    trace, cycle : tuple, int64
+        Where registers that overflow are marked.
 
     Notes
     -----
@@ -166,6 +193,7 @@ def add_plane(
                 if first[i, j] < 0:
                     first[i, j] = number_of_corner - i - j
                 registers[i, j] = bring_in(value, low, high, saturate)
+                mark_register(trace, cycle, i, j)
 
 
 @kernel
@@ -204,7 +232,57 @@ def shift_down(now: npt.NDArray[np.int64], shifted: npt.NDArray[np.int64]) -> No
 
 
 @kernel
-def record(trace: npt.NDArray[np.int64], cycle: Int, registers: npt.NDArray[np.int64]) -> None:
-    """Copy a plane of registers into the trace after a clock edge; an empty trace records nothing."""
-    if trace.shape[0] > 0:
-        trace[cycle, : registers.shape[0], : registers.shape[1]] = registers
+def recorded_cycle(trace: Trace, cycle: Int) -> Int:
+    """Return where in the trace's arrays a cycle is recorded, -1 outside the window."""
+    row = cycle - trace[7][0]
+    return row if 0 <= row < trace[6].shape[0] else -1
+
+
+@kernel
+def record(trace: Trace, which: npt.NDArray[np.int64], cycle: Int, registers: npt.NDArray[np.int64]) -> None:
+    """Copy the part of a plane of registers that is in the window into one of the trace's arrays.
+
+    Parameters
+    ----------
+    trace : tuple
+        Says which cycles, rows and columns are recorded.
+    which : int64 array, shape (cycles, rows, columns)
+        The array of the trace that is written.
+    cycle : int64
+        Index of the cycle whose clock edge has passed.
+    registers : int64 array, shape (rows, columns)
+        May be smaller than the grid; what lies outside stays 0.
+    """
+    at = recorded_cycle(trace, cycle)
+    if at >= 0:
+        row, column = trace[7][1], trace[7][2]
+        rows = min(registers.shape[0] - row, which.shape[1])
+        columns = min(registers.shape[1] - column, which.shape[2])
+        if rows > 0 and columns > 0:
+            which[at, :rows, :columns] = registers[row : row + rows, column : column + columns]
+
+
+@kernel
+def mark_register(trace: Trace, cycle: Int, row: Int, column: Int) -> None:
+    """Mark the register of PE (row, column) as one that overflowed in a cycle, where the window shows it."""
+    at = recorded_cycle(trace, cycle)
+    i, j = row - trace[7][1], column - trace[7][2]
+    if at >= 0 and 0 <= i < trace[3].shape[1] and 0 <= j < trace[3].shape[2]:
+        trace[3][at, i, j] = ACCUMULATOR_MARK
+
+
+@kernel
+def record_edge(trace: Trace, cycle: Int, index: Int, value: Int, mark: Int) -> None:
+    """Record an accumulator at the edge of the grid; ``index`` counts from the first one in the window."""
+    at = recorded_cycle(trace, cycle)
+    if at >= 0 and 0 <= index < trace[4].shape[1]:
+        trace[4][at, index] = value
+        trace[5][at, index] = mark
+
+
+@kernel
+def record_fold(trace: Trace, cycle: Int, fold: Int) -> None:
+    """Record which fold a cycle belongs to."""
+    at = recorded_cycle(trace, cycle)
+    if at >= 0:
+        trace[6][at] = fold

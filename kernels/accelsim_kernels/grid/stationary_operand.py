@@ -7,8 +7,6 @@ other.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -16,20 +14,21 @@ from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.grid.pe import (
     ProductRounding,
     Register,
+    Trace,
     Tracked,
     add,
     add_to_accumulators,
     any_outside,
     load_accumulator,
+    mark_register,
     multiply,
     record,
+    record_edge,
+    record_fold,
     shift_down,
     shift_right,
 )
 from accelsim_kernels.integers import bring_in
-
-Trace = tuple[Any, Any, Any, Any]
-"""Arrays (cycles, rows, columns) of partial sums, stationary and moving operands, of folds (cycles,); or empty."""
 
 
 @kernel
@@ -75,15 +74,15 @@ def step_stationary_operand(
         Accumulators, events, first, unbounded sums, least, greatest; all written.
     partial_events : int64 array, shape (n, p)
         Events of the partial-sum registers; written.
-    trace : tuple of int64 arrays
-        Registers after each clock edge, where not empty.
+    trace : tuple
+        Registers after each clock edge: partial sums, stationary and moving operands; at the edge the accumulators
+        below the grid that a sum of this cycle was added to.
 
     Returns
     -------
     int64
         Cycles in which a PE multiplied.
     """
-    trace_sums, trace_stationary, trace_moving, trace_fold = trace
     low, high, saturate = partial
     num_stationary, num_terms = stationary.shape
     num_vectors = moving.shape[1]
@@ -95,6 +94,7 @@ def step_stationary_operand(
     positions = np.empty(num_columns, dtype=np.int64)
     sums = np.empty(num_columns, dtype=np.int64)
     exact_sums = np.empty(num_columns, dtype=np.int64)
+    marks = np.zeros(num_columns, dtype=np.uint8)
     cycle = 0
     fold = 0
     for s0 in range(0, num_stationary, num_columns):
@@ -137,6 +137,7 @@ def step_stationary_operand(
                                 n, p = (s0 + j, vector) if weights_stationary else (vector, s0 + j)
                                 partial_events[n, p] += 1
                                 sum_next[i, j] = bring_in(value, low, high, saturate)
+                                mark_register(trace, cycle, i, j)
                 # Below the grid: the sums that leave the last row are added to their accumulators.
                 leaving = 0
                 for j in range(used_columns):
@@ -147,17 +148,20 @@ def step_stationary_operand(
                         sums[leaving] = sum_next[rows - 1, j]
                         exact_sums[leaving] = exact_next[rows - 1, j]
                         leaving += 1
-                add_to_accumulators(outputs, channels, positions, sums, exact_sums, leaving, tile, register)
+                add_to_accumulators(outputs, channels, positions, sums, exact_sums, leaving, tile, register, marks)
                 # Commit: the clock edge.
                 moving_now, moving_next = moving_next, moving_now
                 sum_now, sum_next = sum_next, sum_now
                 exact_now, exact_next = exact_next, exact_now
-                record(trace_sums, cycle, sum_now)
+                record(trace, trace[0], cycle, sum_now)
                 # The moving operand also passes PEs that keep nothing in this fold; those do not use it.
-                record(trace_stationary, cycle, kept)
-                record(trace_moving, cycle, moving_now[:used_rows, :used_columns])
-                if trace_fold.size > 0:
-                    trace_fold[cycle] = fold
+                record(trace, trace[1], cycle, kept)
+                record(trace, trace[2], cycle, moving_now[:used_rows, :used_columns])
+                for i in range(leaving):
+                    n, p = channels[i], positions[i]
+                    column = (n if weights_stationary else p) - s0
+                    record_edge(trace, cycle, column - trace[7][2], outputs[0][n, p], marks[i])
+                record_fold(trace, cycle, fold)
                 cycle += 1
             fold += 1
     return cycle

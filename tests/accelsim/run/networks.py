@@ -106,12 +106,12 @@ def movements():
     """Concat, Transpose, Reshape, Squeeze, Unsqueeze, Flatten, Pad with 0 and with another value."""
     m = Model("movements")
     x = m.input("image", 2, 3, 4)
-    c = m.node("Conv", x, "c1", m.random(2, 2, 1, 1))
+    c = m.node("Conv", x, "c1", 0.1 * m.random(1, 2, 1, 1))  # its range lies inside that of x: only it is rescaled
     x = m.node("Concat", [x, c, x], "joined", axis=1)
     x = m.node("Pad", x, "padded", np.array([0, 1, 0, 1, 0, 0, 2, 0]))
     x = m.node("Pad", x, "framed", np.array([0, 0, 1, 0, 0, 0, 0, 1]), -0.75)
     x = m.node("Transpose", x, "turned", perm=[0, 2, 3, 1])
-    x = m.node("Reshape", x, "square", np.array([0, 6, -1]))
+    x = m.node("Reshape", x, "square", np.array([0, 9, -1]))
     y = m.node("Unsqueeze", x, "deep", np.array([1]))
     x = m.node("Squeeze", y, "shallow", np.array([1]))
     x = m.node("Concat", [x, x], "wide", axis=2)

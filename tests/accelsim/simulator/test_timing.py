@@ -1,11 +1,13 @@
 """Cycles: docs/timing.md, in closed form, walked and stepped."""
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 import accelsim as ax
-from tests.accelsim.simulator.gemm_cases import DATAFLOWS
+from tests.accelsim.simulator.gemm_cases import DATAFLOWS, machines
+from tests.accelsim.simulator.stepping import counted_steps
 from tests.naive import timing
 
 sizes = st.integers(1, 70)
@@ -47,6 +49,73 @@ def test_a_4x4x4_gemm_on_a_4x4_output_stationary_grid_multiplies_for_10_cycles()
     assert len(ax.matmul(ones, ones, machine, engine="stepped", trace=True).trace.fold) == 10
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("latency", [1, 2, 3, 4])
+@pytest.mark.parametrize("double_buffered", [False, True])
+@pytest.mark.parametrize("ragged_folds", ["used", "full"])
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_closed_form_walk_and_stepped_grid_count_the_same_cycles(
+    dataflow, ragged_folds, double_buffered, latency, groups
+):
+    machine = ax.Machine(
+        rows=3, columns=2, dataflow=dataflow, ragged_folds=ragged_folds, double_buffered=double_buffered,
+        pe_latency_cycles=latency,
+    )  # fmt: skip
+    for num_outputs, reduction, image in ((5, 7, (2, 4)), (4, 6, (3, 2)), (1, 1, (1, 1)), (2, 1, (7, 1))):
+        weights = np.ones((groups * num_outputs, reduction, 1, 1), dtype=np.int8)
+        activations = np.ones((1, groups * reduction, *image), dtype=np.int8)
+        with counted_steps() as steps:
+            result = ax.conv2d(activations, weights, machine, groups=groups, engine="stepped")
+        assert len(steps) == groups
+        assert sum(steps) == result.cycles.multiply
+        expected = timing.count(num_outputs, reduction, image[0] * image[1], machine, groups)
+        assert result.cycles == ax.CycleCount(expected.multiply, expected.load, expected.drain)
+        assert result.cycles == ax.conv2d(activations, weights, machine, groups=groups).cycles
+        assert result.cycles == ax.gemm_cycles(
+            num_outputs=num_outputs, reduction=reduction, num_positions=image[0] * image[1], machine=machine,
+            groups=groups,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+@given(
+    data=st.data(), num_outputs=st.integers(1, 12), reduction=st.integers(1, 12), num_positions=st.integers(1, 12),
+)  # fmt: skip
+def test_the_stepped_grid_goes_through_the_cycles_of_the_closed_form(
+    dataflow, data, num_outputs, reduction, num_positions
+):
+    machine = data.draw(machines(dataflow))
+    with counted_steps() as steps:
+        result = ax.matmul(
+            np.ones((num_outputs, reduction), dtype=np.int8), np.ones((reduction, num_positions), dtype=np.int8),
+            machine, engine="stepped",
+        )  # fmt: skip
+    expected = timing.count(num_outputs, reduction, num_positions, machine)
+    assert steps == [result.cycles.multiply] == [expected.multiply]
+
+
+@given(
+    rows=st.integers(1, 40), columns=st.integers(1, 40), num_outputs=st.integers(1, 200),
+    reduction=st.integers(1, 200), num_positions=st.integers(1, 200),
+)  # fmt: skip
+def test_full_folds_give_the_formulas_of_scale_sim(rows, columns, num_outputs, reduction, num_positions):
+    # (13a), with R, C, N, K, P. The totals that the peer itself reports are compared in benchmarks/scalesim.py.
+    R, C, N, K, P = rows, columns, num_outputs, reduction, num_positions
+
+    def tiles(length, size):
+        return (length + size - 1) // size
+
+    totals = {
+        "output_stationary": tiles(P, R) * tiles(N, C) * (R + C + K - 2),
+        "weight_stationary": tiles(K, R) * tiles(N, C) * (2 * R + C + P - 2),
+        "input_stationary": tiles(K, R) * tiles(P, C) * (2 * R + C + N - 2),
+    }
+    for dataflow, total in totals.items():
+        machine = ax.Machine(rows=R, columns=C, dataflow=dataflow, ragged_folds="full")
+        counted = ax.gemm_cycles(num_outputs=N, reduction=K, num_positions=P, machine=machine)
+        assert counted.load + counted.multiply == total
+
+
 @pytest.mark.parametrize(
     ("dataflow", "folds", "cycles"),
     [
@@ -77,7 +146,7 @@ def test_a_size_below_1_is_refused(name):
         ax.gemm_cycles(**arguments, machine=ax.Machine())
 
 
-@given(first=st.tuples(*[st.integers(0, 99)] * 4), second=st.tuples(*[st.integers(0, 99)] * 4))
+@given(first=st.tuples(*[st.integers(0, 99)] * 5), second=st.tuples(*[st.integers(0, 99)] * 5))
 def test_cycle_counts_add_up(first, second):
     total = ax.CycleCount(*first) + ax.CycleCount(*second)
     assert total == ax.CycleCount(*(a + b for a, b in zip(first, second, strict=True)))

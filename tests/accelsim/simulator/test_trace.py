@@ -1,4 +1,4 @@
-"""The trace of the stepped grid against a walk over every PE: docs/timing.md (5) to (8)."""
+"""The trace of the stepped grid against a walk over every PE: docs/timing.md (5) to (8), docs/trace.md."""
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import accelsim as ax
 from tests.accelsim.simulator.gemm_cases import DATAFLOWS, Gemm, gemms, machines
 from tests.naive import gemm as naive
 from tests.naive import timing
+from tests.naive.integers import Register
 
 SMALLEST = Gemm([[3]], [[-4]], [5], [0], 0)
 RAGGED = Gemm([[1, -2, 3]] * 3, [[2, 5, -1]] * 3, [100, -100, 0], [0, 0, 0], 0)
@@ -64,13 +65,99 @@ def test_every_register_of_every_cycle_is_that_of_the_walk(dataflow, ragged_fold
             for place, value in places.items():
                 operands[place] = value
             assert np.array_equal(getattr(trace, name)[t], operands), (name, t)
-    if dataflow == "broadcast":
-        assert trace.row_accumulators.shape == (len(cycles), machine.rows)
-        for t, cycle in enumerate(cycles):
-            for i, value in cycle.row_accumulators.items():
-                assert trace.row_accumulators[t, i] == value
-    else:
-        assert trace.row_accumulators is None
+    shape = (len(cycles), machine.rows, machine.columns)
+    assert np.array_equal(trace.overflow, planes([cycle.overflow for cycle in cycles], shape))
+    assert trace.overflow.dtype == np.bool_
+    edges = {"row": machine.rows, "tree": machine.rows, "column": machine.columns}
+    shown = {"broadcast": {"row", "tree"}, "output_stationary": set()}.get(dataflow, {"column"})
+    for edge, size in edges.items():
+        marks = getattr(trace, f"{edge}_overflow")
+        if edge not in shown:
+            assert marks is None
+            assert edge == "tree" or getattr(trace, f"{edge}_accumulators") is None
+            continue
+        expected = [getattr(cycle, f"{edge}_overflow") for cycle in cycles]
+        assert np.array_equal(marks, planes(expected, (len(cycles), size)))
+        if edge != "tree":
+            values = np.zeros((len(cycles), size), dtype=np.int64)
+            for t, cycle in enumerate(cycles):
+                for place, value in getattr(cycle, f"{edge}_accumulators").items():
+                    values[t, place] = value
+            assert np.array_equal(getattr(trace, f"{edge}_accumulators"), values)
+    everything = [c.overflow | c.row_overflow | c.tree_overflow | c.column_overflow for c in cycles]
+    assert trace.overflowed().tolist() == [bool(places) for places in everything]
+
+
+def planes(places, shape):
+    """True at the places of each cycle."""
+    marks = np.zeros(shape, dtype=bool)
+    for t, cycle in enumerate(places):
+        for place in cycle:
+            marks[(t, *np.atleast_1d(place))] = True
+    return marks
+
+
+@given(data=st.data(), gemm=gemms(), machine=machines())
+def test_a_window_is_that_part_of_the_whole(data, gemm, machine):
+    positional, named = gemm.arguments()
+    whole = ax.matmul(*positional, machine, **named, engine="stepped", trace=True)
+    windows = []
+    for size in whole.trace.accumulators.shape:
+        begin = data.draw(st.integers(0, size - 1))
+        windows.append(data.draw(st.none() | st.tuples(st.just(begin), st.integers(begin + 1, size))))
+    cycles, rows, columns = windows
+    part = ax.matmul(
+        *positional, machine, **named, engine="stepped", trace=True, trace_cycles=cycles, trace_rows=rows,
+        trace_columns=columns,
+    )  # fmt: skip
+    first = [0 if window is None else window[0] for window in windows]
+    assert [part.trace.first_cycle, part.trace.first_row, part.trace.first_column] == first
+    t, i, j = (slice(None) if window is None else slice(*window) for window in windows)
+    for name in ("accumulators", "weights", "activations", "overflow"):
+        assert np.array_equal(getattr(part.trace, name), getattr(whole.trace, name)[t, i, j]), name
+    assert np.array_equal(part.trace.fold, whole.trace.fold[t])
+    edges = {
+        "row_accumulators": i,
+        "row_overflow": i,
+        "tree_overflow": i,
+        "column_accumulators": j,
+        "column_overflow": j,
+    }
+    for name, place in edges.items():
+        if getattr(whole.trace, name) is None:
+            assert getattr(part.trace, name) is None
+        else:
+            assert np.array_equal(getattr(part.trace, name), getattr(whole.trace, name)[t, place]), name
+    assert np.array_equal(part.accumulators, whole.accumulators)
+
+
+def load_events(gemm, machine):
+    """Events of the start values, one for each output of a channel whose start value does not fit."""
+    register = Register(machine.accumulator_bits, machine.overflow)
+    for row, b in zip(gemm.weights, gemm.bias, strict=True):
+        start = naive.terms(row, [0] * len(row), b, 0, gemm.activation_zero_point, machine.zero_point)[1]
+        register.ov(naive.truncated(start, machine))
+    return register.events * len(gemm.activations[0])
+
+
+@given(gemm=gemms(), machine=machines())
+def test_the_marks_are_the_events(gemm, machine):
+    """docs/trace.md (1) to (4), summed up; loads and row sums happen outside of the multiply cycles."""
+    positional, named = gemm.arguments()
+    named["weight_zero_point"] = 0
+    result = ax.matmul(*positional, machine, **named, engine="stepped", trace=True)
+    trace = result.trace
+    loads = load_events(gemm, machine)
+    match machine.dataflow:
+        case "output_stationary":
+            assert trace.overflow.sum() == result.overflow_events.sum() - loads
+        case "broadcast":
+            assert not trace.overflow.any()
+            assert trace.tree_overflow.sum() == result.partial_overflow_events.sum()
+            assert trace.row_overflow.sum() == result.overflow_events.sum() - loads
+        case _:
+            assert trace.overflow.sum() == result.partial_overflow_events.sum()
+            assert trace.column_overflow.sum() == result.overflow_events.sum() - loads
 
 
 @given(gemm=gemms(), machine=machines())

@@ -1,5 +1,7 @@
 // Runs a weight-stationary array through the cases that cases.txt lists; files in and out as the other testbench has them,
-// with the partial sum in place of the accumulator and the partial sum's events at the end of an output's line.
+// with the partial sum in place of the accumulator. A line of registers ends with two numbers per column: the accumulator
+// below it that the sum of this cycle was added to, and whether it overflowed, 0 0 where no sum left the column; an output's
+// line ends with the partial sum's events.
 
 module testbench;
     parameter ROWS = 4;
@@ -102,7 +104,7 @@ module testbench;
                 multiply_cycles = multiply_cycles + 1;
                 for (j = 0; j < used_columns; j = j + 1) begin
                     p = t - (LATENCY - 1) - (rows - 1) - j;
-                    if (valid[j]) events[(n0+j)*P+p] = events[(n0+j)*P+p] + word_overflows[j*2 +: 2];
+                    if (valid[j]) events[(n0+j)*P+p] = events[(n0+j)*P+p] + word_overflows[j*2] + word_overflows[j*2+1];
                     for (i = 0; i < rows; i = i + 1) begin
                         p = t - (LATENCY - 1) - i - j;
                         if (overflows[i*COLUMNS+j]) partial_events[(n0+j)*P+p] = partial_events[(n0+j)*P+p] + 1;
@@ -115,6 +117,10 @@ module testbench;
                         $signed(weights[i*WEIGHT_BITS +: WEIGHT_BITS]),
                         $signed(activations[i*ACTIVATION_BITS +: ACTIVATION_BITS]), overflows[i]
                     );
+                for (j = 0; j < COLUMNS; j = j + 1)
+                    if (valid[j])
+                        $fwrite(registers, " %0d %0d", $signed(words[j*ACC_BITS +: ACC_BITS]), word_overflows[j*2]);
+                    else $fwrite(registers, " 0 0");
                 $fwrite(registers, "\n");
             end
             valid = 0;
@@ -141,6 +147,11 @@ module testbench;
             fold = 0;
             load_cycles = 0;
             multiply_cycles = 0;
+            // Reset: no fold has loaded the rows that the ragged ones leave out.
+            weights_in = 0;
+            load = 1;
+            for (t = 0; t < ROWS; t = t + 1) tick;
+            load = 0;
             for (n0 = 0; n0 < N; n0 = n0 + COLUMNS) begin
                 used_columns = N - n0 < COLUMNS ? N - n0 : COLUMNS;
                 columns = full != 0 ? COLUMNS : used_columns;

@@ -49,14 +49,14 @@ module column_accumulator #(
     parameter DEPTH = 64,
     parameter SATURATE = 0
 ) (
-    input                            clock,
-    input                            valid,    // add to the word at the address
-    input                            first,    // the first reduction tile: add to the start value instead
-    input      [31:0]                address,
+    input                                clock,
+    input                                valid,    // add to the word at the address
+    input                                first,    // the first reduction tile: add to the start value instead
+    input      [31:0]                    address,
     input      signed [START_BITS-1:0]   start,
     input      signed [PARTIAL_BITS-1:0] sum,
-    output     signed [ACC_BITS-1:0] word,
-    output reg [1:0]                 overflows // of the last edge: how many of start and sum did not fit
+    output     signed [ACC_BITS-1:0]     word,
+    output reg [1:0]                     overflows // of the last edge: whether start (1) and sum (0) did not fit
 );
     reg signed [ACC_BITS-1:0] words [0:DEPTH-1];
     wire signed [ACC_BITS-1:0] started, next;
@@ -73,7 +73,7 @@ module column_accumulator #(
 
     always @(posedge clock) begin
         if (valid) words[address] <= next;
-        overflows <= valid ? {1'b0, first & start_overflow} + {1'b0, sum_overflow} : 2'd0;
+        overflows <= valid ? {first & start_overflow, sum_overflow} : 2'd0;
     end
 endmodule
 
