@@ -44,7 +44,7 @@ def operand(name: str, array: npt.NDArray[Any], bits: int | None) -> Int32:
         raise OperandError(
             f"{name} must fit {signed[0]}..{signed[1]} or {unsigned[0]}..{unsigned[1]}, got {low}..{high}; {remedy}"
         )
-    return np.ascontiguousarray(array, dtype=np.int32)
+    return np.require(array, np.int32, ["C", "W"])  # a read-only array would be a type of its own to the kernels
 
 
 def zero_points(name: str, values: npt.ArrayLike, length: int) -> Int64:

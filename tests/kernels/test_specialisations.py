@@ -22,6 +22,12 @@ ENTRANCES = {
     "accumulate.accumulate_tiles",
     "accumulate.add_last",
     "accumulate.running_range",
+    "activity.count_nonzero_columns",
+    "activity.count_nonzero_taps",
+    "activity.kept_toggles",
+    "activity.passing_toggles",
+    "activity.resident_toggles",
+    "activity.successive_toggles",
     "depthwise.exact_depthwise",
     "exact.exact_products",
     "grid.broadcast.step_broadcast",
@@ -72,6 +78,10 @@ def call_gemms():
                             ax.matmul(weights, activations, machine, **options)
                         ax.conv2d(images, kernels, machine, groups=2, pads=(1, 1, 1, 1), weight_zero_point=1, **options)
                 ax.matmul(*operands[0], machine, engine="stepped", trace=True)
+                for shift in (0, 2):
+                    counted = machine.replace(product_shift_bits=shift)
+                    ax.matmul(*operands[2], counted, bias=frozen([1, 2, 3]), activity=True)
+                    ax.conv2d(images, kernels, counted, groups=2, strides=(2, 1), activity=True)
 
 
 def call_requantizations():
@@ -134,8 +144,9 @@ def call_layers():
         for network in networks:
             for samples in (1, 3):
                 codes = {tensor.name: np.ones((samples, *tensor.shape[1:]), int) for tensor in network.graph.inputs}
-                for engine in ("stepped", "fast"):
-                    run(network, codes, ax.Machine(rows=2, columns=2, requantizer=name), engine=engine)
+                machine = ax.Machine(rows=2, columns=2, requantizer=name)
+                for options in ({"engine": "stepped"}, {"engine": "fast"}, {"activity": True, "activity_folds": 1}):
+                    run(network, codes, machine, **options)
 
 
 def signatures():

@@ -184,4 +184,4 @@ def softmax(codes: Int32, exponentials: Int64, bits: int) -> Int32:
 
 
 def _flat(codes: Int32) -> Int32:
-    return np.ascontiguousarray(codes).reshape(-1)
+    return np.require(codes, np.int32, ["C", "W"]).reshape(-1)  # a broadcast array is read-only
