@@ -24,7 +24,7 @@ AttributeValue = int | float | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Tensor:
-    """A float32 graph input.
+    """An input.
 
     Parameters
     ----------
@@ -32,10 +32,14 @@ class Tensor:
         Its name in the model.
     shape : tuple
         Axis lengths with None for the batch at axis 0.
+    stored : bool
+        It is an integer tensor of the model: integer arrays are taken as the stored integers themselves. Else all
+        arrays are real numbers.
     """
 
     name: str
     shape: Shape
+    stored: bool = False
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,15 @@ class _Lowering:
             followers = self._followers(node)
             fused |= {follower.name for follower in followers}
             layers.append(self._layer(node, followers))
-        return IntegerProgram(self.graph, tuple(layers), self.quantized.activations, self.constants, self.machine)
+        return IntegerProgram(
+            self.graph.name,
+            self.graph.inputs,
+            self.graph.outputs,
+            tuple(layers),
+            self.quantized.activations,
+            self.constants,
+            self.machine,
+        )
 
     def _followers(self, node: Node) -> list[Node]:
         """Return the nodes between this one and the first tensor that is stored."""

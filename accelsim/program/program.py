@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.formats import QuantizationParameters
-from accelsim.graph.graph import Graph
+from accelsim.errors import DataError
+from accelsim.graph.graph import Tensor
 from accelsim.machine import Machine
 from accelsim.program.layers import Layer, MacLayer
+from accelsim.program.storage import StoredTensor
 from accelsim.tables import text_table
+
+
+class Lowerable(Protocol):
+    """What a program was made of, where it can be made anew for another machine."""
+
+    def lower(self, machine: Machine) -> IntegerProgram:
+        """Return the program for a machine; raise LoweringError where it has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,27 +31,76 @@ class IntegerProgram:
 
     Parameters
     ----------
-    graph : Graph
-        The network that was lowered; its inputs and outputs are the program's.
+    name : str
+        Of the model.
+    inputs : tuple of Tensor
+        What it is fed with. ``Tensor.stored`` says that integer arrays are taken as the codes themselves.
+    outputs : tuple of str
+        Tensors that it returns, in the model's order.
     layers : tuple of Layer
         In the order of execution.
-    tensors : mapping of str to QuantizationParameters
-        Quantizers of every stored tensor.
-    constants : mapping of str to int32 array
-        Codes of constant operands of element-wise layers.
+    tensors : mapping of str to QuantizationParameters or PlainTensor
+        How every stored tensor lies in memory.
+    constants : mapping of str to int32 or float32 array
+        Constant operands of layers.
     machine : Machine
         What it was lowered for: its requantizer, zero-point mode and reduction order are built in.
+    whole : bool
+        Shapes are those of one run of the model, its own leading axis included; samples are one more axis in front.
+        Arrays come and go with the two axes as one: n runs of a model with leading axis b are n * b rows. Else axis 0
+        of the model is the samples.
+    source : Lowerable or None
+        Makes the program anew for a machine with another arithmetic; None where it is bound to its machine's.
     """
 
-    graph: Graph
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[str, ...]
     layers: tuple[Layer, ...]
-    tensors: Mapping[str, QuantizationParameters]
-    constants: Mapping[str, npt.NDArray[np.int32]]
+    tensors: Mapping[str, StoredTensor]
+    constants: Mapping[str, npt.NDArray[Any]]
     machine: Machine
+    whole: bool = False
+    source: Lowerable | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
         object.__setattr__(self, "constants", MappingProxyType(dict(self.constants)))
+
+    def store(self, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the values of an input as they lie in memory.
+
+        Parameters
+        ----------
+        name : str
+            Of the input.
+        values : array
+            Real numbers, or the codes themselves where they are integers and the input is ``stored``.
+
+        Returns
+        -------
+        int32 or float32 array, same shape
+            Codes; float32 for an input of that type.
+
+        Raises
+        ------
+        DataError
+            When integers are outside the input's type, or real numbers meet one without a scale.
+        """
+        tensor = self.tensors[name]
+        is_stored = next(entry.stored for entry in self.inputs if entry.name == name)
+        if is_stored and values.dtype.kind in "iu":
+            low, high = tensor.format.minimum, tensor.format.maximum
+            if values.size and (values.min() < low or values.max() > high):
+                raise DataError(
+                    f"input {name!r} is stored as {tensor.format} ({low}..{high}), got {values.min()}..{values.max()}"
+                )
+            return values.astype(np.int32)
+        try:
+            codes = tensor.quantize(values)
+        except DataError as failure:
+            raise DataError(f"input {name!r}: {failure}") from None
+        return codes if codes.dtype.kind == "f" else codes.astype(np.int32)
 
     @property
     def macs(self) -> int:
@@ -83,7 +141,7 @@ class IntegerProgram:
                 rows.append([layer.name, layer.op, f"{shape} {stored.format}", "", "", "", "", zero_point, "", ""])
         machine = self.machine
         return (
-            f"{self.graph.name}: {len(self.layers)} layers, {self.macs:,} MACs a sample; requantizer "
+            f"{self.name}: {len(self.layers)} layers, {self.macs:,} MACs a sample; requantizer "
             f"{machine.requantizer.name}, zero points {machine.zero_point}, reduction {machine.reduction_order}\n"
             + text_table(header, rows)
         )

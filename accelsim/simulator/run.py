@@ -26,6 +26,9 @@ from accelsim.simulator.results import SimulationResult
 MAX_BATCH_BYTES = 128 << 20
 """Codes of all tensors that are alive while a batch runs."""
 
+BUILT_IN = ("requantizer", "zero_point", "reduction_order", "product_shift_bits", "weight_bits", "activation_bits")
+"""Fields of a machine that lowering builds into a program, or checks it against."""
+
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, of how many)."""
 
@@ -53,7 +56,8 @@ def simulate(
     images : array or mapping of input name to array
         Real inputs, samples along axis 0.
     machine : Machine, optional
-        ``edge_16x16`` when left out; for a program, the machine that it was lowered for.
+        ``edge_16x16`` when left out; for a program, the machine that it was lowered for. A program that was read from
+        a quantized model runs on any machine, others on machines with the arithmetic that they were lowered for.
     engine : {"fast", "stepped"}
         ``stepped`` moves every register of the grid in every cycle; both return the same. It runs all samples at once.
     track : {"overflow", "none", "range"}
@@ -88,18 +92,18 @@ def simulate(
     AccumulatorOverflowError
         When a register overflowed and the machine's mode is ``error``.
     """
-    program, machine = _program(network, machine, engine, track)
+    program, machine = placed(network, machine, engine, track)
     if activity_folds is not None and (not activity or activity_folds < 1):
         raise OperandError(f"activity_folds must be at least 1 and needs activity=True, got {activity_folds}")
     sampling = Sampling(activity_folds, seed) if activity else None
-    feeds = Feeds(program.graph, images)
+    feeds = Feeds(program, images, program.whole)
     execution = Execution(program, machine, engine, track, feeds.num_samples, energy, sampling)
     size = feeds.num_samples if engine == "stepped" else batch_size(program)
-    kept = list(program.tensors) if keep_intermediates else list(program.graph.outputs)
+    kept = list(program.tensors) if keep_intermediates else list(program.outputs)
     arrays: dict[str, npt.NDArray[Any]] = {}
     start = 0
     for batch in feeds.batches(size):
-        codes = {name: program.tensors[name].quantize(values).astype(np.int32) for name, values in batch.items()}
+        codes = {name: program.store(name, values) for name, values in batch.items()}
         count = len(next(iter(codes.values())))
         stored = execution.run(codes, keep=kept)
         for name in kept:
@@ -110,7 +114,9 @@ def simulate(
         start += count
         if progress is not None:
             progress("samples", start, feeds.num_samples)
-    outputs = {name: arrays[name] for name in program.graph.outputs}
+    if program.whole:
+        arrays = {name: _samples_merged(array) for name, array in arrays.items()}
+    outputs = {name: arrays[name] for name in program.outputs}
     return SimulationResult(
         outputs=outputs,
         real_outputs={name: program.tensors[name].dequantize(codes) for name, codes in outputs.items()},
@@ -120,25 +126,35 @@ def simulate(
     )
 
 
+def _samples_merged(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return runs of a whole model, stacked along an axis of their own, one after the other along the model's first."""
+    if array.ndim == 1:  # the model stores a scalar
+        return array.reshape(()) if array.size == 1 else array
+    return array.reshape(-1, *array.shape[2:])
+
+
 def batch_size(program: IntegerProgram) -> int:
     """Return how many samples the fast engine runs at a time: all tensors of a batch fit `MAX_BATCH_BYTES`."""
-    elements = sum(prod(length or 1 for length in tensor.shape) for tensor in program.graph.inputs)
+    elements = sum(prod(length or 1 for length in tensor.shape) for tensor in program.inputs)
     elements += sum(prod(layer.output_shape) for layer in program.layers)
     widest = max((prod(layer.output_shape) for layer in program.layers if isinstance(layer, MacLayer)), default=0)
     return int(max(1, MAX_BATCH_BYTES // (4 * elements + 8 * widest)))
 
 
-def _program(
+def placed(
     network: QuantizedGraph | IntegerProgram, machine: Machine | None, engine: EngineName, track: Track
 ) -> tuple[IntegerProgram, Machine]:
-    """Return the program and the machine to run it on."""
+    """Return the program and the machine to run it on; parameters and errors as in `simulate`."""
     if isinstance(network, QuantizedGraph):
         machine = checked_machine(machine, engine, track)
         return lower(network, machine), machine
     machine = checked_machine(network.machine if machine is None else machine, engine, track)
-    for field in ("requantizer", "zero_point", "reduction_order", "product_shift_bits"):
-        built_in, asked = getattr(network.machine, field), getattr(machine, field)
-        if built_in != asked:
+    changed = [field for field in BUILT_IN if getattr(network.machine, field) != getattr(machine, field)]
+    if changed and network.source is not None:
+        return network.source.lower(machine), machine
+    for field in changed:
+        if field not in ("weight_bits", "activation_bits"):
+            built_in, asked = getattr(network.machine, field), getattr(machine, field)
             raise LoweringError(
                 f"the program was lowered for {field} = {built_in!r}, the machine has {asked!r}; "
                 f"lower it for this machine"

@@ -12,13 +12,12 @@ from accelsim.graph.feeds import Feeds, Images
 from accelsim.graph.quantized import QuantizedGraph
 from accelsim.machine import Machine
 from accelsim.program.layers import MacLayer
-from accelsim.program.lowering import lower
 from accelsim.program.program import IntegerProgram
 from accelsim.simulator.engine.convolution import convolution_columns
 from accelsim.simulator.engine.gemm import GemmOperands
 from accelsim.simulator.engine.trace import DEFAULT_LIMIT_BYTES, Range, TraceWindow
-from accelsim.simulator.gemm import GemmResult, checked_machine, run_operands
-from accelsim.simulator.run import simulate
+from accelsim.simulator.gemm import GemmResult, run_operands
+from accelsim.simulator.run import placed, simulate
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +84,7 @@ def trace_layer(
     DataError, LoweringError, AccumulatorOverflowError
         As `accelsim.simulate`.
     """
-    if isinstance(network, QuantizedGraph):
-        machine = checked_machine(machine, "stepped", "overflow")
-        program = lower(network, machine)
-    else:
-        program, machine = network, network.machine if machine is None else machine
+    program, machine = placed(network, machine, "stepped", "overflow")
     found = _layer(program, layer)
     if not 0 <= group < found.groups:
         raise OperandError(f"group must be one of the {found.groups} of layer {layer!r}, 0 the first, got {group}")
@@ -116,7 +111,7 @@ def _layer(program: IntegerProgram, name: str) -> MacLayer:
 
 def _sample(program: IntegerProgram, images: Images, sample: int) -> dict[str, Any]:
     """Return the inputs of one sample; raise OperandError where there is none of the number."""
-    feeds = Feeds(program.graph, images)
+    feeds = Feeds(program, images, program.whole)
     if not 0 <= sample < feeds.num_samples:
         raise OperandError(f"sample must be one of the {feeds.num_samples} in the images, 0 the first, got {sample}")
     return dict(feeds.slice(sample, sample + 1))
@@ -129,6 +124,6 @@ def _operands(layer: MacLayer, group: int, codes: Any, machine: Machine) -> Gemm
     if layer.geometry is None:
         columns = np.ascontiguousarray(fed.reshape(-1, layer.reduction).T)
     else:
-        planes = np.ascontiguousarray(fed).reshape(1, *layer.geometry.input_shape)
+        planes = np.ascontiguousarray(fed).reshape(-1, *layer.geometry.input_shape)
         columns = convolution_columns(planes, layer.geometry, group, 0, layer.num_positions, layer.pad_value, machine)
     return GemmOperands(layer.weights[part], columns, layer.start[part], layer.weight_zero_points[part])

@@ -275,7 +275,7 @@ def test_the_summary_shows_every_layer(name, config):
     machine = ax.Machine(requantizer="ruy_x86", reduction_order="spatial_first")
     program = ax.lower(quantized_network(name, config), machine)
     head, _, *lines = program.summary().splitlines()
-    for part in (program.graph.name, f"{len(program.layers)} layers", "ruy_x86", "folded", "spatial_first"):
+    for part in (program.name, f"{len(program.layers)} layers", "ruy_x86", "folded", "spatial_first"):
         assert part in head
     assert f"{program.macs:,} MACs" in head
     rows = {layer.name: line for layer in program.layers for line in lines if line.startswith(f"{layer.name} ")}

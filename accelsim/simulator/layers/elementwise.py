@@ -1,0 +1,71 @@
+"""Element-wise layers of two inputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from accelsim.program import layers as kinds
+from accelsim.simulator.counts import Operation
+from accelsim.simulator.engine import codes as engine_codes
+from accelsim.simulator.layers.registry import Codes, VectorCount, counts, executes
+from accelsim.simulator.operations import FLOAT_BITS, WIDE_BITS, ending, rescaling
+
+
+@executes(kinds.AddLayer)
+def add(layer: kinds.AddLayer, inputs: Sequence[Codes]) -> Codes:
+    """Add or subtract, docs/numerics.md (25) to (27)."""
+    shape = np.broadcast_shapes(*(array.shape for array in inputs))
+    a, b = (np.broadcast_to(array, shape) for array in inputs)
+    (zero_a, zero_b), (rescale_a, rescale_b) = layer.zero_points, layer.rescales
+    return engine_codes.add(
+        a, zero_a, rescale_a, b, zero_b, rescale_b, layer.sign, layer.left_shift, layer.rescale,
+        layer.zero_point, layer.clamp,
+    )  # fmt: skip
+
+
+@executes(kinds.MultiplyLayer)
+def multiply(layer: kinds.MultiplyLayer, inputs: Sequence[Codes]) -> Codes:
+    """Multiply, docs/numerics.md (28)."""
+    shape = np.broadcast_shapes(*(array.shape for array in inputs))
+    a, b = (np.broadcast_to(array, shape) for array in inputs)
+    zero_a, zero_b = layer.zero_points
+    return engine_codes.multiply(a, zero_a, b, zero_b, layer.rescale, layer.zero_point, layer.clamp)
+
+
+@counts(kinds.AddLayer)
+def count_add(layer: kinds.AddLayer, outputs: int, num_samples: int, bits: Sequence[int]) -> VectorCount:
+    """Count an addition."""
+    return 2 * outputs, _addition(layer, bits), outputs
+
+
+@counts(kinds.MultiplyLayer)
+def count_multiply(layer: kinds.MultiplyLayer, outputs: int, num_samples: int, bits: Sequence[int]) -> VectorCount:
+    """Count a multiplication."""
+    each = Counter(Operation("add", width + 1, width) for width in bits[:2])
+    each += Counter({Operation("multiply", bits[0] + 1, bits[1] + 1): 1})
+    each += rescaling(layer.rescale.requantizer, WIDE_BITS) + ending(WIDE_BITS, bits[-1])
+    return outputs, each, outputs
+
+
+def _addition(layer: kinds.AddLayer, bits: Sequence[int]) -> Counter[Operation]:
+    """Return the elementary operations of one output of docs/numerics.md (25) to (27)."""
+    requantizer, wide = layer.rescales[0].requantizer, WIDE_BITS
+    each = Counter(Operation("add", width + 1, width) for width in bits[:2])
+    match requantizer.multiplier:
+        case "integer":
+            for width in bits[:2]:
+                each += rescaling(requantizer, width + 1 + layer.left_shift)
+            each[Operation("add", wide, wide)] += 1
+            each += rescaling(requantizer, wide)
+        case "power_of_two":
+            each[Operation("shift", wide, wide)] += 2
+            each[Operation("add", wide, wide)] += 1
+            each += rescaling(requantizer, wide)
+        case kind:
+            width = FLOAT_BITS[kind]
+            each[Operation("float_multiply", width, width)] += 2
+            each[Operation("float_add", width, width)] += 2
+    return each + ending(wide, bits[-1])

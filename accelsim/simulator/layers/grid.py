@@ -1,0 +1,171 @@
+"""Convolutions and matrix products on the grid, with what is tallied of them over all batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from accelsim.machine import Machine
+from accelsim.program import layers as kinds
+from accelsim.simulator.counts import Toggles, ZeroOperands
+from accelsim.simulator.engine import codes as engine_codes
+from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
+from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution, safe_depthwise
+from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues, Int32, Track, run_gemm
+from accelsim.simulator.gemm import refuse_overflow, tracking_level
+from accelsim.simulator.layers.registry import planes
+from accelsim.simulator.widths import GridWidths
+
+
+@dataclass
+class Tally:
+    """Overflow counts and range of one layer so far."""
+
+    events: int = 0
+    outputs: int = 0
+    partial: int = 0
+    least: int | None = None
+    most: int | None = None
+
+    def add(self, values: GemmValues) -> None:
+        """Take in the values of some positions."""
+        if values.overflow_events is not None:
+            self.events += int(values.overflow_events.sum())
+            self.outputs += int(np.count_nonzero(values.overflow_events))
+        if values.partial_overflow_events is not None:
+            self.partial += int(values.partial_overflow_events.sum())
+        if values.range_min is not None and values.range_max is not None:
+            least, most = int(values.range_min.min()), int(values.range_max.max())
+            self.least = least if self.least is None else min(self.least, least)
+            self.most = most if self.most is None else max(self.most, most)
+
+
+class Grid:
+    """The grid during a run.
+
+    Parameters
+    ----------
+    machine : Machine
+        Where it runs.
+    engine, track
+        As in `accelsim.simulate`.
+    on_grid : list of MacLayer
+        Every layer that will run.
+    num_samples : int
+        Samples of the whole run.
+    sampling : Sampling or None
+        How bit toggles are counted; None counts none.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        engine: EngineName,
+        track: Track,
+        on_grid: list[kinds.MacLayer],
+        num_samples: int,
+        sampling: Sampling | None,
+    ) -> None:
+        self.machine, self.engine = machine, engine
+        self.level = tracking_level(track, machine)
+        self.tallies = {layer.name: Tally() for layer in on_grid}
+        spatial_first = machine.reduction_order == "spatial_first"
+        self._zeros = {layer.name: ZeroCounter(layer.weights, layer.groups, spatial_first) for layer in on_grid}
+        self._toggles: dict[str, ToggleCounter] = {}
+        if sampling is not None:
+            for layer in on_grid:
+                widths = GridWidths.of(machine, layer.weight_format.bits, layer.input_format.bits)
+                positions = layer.num_positions * num_samples
+                self._toggles[layer.name] = ToggleCounter(
+                    layer.weights, layer.start, layer.groups, positions, machine, widths, sampling
+                )
+
+    def zero_operands(self, layer: kinds.MacLayer) -> ZeroOperands:
+        """Return how many multiplications of a layer had a zero operand so far."""
+        return self._zeros[layer.name].zero_operands()
+
+    def toggles(self, layer: kinds.MacLayer) -> Toggles:
+        """Return the bit toggles of a layer so far; zeros where they are not counted."""
+        return self._toggles[layer.name].toggles() if layer.name in self._toggles else Toggles()
+
+    def run(self, layer: kinds.MacLayer, codes: Int32) -> Int32:
+        """Run a convolution or matrix product and requantize it.
+
+        Parameters
+        ----------
+        layer : MacLayer
+            What runs.
+        codes : int32 array, samples along axis 0
+            What it reads.
+
+        Returns
+        -------
+        int32 array, shape (samples, *layer.output_shape)
+            What it stores.
+
+        Raises
+        ------
+        AccumulatorOverflowError
+            When a register overflowed and the machine's mode is ``error``.
+        """
+        fed = codes - np.int32(layer.input_offset) if layer.input_offset else codes
+        return self._matrix_product(layer, fed) if layer.geometry is None else self._convolution(layer, fed)
+
+    def _convolution(self, layer: kinds.MacLayer, fed: Int32) -> Int32:
+        """Run a convolution."""
+        geometry = layer.geometry
+        assert geometry is not None
+        images = planes(fed, geometry.input_shape)
+        self._zeros[layer.name].add_images(images, geometry, layer.pad_value)
+        if layer.name in self._toggles:
+            where = f"layer {layer.name!r}"
+            count_convolution(self._toggles[layer.name], images, geometry, layer.pad_value, where)
+        channels, num_images = layer.weights.shape[0], images.shape[0]
+        shape = (fed.shape[0], *layer.output_shape)
+        output = np.empty((channels, num_images * geometry.num_positions), dtype=np.int32)
+        depthwise = geometry.group_channels == 1 and self.engine == "fast" and self.level != "range"
+        if depthwise and not layer.weight_zero_points.any():
+            accumulators = safe_depthwise(images, layer.weights, layer.start, geometry, layer.pad_value, self.machine)
+            if accumulators is not None:
+                output[:] = engine_codes.requantize(accumulators, layer.rescale, layer.zero_point, layer.clamp)
+                return _images_first(output, num_images).reshape(shape)
+        per_group = layer.num_outputs
+        none = np.empty((layer.reduction, 0), dtype=np.int32)
+        operands = [
+            GemmOperands(layer.weights[part], none, layer.start[part], layer.weight_zero_points[part])
+            for part in (slice(g * per_group, (g + 1) * per_group) for g in range(layer.groups))
+        ]
+        for group, begin, end, values in run_convolution(
+            images, operands, geometry, layer.pad_value, self.machine, self.engine, self.level, f"layer {layer.name!r}"
+        ):
+            part = slice(group * per_group, (group + 1) * per_group)
+            output[part, begin:end] = self._requantize(layer, values, part)
+        return _images_first(output, num_images).reshape(shape)
+
+    def _matrix_product(self, layer: kinds.MacLayer, fed: Int32) -> Int32:
+        """Run a product over the last axis."""
+        rows = fed.reshape(-1, layer.reduction)
+        step = positions_at_a_time(layer.reduction, len(rows), self.engine, f"layer {layer.name!r}")
+        self._zeros[layer.name].add_rows(rows)
+        output = np.empty((len(rows), layer.weights.shape[0]), dtype=np.int32)
+        for begin in range(0, len(rows), step):
+            columns = np.ascontiguousarray(rows[begin : begin + step].T)
+            if layer.name in self._toggles:
+                self._toggles[layer.name].add(0, columns)
+            operands = GemmOperands(layer.weights, columns, layer.start, layer.weight_zero_points)
+            values = run_gemm(operands, self.machine, self.engine, self.level)
+            output[begin : begin + step] = self._requantize(layer, values, slice(None)).T
+        return output.reshape(fed.shape[0], *layer.output_shape)
+
+    def _requantize(self, layer: kinds.MacLayer, values: GemmValues, channels: slice) -> Int32:
+        """Tally what was tracked and bring accumulators to codes."""
+        refuse_overflow(values, self.machine, f"layer {layer.name!r}")
+        self.tallies[layer.name].add(values)
+        rescale = layer.rescale if layer.rescale.reals.size == 1 else layer.rescale.channels(channels)
+        return engine_codes.requantize(values.accumulators, rescale, layer.zero_point, layer.clamp)
+
+
+def _images_first(output: Int32, num_images: int) -> Int32:
+    """Bring (channels, images * positions) to (images, channels, positions)."""
+    return np.ascontiguousarray(output.reshape(output.shape[0], num_images, -1).transpose(1, 0, 2))

@@ -1,0 +1,47 @@
+"""Pooling layers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from math import prod
+
+from accelsim.program import layers as kinds
+from accelsim.simulator.counts import Operation
+from accelsim.simulator.engine import codes as engine_codes
+from accelsim.simulator.layers.registry import Codes, VectorCount, counts, executes, output_shape, planes
+from accelsim.simulator.widths import ceil_log2
+
+
+@executes(kinds.MaxPoolLayer)
+def max_pool(layer: kinds.MaxPoolLayer, inputs: Sequence[Codes]) -> Codes:
+    """Take the greatest code of every window, docs/numerics.md (30)."""
+    shape = output_shape(layer, inputs[0])
+    return engine_codes.max_pool(planes(inputs[0], layer.geometry.input_shape), layer.geometry).reshape(shape)
+
+
+@executes(kinds.AveragePoolLayer)
+def average_pool(layer: kinds.AveragePoolLayer, inputs: Sequence[Codes]) -> Codes:
+    """Average every window, docs/numerics.md (31)."""
+    images = planes(inputs[0], layer.geometry.input_shape)
+    pooled = engine_codes.average_pool(images, layer.geometry, layer.count_padding, layer.zero_point, layer.requantizer)
+    return pooled.reshape(output_shape(layer, inputs[0]))
+
+
+@counts(kinds.MaxPoolLayer)
+def count_max_pool(layer: kinds.MaxPoolLayer, outputs: int, num_samples: int, bits: Sequence[int]) -> VectorCount:
+    """Count the comparisons of max pooling."""
+    taps = prod(layer.geometry.kernel_shape)
+    return outputs * taps, Counter({Operation("compare", bits[0], bits[0]): taps - 1}), outputs
+
+
+@counts(kinds.AveragePoolLayer)
+def count_average_pool(
+    layer: kinds.AveragePoolLayer, outputs: int, num_samples: int, bits: Sequence[int]
+) -> VectorCount:
+    """Count the additions and the division of average pooling."""
+    taps = prod(layer.geometry.kernel_shape)
+    width = bits[0] + ceil_log2(taps)
+    each = Counter({Operation("add", width, bits[0]): taps - 1})
+    each[Operation("divide", width, taps.bit_length())] += 1
+    return outputs * taps, each, outputs

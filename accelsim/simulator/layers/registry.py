@@ -1,0 +1,100 @@
+"""Which function executes a kind of layer, and which counts its operations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.errors import LoweringError
+from accelsim.program.layers import Layer
+from accelsim.simulator.counts import Operation
+
+Codes = npt.NDArray[Any]
+"""What a layer reads or stores, samples along axis 0: int32 codes, or float32 where the model computes in float."""
+
+VectorCount = tuple[int, Counter[Operation], int]
+"""Vector operations; the elementary operations of an element; how many elements there are."""
+
+Execute = Callable[[Any, Sequence[Codes]], Codes]
+Count = Callable[[Any, int, int, Sequence[int]], VectorCount]
+_ExecuteT = TypeVar("_ExecuteT", bound=Execute)
+_CountT = TypeVar("_CountT", bound=Count)
+
+_EXECUTE: dict[type[Layer], Execute] = {}
+_COUNT: dict[type[Layer], Count] = {}
+
+
+def executes(kind: type[Layer]) -> Callable[[_ExecuteT], _ExecuteT]:
+    """Register ``function(layer, inputs) -> codes`` as the execution of a kind of layer."""
+
+    def register(function: _ExecuteT) -> _ExecuteT:
+        _EXECUTE[kind] = function
+        return function
+
+    return register
+
+
+def counts(kind: type[Layer]) -> Callable[[_CountT], _CountT]:
+    """Register ``function(layer, outputs, num_samples, bits)`` as the count of a kind of layer.
+
+    ``outputs`` are the elements that the layer stores over all samples, ``bits`` the widths of its inputs, then of its
+    output; it returns a `VectorCount`. A kind without a count only moves codes.
+    """
+
+    def register(function: _CountT) -> _CountT:
+        _COUNT[kind] = function
+        return function
+
+    return register
+
+
+def execute_layer(layer: Layer, inputs: Sequence[Codes]) -> Codes:
+    """Compute what a layer that does not run on the grid stores.
+
+    Parameters
+    ----------
+    layer : Layer
+        Of a registered kind.
+    inputs : sequence of int32 or float32 array
+        What it reads, samples along axis 0; constants as they are.
+
+    Returns
+    -------
+    int32 or float32 array, shape (samples, *layer.output_shape)
+        What it stores.
+
+    Raises
+    ------
+    LoweringError
+        When nothing executes the kind.
+    """
+    function = _of_kind(_EXECUTE, layer)
+    if function is None:
+        raise LoweringError(f"layer {layer.name!r} ({layer.op}): nothing executes a {type(layer).__name__}")
+    codes: Codes = function(layer, inputs)
+    return codes
+
+
+def count_layer(layer: Layer, outputs: int, num_samples: int, bits: Sequence[int]) -> VectorCount:
+    """Return the operations of a layer that does not run on the grid; parameters as in `counts`."""
+    function = _of_kind(_COUNT, layer)
+    return (0, Counter(), 0) if function is None else function(layer, outputs, num_samples, bits)
+
+
+def _of_kind(table: dict[type[Layer], Any], layer: Layer) -> Any:
+    """Return the function of a layer's class or of the nearest class above it."""
+    return next((table[kind] for kind in type(layer).__mro__ if kind in table), None)
+
+
+def output_shape(layer: Layer, first: Codes) -> tuple[int, ...]:
+    """Return the shape of what a layer stores, samples first."""
+    return (first.shape[0], *layer.output_shape)
+
+
+def planes(codes: Codes, shape: tuple[int, int, int]) -> npt.NDArray[np.int32]:
+    """Return codes as (images, channels, height, width); images are samples, times a leading axis of the model."""
+    return np.ascontiguousarray(codes).reshape(-1, *shape)
