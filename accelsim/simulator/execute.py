@@ -147,6 +147,8 @@ class Execution:
 
     def _vector_accesses(self, layer: kinds.Layer, bits: list[int]) -> AccessCount:
         """Return the accesses of a layer without multiplications over all samples."""
+        if isinstance(layer, kinds.ReshapeLayer | kinds.TransposeLayer | kinds.PadLayer):
+            return AccessCount()  # they change addresses
         inputs = [(self.sizes[name] * self.num_samples, width) for name, width in zip(layer.inputs, bits, strict=False)]
         return vector_accesses(inputs, (prod(layer.output_shape) * self.num_samples, bits[-1]))
 
