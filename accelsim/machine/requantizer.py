@@ -30,8 +30,14 @@ class Requantizer(Configuration):
         What the accumulator is multiplied with.
     multiplier_bits : int
         Width of an integer multiplier, 8..32.
+    mantissa : {"nearest", "shortened"}
+        How an integer multiplier narrower than 32 bits is made: from the real number, or from the 32-bit mantissa, as the
+        int16 convolutions of TFLite make theirs.
     rounding : tuple of one or two tie rules
         Two only with an integer multiplier: one for the high product, one for the shift.
+    pre_shift_bits : int
+        Left shift of the accumulator before the multiplication, 0..30; the last shift takes it back. Only with two
+        roundings: it moves the place of the first one.
     zero_point : {"outside", "inside"}
         Whether the output zero point is added after the (last) rounding or before it.
 
@@ -42,7 +48,8 @@ class Requantizer(Configuration):
 
     Notes
     -----
-    docs/numerics.md (19) to (24); the presets are named after the stacks whose arithmetic they are.
+    docs/numerics.md (19) to (24), (40) and (41); the presets are named after the stacks and the hardware whose
+    arithmetic they are.
     """
 
     thing = "requantizer"
@@ -52,11 +59,15 @@ class Requantizer(Configuration):
     """What the accumulator is multiplied with."""
     multiplier_bits: int = Field(default=32, ge=8, le=32)
     """Width of an integer multiplier."""
+    mantissa: Literal["nearest", "shortened"] = "nearest"
+    """How a narrow integer multiplier is made."""
     rounding: Annotated[tuple[TieRule, ...], BeforeValidator(_one_or_more), Field(min_length=1, max_length=2)] = (
         "half_up",
         "half_away",
     )
     """Tie rule of each rounding."""
+    pre_shift_bits: int = Field(default=0, ge=0, le=30)
+    """Left shift before the multiplication."""
     zero_point: Literal["outside", "inside"] = "outside"
     """Where the output zero point is added."""
 
@@ -66,6 +77,13 @@ class Requantizer(Configuration):
             raise ValueError(f"two roundings need multiplier = 'integer', got {self.multiplier!r}; name one rule")
         if self.multiplier_bits != 32 and self.multiplier != "integer":
             raise ValueError(f"multiplier_bits needs multiplier = 'integer', got {self.multiplier!r}; leave it out")
+        if self.mantissa == "shortened" and self.multiplier != "integer":
+            raise ValueError(f"mantissa = 'shortened' needs multiplier = 'integer', got {self.multiplier!r}; leave it out")
+        if self.pre_shift_bits and len(self.rounding) == 1:
+            raise ValueError(
+                f"pre_shift_bits needs two roundings, got {self.rounding[0]!r} alone: before a single rounding a left "
+                f"shift changes nothing; leave it out"
+            )
         return self
 
     @classmethod
@@ -98,18 +116,53 @@ class Requantizer(Configuration):
             if Requantizer.preset(name) == self:
                 return name
         width = f"{self.multiplier_bits}" if self.multiplier == "integer" else ""
-        return f"{self.multiplier}{width} {'+'.join(self.rounding)} zero point {self.zero_point}"
+        short = " shortened" if self.mantissa == "shortened" else ""
+        shift = f" after << {self.pre_shift_bits}" if self.pre_shift_bits else ""
+        return f"{self.multiplier}{width}{short} {'+'.join(self.rounding)}{shift} zero point {self.zero_point}"
 
 
 TIE_RULES: tuple[TieRule, ...] = get_args(TieRule)
 
+
+
+def _shift(rule: TieRule) -> dict[str, Any]:
+    """Return the parts of a right shift with one rounding."""
+    return {"multiplier": "power_of_two", "rounding": (rule,)}
+
+
 _PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
     {
+        # software
         "tflite": {"multiplier": "integer", "rounding": ("half_up", "half_away")},
         "tflite_single_rounding": {"multiplier": "integer", "rounding": ("half_up",)},
+        "tflite_int16": {
+            "multiplier": "integer", "multiplier_bits": 16, "mantissa": "shortened", "rounding": ("half_up",),
+        },
         "ruy_x86": {"multiplier": "integer", "rounding": ("half_up", "half_up")},
         "onnxruntime": {"multiplier": "float32", "rounding": ("half_even",)},
         "float64_half_away": {"multiplier": "float64", "rounding": ("half_away",)},
-        "power_of_two": {"multiplier": "power_of_two", "rounding": ("half_up",)},
+        "power_of_two": _shift("half_up"),
+        # hardware
+        "tosa_scale32": {"multiplier": "integer", "rounding": ("half_up",)},
+        "tosa_scale32_double": {"multiplier": "integer", "rounding": ("half_up", "half_away")},
+        "tosa_scale16": {"multiplier": "integer", "multiplier_bits": 16, "rounding": ("half_up",)},
+        "nvdla_sdp": {"multiplier": "integer", "multiplier_bits": 16, "rounding": ("half_away",)},
+        "gemmini": {"multiplier": "float32", "rounding": ("half_even",)},
+        "gemmini_shift": _shift("half_even"),
+        "synopsys_ev": {"multiplier": "integer", "multiplier_bits": 16, "rounding": ("half_even",)},
+        "pulp": {"multiplier": "integer", "rounding": ("floor",), "zero_point": "inside"},
+        "pulp_rounded": {"multiplier": "integer", "rounding": ("half_up",), "zero_point": "inside"},
+        "vta": _shift("floor"),
+        "riscv_rnu": _shift("half_up"),
+        "riscv_rne": _shift("half_even"),
+        "riscv_rdn": _shift("floor"),
+        "riscv_rod": _shift("to_odd"),
+        "ap_trn": _shift("floor"),
+        "ap_trn_zero": _shift("toward_zero"),
+        "ap_rnd": _shift("half_up"),
+        "ap_rnd_inf": _shift("half_away"),
+        "ap_rnd_zero": _shift("half_toward_zero"),
+        "ap_rnd_min_inf": _shift("half_down"),
+        "ap_rnd_conv": _shift("half_even"),
     }
-)
+)  # fmt: skip

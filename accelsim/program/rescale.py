@@ -1,4 +1,4 @@
-"""Requantization multipliers in the form that a machine holds them: docs/numerics.md (19) to (24)."""
+"""Requantization multipliers in the form that a machine holds them: docs/numerics.md (19) to (24), (40), (41)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Rescale:
     requantizer : Requantizer
         Whose arithmetic it is.
     mantissas, exponents : int64 arrays, shape (channels,)
-        m and e of (19) with two roundings; m and t of (20) with one; ``2**max(-j, 0)`` and ``max(j, 0)`` of (24).
+        m and e of (19) or (40) with two roundings; m and t of (20) with one; ``2**max(-j, 0)`` and ``max(j, 0)`` of
+        (24).
     reals : float64 array, shape (channels,)
         M32 or M64 of (22), (23); for the other kinds the real multiplier that the integers approximate.
     bits : int64 array, shape (channels,)
@@ -81,6 +82,46 @@ class Rescale:
         mantissas, exponents, bits = (np.array(column, dtype=np.int64) for column in zip(*parts, strict=True))
         return cls(requantizer, mantissas, exponents, reals, bits)
 
+    @classmethod
+    def of_parts(
+        cls, requantizer: Requantizer, mantissas: npt.ArrayLike, exponents: npt.ArrayLike, where: str
+    ) -> Rescale:
+        """Take multipliers that are integers already: ``mantissa * 2**(exponent - 31)``.
+
+        Parameters
+        ----------
+        requantizer : Requantizer
+            With an integer multiplier it takes 32-bit mantissas as they are and shortens them where it is narrower, by
+            (40); any other kind is given the real number.
+        mantissas : int or integer array, shape (channels,)
+            0..2^31 - 1.
+        exponents : int or integer array, shape (channels,)
+            Left shift where positive, -31..30.
+        where : str
+            Named in errors.
+
+        Raises
+        ------
+        LoweringError
+            When a part is out of its range.
+        """
+        pairs = np.broadcast_arrays(np.atleast_1d(mantissas), np.atleast_1d(exponents))
+        mantissa, exponent = (np.array(part, dtype=np.int64) for part in pairs)
+        if (mantissa < 0).any() or (mantissa >= 1 << 31).any() or (exponent < -31).any() or (exponent > 30).any():
+            raise LoweringError(
+                f"{where}: a multiplier's mantissa must be 0..2^31-1 and its exponent -31..30, got "
+                f"{mantissa.min()}..{mantissa.max()} and {exponent.min()}..{exponent.max()}"
+            )
+        reals = np.ldexp(mantissa.astype(np.float64), exponent - 31)
+        if requantizer.multiplier != "integer":
+            return cls.of(requantizer, [reals], np.float64(1), where)
+        parts = [
+            _as_held(_shortened(m, requantizer.multiplier_bits), e, requantizer)
+            for m, e in zip(mantissa.tolist(), exponent.tolist(), strict=True)
+        ]
+        held, shifts, bits = (np.array(column, dtype=np.int64) for column in zip(*parts, strict=True))
+        return cls(requantizer, held, shifts, reals, bits)
+
     def channels(self, which: slice) -> Rescale:
         """Return the multipliers of some channels."""
         return Rescale(
@@ -89,17 +130,33 @@ class Rescale:
 
 
 def _integer_multiplier(real: float, requantizer: Requantizer, where: str) -> tuple[int, int, int]:
-    """Return (mantissa, exponent or shift, bits) of docs/numerics.md (19)."""
+    """Return (mantissa, exponent or shift, bits) of docs/numerics.md (19), or of (40) from 32 bits."""
     bits = requantizer.multiplier_bits
+    made = 32 if requantizer.mantissa == "shortened" else bits
     fraction, exponent = math.frexp(real)
-    mantissa = math.floor(fraction * 2.0 ** (bits - 1) + 0.5)
-    if mantissa == 1 << (bits - 1):
+    mantissa = math.floor(fraction * 2.0 ** (made - 1) + 0.5)
+    if mantissa == 1 << (made - 1):
         mantissa, exponent = mantissa >> 1, exponent + 1
-    if real == 0 or exponent < -(bits - 1):
+    if real == 0 or exponent < -(made - 1):
         mantissa, exponent = 0, 0
+    if len(requantizer.rounding) == 2 and exponent > 30:
+        raise LoweringError(f"{where}: the requantization multiplier {real} is beyond 2^30; check the scales")
+    return _as_held(_shortened(mantissa, bits) if made > bits else mantissa, exponent, requantizer)
+
+
+def _shortened(mantissa: int, bits: int) -> int:
+    """Return a 32-bit mantissa in fewer bits, docs/numerics.md (40); what would round up to 1 saturates."""
+    dropped = 32 - bits
+    if dropped == 0:
+        return mantissa
+    most = (1 << (bits - 1)) - 1
+    return (mantissa + (1 << (dropped - 1))) >> dropped if mantissa < most << dropped else most
+
+
+def _as_held(mantissa: int, exponent: int, requantizer: Requantizer) -> tuple[int, int, int]:
+    """Return (mantissa, exponent or shift, bits) in the form of (20) or (21)."""
+    bits = requantizer.multiplier_bits
     if len(requantizer.rounding) == 2:
-        if exponent > 30:
-            raise LoweringError(f"{where}: the requantization multiplier {real} is beyond 2^30; check the scales")
         return mantissa, exponent, bits
     if exponent > bits - 2:  # what does not fit saturates, as the single-rounding builds do
         mantissa, exponent = (1 << (bits - 1)) - 1, bits - 2

@@ -1,6 +1,7 @@
 """From accumulators to codes: docs/numerics.md section 5.
 
-A multiplier is a tuple ``(kind, mantissa, exponent, real, bits, rule1, rule2)``:
+A multiplier is a tuple ``(kind, mantissa, exponent, real, bits, pre_shift, rule1, rule2)``, ``pre_shift`` being s of (41)
+and 0 for all kinds but `TWO_ROUNDINGS`:
 
 =================  ==============  =========================  ===========================  ====
 kind               mantissa        exponent                   real                         bits
@@ -27,7 +28,7 @@ from accelsim_kernels.rounding import round_float, round_shift
 
 TWO_ROUNDINGS, ONE_ROUNDING, FLOAT32, FLOAT64 = range(4)
 
-Multiplier = tuple[Any, Any, Any, Any, Any, Any, Any]
+Multiplier = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
 
 FLOAT_LIMIT = float(1 << 50)
 """Products beyond this are clamped before rounding; every code's clamp is far inside."""
@@ -41,7 +42,7 @@ def clamp(value: Int, low: Int, high: Int) -> Int:
 
 @kernel
 def scale(value: Int, multiplier: Multiplier, offset: Int) -> Int:
-    """Return ``rnd(value * M + offset)``, the product and the rounding(s) of (20) to (24).
+    """Return ``rnd(value * M + offset)``, the product and the rounding(s) of (20) to (24), (41).
 
     Parameters
     ----------
@@ -57,12 +58,12 @@ def scale(value: Int, multiplier: Multiplier, offset: Int) -> Int:
     int64
         Unclamped result, magnitude below 2**62.
     """
-    kind, mantissa, exponent, real, bits, rule1, rule2 = multiplier
+    kind, mantissa, exponent, real, bits, pre_shift, rule1, rule2 = multiplier
     if kind == TWO_ROUNDINGS:
         entry = clamp(value, np.int64(-(1 << 31)), np.int64((1 << 31) - 1))
-        shifted = wrap32(entry << max(exponent, 0))
-        high_product = round_shift(shifted * mantissa, bits - 1, np.int64(0), rule1)  # (21), h
-        return round_shift(high_product, max(-exponent, 0), offset, rule2)
+        shifted = wrap32(entry << (max(exponent, 0) + pre_shift))
+        high_product = round_shift(shifted * mantissa, bits - 1, np.int64(0), rule1)  # (21), (41), h
+        return round_shift(high_product, max(-exponent, 0) + pre_shift, offset, rule2)
     if kind == ONE_ROUNDING:
         limit = (np.int64(1) << bits) - 1
         return round_shift(clamp(value, -limit, limit) * mantissa, exponent, offset, rule1)
@@ -87,6 +88,7 @@ def requantize(
     reals: npt.NDArray[np.float64],
     bits: npt.NDArray[np.int64],
     kind: Int,
+    pre_shift: Int,
     rule1: Int,
     rule2: Int,
     zero_point: Int,
@@ -107,7 +109,7 @@ def requantize(
         Real multipliers of the float kinds.
     bits : int64 array, shape (n,)
         Parts of the multipliers, see the module.
-    kind, rule1, rule2 : int64
+    kind, pre_shift, rule1, rule2 : int64
         What the channels share.
     zero_point : int64
         Output zero point.
@@ -121,6 +123,6 @@ def requantize(
     offset = zero_point if inside else np.int64(0)
     after = np.int64(0) if inside else zero_point
     for n in range(accumulators.shape[0]):
-        multiplier = (kind, mantissas[n], exponents[n], reals[n], bits[n], rule1, rule2)
+        multiplier = (kind, mantissas[n], exponents[n], reals[n], bits[n], pre_shift, rule1, rule2)
         for p in range(accumulators.shape[1]):
             codes[n, p] = clamp(scale(accumulators[n, p], multiplier, offset) + after, low, high)

@@ -1,4 +1,4 @@
-"""Requantization: docs/numerics.md (19) to (24). Scales are Python floats that hold numbers of float32."""
+"""Requantization: docs/numerics.md (19) to (24), (40), (41). Scales are Python floats that hold numbers of float32."""
 
 from fractions import Fraction
 from math import floor, frexp, inf
@@ -20,6 +20,15 @@ def integer_multiplier(d, bits):
     return m, e
 
 
+def shortened_multiplier(d, bits):
+    """(40): return (m, e) of the float64 number ``d``."""
+    m, e = integer_multiplier(d, 32)
+    most = 2 ** (bits - 1) - 1
+    if bits < 32:
+        m = (m + 2 ** (31 - bits)) // 2 ** (32 - bits) if m < most * 2 ** (32 - bits) else most
+    return m, e
+
+
 def one_rounding(a, m, e, bits, rule, inside):
     """(20) without clamp and outer zero point."""
     if e > bits - 2:
@@ -29,12 +38,12 @@ def one_rounding(a, m, e, bits, rule, inside):
     return rnd(Fraction(clamp(a, -most, most) * m, 2**t) + inside, rule)
 
 
-def two_roundings(a, m, e, bits, rules, inside):
-    """(21) without clamp and outer zero point."""
-    shifted = wrap(saturate(a, 32) * 2 ** max(e, 0), 32)
+def two_roundings(a, m, e, bits, rules, inside, pre_shift=0):
+    """(21) and (41) without clamp and outer zero point."""
+    shifted = wrap(saturate(a, 32) * 2 ** (max(e, 0) + pre_shift), 32)
     h = rnd(Fraction(shifted * m, 2 ** (bits - 1)), rules[0])
     assert -(2**31) <= h < 2**31
-    return rnd(Fraction(h, 2 ** max(-e, 0)) + inside, rules[1])
+    return rnd(Fraction(h, 2 ** (max(-e, 0) + pre_shift)) + inside, rules[1])
 
 
 def float_product(to_format, a, multiplier, rule, inside):
@@ -60,9 +69,12 @@ def product(a, factors, divisor, requantizer, inside=0):
     match requantizer.multiplier:
         case "integer":
             d = real_multiplier64(factors, divisor)
-            m, e = integer_multiplier(d, requantizer.multiplier_bits)
+            made = shortened_multiplier if requantizer.mantissa == "shortened" else integer_multiplier
+            m, e = made(d, requantizer.multiplier_bits)
             if len(rules) == 2:
-                return two_roundings(a, m, e, requantizer.multiplier_bits, rules, inside)
+                return two_roundings(
+                    a, m, e, requantizer.multiplier_bits, rules, inside, requantizer.pre_shift_bits
+                )  # fmt: skip
             return one_rounding(a, m, e, requantizer.multiplier_bits, rules[0], inside)
         case "float32":
             return float_product(f32, a, real_multiplier32(factors, divisor), rules[0], inside)

@@ -43,6 +43,7 @@ def _multiplier(rescale: Rescale) -> kernels.Multiplier:
         rescale.exponents[0],
         rescale.reals[0],
         rescale.bits[0],
+        np.int64(rescale.requantizer.pre_shift_bits),
         *_rules(rescale.requantizer),
     )
 
@@ -72,6 +73,7 @@ def requantize(accumulators: Int64, rescale: Rescale, zero_point: int, clamp: Cl
             np.broadcast_to(rescale.reals, channels).copy(),
             np.broadcast_to(rescale.bits, channels).copy(),
             _kind(rescale.requantizer),
+            np.int64(rescale.requantizer.pre_shift_bits),
             *_rules(rescale.requantizer),
             np.int64(zero_point),
             _inside(rescale),

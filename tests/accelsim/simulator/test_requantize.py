@@ -18,10 +18,15 @@ widths = st.integers(8, 32)
 
 compositions = st.one_of(
     st.builds(
-        lambda bits, rounding, place: ax.Requantizer(multiplier_bits=bits, rounding=rounding, zero_point=place),
+        lambda bits, rounding, place, mantissa, shift: ax.Requantizer(
+            multiplier_bits=bits, mantissa=mantissa, rounding=rounding, zero_point=place,
+            pre_shift_bits=shift if len(rounding) == 2 else 0,
+        ),
         widths | st.just(32),
         st.tuples(rules) | st.tuples(rules, rules),
         places,
+        st.sampled_from(["nearest", "shortened"]),
+        st.integers(0, 30) | st.just(0),
     ),
     st.builds(
         lambda kind, rule, place: ax.Requantizer(multiplier=kind, rounding=rule, zero_point=place),
