@@ -31,8 +31,8 @@ class Requantizer(Configuration):
     multiplier_bits : int
         Width of an integer multiplier, 8..32.
     mantissa : {"nearest", "shortened"}
-        How an integer multiplier narrower than 32 bits is made: from the real number, or from the 32-bit mantissa, as the
-        int16 convolutions of TFLite make theirs.
+        How an integer multiplier narrower than 32 bits is made: from the real number, or from the 32-bit mantissa, as
+        the int16 convolutions of TFLite make theirs.
     rounding : tuple of one or two tie rules
         Two only with an integer multiplier: one for the high product, one for the shift.
     pre_shift_bits : int
@@ -78,7 +78,7 @@ class Requantizer(Configuration):
         if self.multiplier_bits != 32 and self.multiplier != "integer":
             raise ValueError(f"multiplier_bits needs multiplier = 'integer', got {self.multiplier!r}; leave it out")
         if self.mantissa == "shortened" and self.multiplier != "integer":
-            raise ValueError(f"mantissa = 'shortened' needs multiplier = 'integer', got {self.multiplier!r}; leave it out")
+            raise ValueError(f"mantissa needs multiplier = 'integer', got {self.multiplier!r}; leave it out")
         if self.pre_shift_bits and len(self.rounding) == 1:
             raise ValueError(
                 f"pre_shift_bits needs two roundings, got {self.rounding[0]!r} alone: before a single rounding a left "
@@ -122,7 +122,6 @@ class Requantizer(Configuration):
 
 
 TIE_RULES: tuple[TieRule, ...] = get_args(TieRule)
-
 
 
 def _shift(rule: TieRule) -> dict[str, Any]:

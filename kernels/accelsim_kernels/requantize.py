@@ -1,7 +1,7 @@
 """From accumulators to codes: docs/numerics.md section 5.
 
-A multiplier is a tuple ``(kind, mantissa, exponent, real, bits, pre_shift, rule1, rule2)``, ``pre_shift`` being s of (41)
-and 0 for all kinds but `TWO_ROUNDINGS`:
+A multiplier is a tuple ``(kind, mantissa, exponent, real, bits, pre_shift, rule1, rule2)``, ``pre_shift`` being s of
+(41) and 0 for all kinds but `TWO_ROUNDINGS`:
 
 =================  ==============  =========================  ===========================  ====
 kind               mantissa        exponent                   real                         bits

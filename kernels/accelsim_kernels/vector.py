@@ -1,4 +1,4 @@
-"""Element-wise layers and pooling on stored integers: docs/numerics.md section 6."""
+"""Element-wise layers on stored integers: docs/numerics.md section 6."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Float, Int, kernel
-from accelsim_kernels.lowering import Pair
 from accelsim_kernels.requantize import FLOAT_LIMIT, Multiplier, clamp, scale
-from accelsim_kernels.rounding import round_division, round_float
+from accelsim_kernels.rounding import round_float
 
 Codes = npt.NDArray[np.int32]
 Clamp = tuple[Any, Any]
@@ -125,89 +124,6 @@ def multiply_codes(
 
 
 @kernel
-def max_pool(activations: Codes, kernel_shape: Pair, strides: Pair, pads: Pair, dilations: Pair, output: Codes) -> None:
-    """Take the greatest code of every window, (30).
-
-    Parameters
-    ----------
-    activations : int32 array, shape (batch, channels, height, width)
-        Codes.
-    kernel_shape, strides, dilations : pairs of int64
-        (rows, columns).
-    pads : pair of int64
-        Padding before the first row and the first column; padded taps never win.
-    output : int32 array, shape (batch, channels, output rows, output columns)
-        Every window has at least one tap inside the image.
-    """
-    batch, channels, height, width = activations.shape
-    for image in range(batch):
-        for channel in range(channels):
-            plane = activations[image, channel]
-            for out_row in range(output.shape[2]):
-                for out_column in range(output.shape[3]):
-                    best = np.int32(-(1 << 31))
-                    for i in range(kernel_shape[0]):
-                        row = out_row * strides[0] + i * dilations[0] - pads[0]
-                        if row < 0 or row >= height:
-                            continue
-                        for j in range(kernel_shape[1]):
-                            column = out_column * strides[1] + j * dilations[1] - pads[1]
-                            if 0 <= column < width:
-                                best = max(best, plane[row, column])
-                    output[image, channel, out_row, out_column] = best
-
-
-@kernel
-def average_pool(
-    activations: Codes, kernel_shape: Pair, strides: Pair, pads: tuple[int, int, int, int], dilations: Pair,
-    count_padding: bool, zero_point: Int, centred: bool, rule: Int, output: Codes,
-) -> None:  # fmt: skip
-    """Average every window with one rounding, (31).
-
-    Parameters
-    ----------
-    activations : int32 array, shape (batch, channels, height, width)
-        Codes.
-    kernel_shape, strides, dilations : pairs of int64
-        (rows, columns).
-    pads : four int64
-        Padding at the top, left, bottom and right.
-    count_padding : bool
-        Padded taps count, with the zero point as their value; a window's part beyond the padding never counts.
-    zero_point : int64
-        Of input and output.
-    centred : bool
-        Round the mean of ``q - z`` and add z; else round the mean of the stored integers.
-    rule : int64
-        Tie rule.
-    output : int32 array, shape (batch, channels, output rows, output columns)
-        Every window has at least one tap that counts.
-    """
-    batch, channels, height, width = activations.shape
-    for image in range(batch):
-        for channel in range(channels):
-            plane = activations[image, channel]
-            for out_row in range(output.shape[2]):
-                for out_column in range(output.shape[3]):
-                    total, taps = np.int64(0), np.int64(0)
-                    for i in range(kernel_shape[0]):
-                        row = out_row * strides[0] + i * dilations[0] - pads[0]
-                        for j in range(kernel_shape[1]):
-                            column = out_column * strides[1] + j * dilations[1] - pads[1]
-                            if 0 <= row < height and 0 <= column < width:
-                                total += np.int64(plane[row, column])
-                                taps += 1
-                            elif count_padding and row < height + pads[2] and column < width + pads[3]:
-                                total += zero_point
-                                taps += 1
-                    if centred:
-                        mean = round_division(total - taps * zero_point, taps, np.int64(0), rule) + zero_point
-                    else:
-                        mean = round_division(total, taps, np.int64(0), rule)
-                    output[image, channel, out_row, out_column] = mean
-
-
-@kernel
 def look_up(codes: npt.NDArray[np.int32], tables: Codes, lowest: Int, output: npt.NDArray[np.int32]) -> None:
     """Replace every code by its table's entry, (32).
 
@@ -225,26 +141,3 @@ def look_up(codes: npt.NDArray[np.int32], tables: Codes, lowest: Int, output: np
             table = tables[channel if tables.shape[0] > 1 else 0]
             for inner in range(codes.shape[2]):
                 output[outer, channel, inner] = table[np.int64(codes[outer, channel, inner]) - lowest]
-
-
-@kernel
-def softmax(codes: Codes, exponentials: npt.NDArray[np.int64], bits: Int, output: Codes) -> None:
-    """Softmax over the last axis with an exponential table and one division, (33).
-
-    Parameters
-    ----------
-    codes, output : int32 arrays, shape (rows, classes)
-        Input; output in units of ``2**-bits``.
-    exponentials : int64 array, shape (entries,)
-        ``E[d]``, the exponential of minus d input steps, in units of ``2**-23``.
-    bits : int64
-        Width of the output.
-    """
-    for row in range(codes.shape[0]):
-        peak = np.int64(codes[row].max())
-        total = np.int64(0)
-        for i in range(codes.shape[1]):
-            total += exponentials[peak - np.int64(codes[row, i])]
-        for i in range(codes.shape[1]):
-            numerator = (exponentials[peak - np.int64(codes[row, i])] << bits) + (total >> 1)
-            output[row, i] = min(numerator // total, (np.int64(1) << bits) - 1)

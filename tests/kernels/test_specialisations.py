@@ -34,15 +34,15 @@ ENTRANCES = {
     "grid.output_stationary.step_output_stationary",
     "grid.stationary_operand.step_stationary_operand",
     "lowering.columns_of",
+    "pooling.average_pool",
+    "pooling.max_pool",
     "requantize.requantize",
+    "softmax.softmax",
     "vector.add_codes",
     "vector.add_codes_float",
-    "vector.average_pool",
     "vector.look_up",
-    "vector.max_pool",
     "vector.multiply_codes",
     "vector.rescale_codes",
-    "vector.softmax",
 }
 
 

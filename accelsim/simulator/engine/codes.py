@@ -10,8 +10,9 @@ import numpy.typing as npt
 from accelsim.machine import Requantizer
 from accelsim.program.geometry import Geometry
 from accelsim.program.rescale import Rescale
+from accelsim_kernels import pooling, vector
 from accelsim_kernels import requantize as kernels
-from accelsim_kernels import vector
+from accelsim_kernels import softmax as softmax_kernels
 from accelsim_kernels.rounding import RULES
 
 Int32 = npt.NDArray[np.int32]
@@ -142,7 +143,7 @@ def multiply(a: Int32, zero_a: int, b: Int32, zero_b: int, rescale: Rescale, zer
 def max_pool(codes: Int32, geometry: Geometry) -> Int32:
     """Pool (batch, channels, height, width) by the greatest code, (30)."""
     output = np.empty((*codes.shape[:2], *geometry.output_shape), dtype=np.int32)
-    vector.max_pool(codes, geometry.kernel_shape, geometry.strides, geometry.pads[:2], geometry.dilations, output)
+    pooling.max_pool(codes, geometry.kernel_shape, geometry.strides, geometry.pads[:2], geometry.dilations, output)
     return output
 
 
@@ -151,7 +152,7 @@ def average_pool(
 ) -> Int32:
     """Pool (batch, channels, height, width) by the mean, (31)."""
     output = np.empty((*codes.shape[:2], *geometry.output_shape), dtype=np.int32)
-    vector.average_pool(
+    pooling.average_pool(
         codes,
         geometry.kernel_shape,
         geometry.strides,
@@ -181,7 +182,7 @@ def softmax(codes: Int32, exponentials: Int64, bits: int) -> Int32:
     """Softmax over the last axis, (33)."""
     rows = np.ascontiguousarray(codes.reshape(-1, codes.shape[-1]))
     output = np.empty(rows.shape, dtype=np.int32)
-    vector.softmax(rows, exponentials, np.int64(bits), output)
+    softmax_kernels.softmax(rows, exponentials, np.int64(bits), output)
     return output.reshape(codes.shape)
 
 

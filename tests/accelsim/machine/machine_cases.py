@@ -36,14 +36,36 @@ MEMORY_FIELDS = {
     "dram_bytes_per_cycle": ((0.25, 1e-300, 1e300), (0, -1.5, float("nan"))),
 }
 
-# The table at the end of docs/numerics.md section 5.
+# The table at the end of docs/numerics.md section 5: multiplier, width, mantissa, roundings, zero point.
 PRESETS = {
-    "tflite": ("integer", 32, ("half_up", "half_away")),
-    "tflite_single_rounding": ("integer", 32, ("half_up",)),
-    "ruy_x86": ("integer", 32, ("half_up", "half_up")),
-    "onnxruntime": ("float32", 32, ("half_even",)),
-    "float64_half_away": ("float64", 32, ("half_away",)),
-    "power_of_two": ("power_of_two", 32, ("half_up",)),
+    "tflite": ("integer", 32, "nearest", ("half_up", "half_away"), "outside"),
+    "tflite_single_rounding": ("integer", 32, "nearest", ("half_up",), "outside"),
+    "tflite_int16": ("integer", 16, "shortened", ("half_up",), "outside"),
+    "ruy_x86": ("integer", 32, "nearest", ("half_up", "half_up"), "outside"),
+    "onnxruntime": ("float32", 32, "nearest", ("half_even",), "outside"),
+    "float64_half_away": ("float64", 32, "nearest", ("half_away",), "outside"),
+    "power_of_two": ("power_of_two", 32, "nearest", ("half_up",), "outside"),
+    "tosa_scale32": ("integer", 32, "nearest", ("half_up",), "outside"),
+    "tosa_scale32_double": ("integer", 32, "nearest", ("half_up", "half_away"), "outside"),
+    "tosa_scale16": ("integer", 16, "nearest", ("half_up",), "outside"),
+    "nvdla_sdp": ("integer", 16, "nearest", ("half_away",), "outside"),
+    "gemmini": ("float32", 32, "nearest", ("half_even",), "outside"),
+    "gemmini_shift": ("power_of_two", 32, "nearest", ("half_even",), "outside"),
+    "synopsys_ev": ("integer", 16, "nearest", ("half_even",), "outside"),
+    "pulp": ("integer", 32, "nearest", ("floor",), "inside"),
+    "pulp_rounded": ("integer", 32, "nearest", ("half_up",), "inside"),
+    "vta": ("power_of_two", 32, "nearest", ("floor",), "outside"),
+    "riscv_rnu": ("power_of_two", 32, "nearest", ("half_up",), "outside"),
+    "riscv_rne": ("power_of_two", 32, "nearest", ("half_even",), "outside"),
+    "riscv_rdn": ("power_of_two", 32, "nearest", ("floor",), "outside"),
+    "riscv_rod": ("power_of_two", 32, "nearest", ("to_odd",), "outside"),
+    "ap_trn": ("power_of_two", 32, "nearest", ("floor",), "outside"),
+    "ap_trn_zero": ("power_of_two", 32, "nearest", ("toward_zero",), "outside"),
+    "ap_rnd": ("power_of_two", 32, "nearest", ("half_up",), "outside"),
+    "ap_rnd_inf": ("power_of_two", 32, "nearest", ("half_away",), "outside"),
+    "ap_rnd_zero": ("power_of_two", 32, "nearest", ("half_toward_zero",), "outside"),
+    "ap_rnd_min_inf": ("power_of_two", 32, "nearest", ("half_down",), "outside"),
+    "ap_rnd_conv": ("power_of_two", 32, "nearest", ("half_even",), "outside"),
 }
 
 
@@ -53,6 +75,9 @@ def requantizer_fields(draw):
     fields = {"zero_point": draw(st.sampled_from(["outside", "inside"]))}
     if draw(st.booleans()):
         rounding = draw(st.lists(rules, min_size=1, max_size=2))
+        if len(rounding) == 2:
+            fields["pre_shift_bits"] = draw(st.integers(0, 30))
+        fields["mantissa"] = draw(st.sampled_from(["nearest", "shortened"]))
         return {**fields, "multiplier_bits": draw(st.integers(8, 32)), "rounding": tuple(rounding)}
     kind = draw(st.sampled_from(["float32", "float64", "power_of_two"]))
     return {**fields, "multiplier": kind, "rounding": (draw(rules),)}

@@ -75,8 +75,7 @@ def test_memory_takes_every_positive_size(name, value):
         ),
         (
             {"requantizer": "gemmlowp"},
-            "requantizer preset must be one of tflite, tflite_single_rounding, ruy_x86, onnxruntime, "
-            "float64_half_away, power_of_two, got 'gemmlowp'",
+            f"requantizer preset must be one of {', '.join(ax.Requantizer.preset_names())}, got 'gemmlowp'",
         ),
         (
             {"rows": 0, "columns": 0},

@@ -11,16 +11,24 @@ def test_defaults():
     requantizer = ax.Requantizer()
     assert (requantizer.multiplier, requantizer.multiplier_bits) == ("integer", 32)
     assert (requantizer.rounding, requantizer.zero_point) == (("half_up", "half_away"), "outside")
-    assert set(ax.Requantizer.model_fields) == {"multiplier", "multiplier_bits", "rounding", "zero_point"}
+    assert (requantizer.mantissa, requantizer.pre_shift_bits) == ("nearest", 0)
+    assert set(ax.Requantizer.model_fields) == {
+        "multiplier", "multiplier_bits", "mantissa", "rounding", "pre_shift_bits", "zero_point",
+    }  # fmt: skip
+
+
+def parts_of(requantizer):
+    fields = ("multiplier", "multiplier_bits", "mantissa", "rounding", "zero_point")
+    return tuple(getattr(requantizer, field) for field in fields)
 
 
 def test_presets_are_the_table_of_the_contract():
     assert ax.Requantizer.preset_names() == tuple(PRESETS)
-    for name, (multiplier, bits, rounding) in PRESETS.items():
+    for name, parts in PRESETS.items():
         preset = ax.Requantizer.preset(name)
-        assert (preset.multiplier, preset.multiplier_bits, preset.rounding) == (multiplier, bits, rounding)
-        assert preset.zero_point == "outside"
-        assert preset.name == name
+        assert parts_of(preset) == parts
+        assert preset.pre_shift_bits == 0
+        assert preset.name == next(other for other, known in PRESETS.items() if known == parts)
         assert ax.Machine(requantizer=name).requantizer == preset
 
 
@@ -32,10 +40,9 @@ def test_an_unknown_preset_is_refused_with_the_known_ones():
 @given(requantizer_fields())
 def test_a_composition_is_named_after_its_preset_or_its_parts(fields):
     requantizer = ax.Requantizer(**fields)
-    parts = (requantizer.multiplier, requantizer.multiplier_bits, requantizer.rounding)
-    known = [name for name, preset in PRESETS.items() if preset == parts]
-    if known and requantizer.zero_point == "outside":
-        assert [requantizer.name] == known
+    known = [name for name, parts in PRESETS.items() if parts == parts_of(requantizer)]
+    if known and requantizer.pre_shift_bits == 0:
+        assert requantizer.name == known[0]
         return
     assert requantizer.name not in PRESETS
     for part in (requantizer.multiplier, *requantizer.rounding, requantizer.zero_point):
@@ -56,6 +63,10 @@ def test_what_only_an_integer_multiplier_has_is_refused_with_the_others(kind):
         ax.Requantizer(multiplier=kind, rounding=("half_up", "half_up"))
     with pytest.raises(ax.MachineError, match=rf"multiplier_bits needs multiplier = 'integer', got '{kind}'"):
         ax.Requantizer(multiplier=kind, rounding="half_up", multiplier_bits=16)
+    with pytest.raises(ax.MachineError, match=rf"mantissa needs multiplier = 'integer', got '{kind}'"):
+        ax.Requantizer(multiplier=kind, rounding="half_up", mantissa="shortened")
+    with pytest.raises(ax.MachineError, match=r"pre_shift_bits needs two roundings, got 'half_up' alone"):
+        ax.Requantizer(multiplier=kind, rounding="half_up", pre_shift_bits=1)
     # The default rounding has two rules; a kind that takes one needs its rule said.
     with pytest.raises(ax.MachineError, match="name one rule"):
         ax.Requantizer(multiplier=kind)

@@ -18,7 +18,7 @@ PRESETS = ("tflite", "tflite_single_rounding", "ruy_x86", "onnxruntime", "float6
 def test_the_networks_use_every_operator():
     used = {node.op for name in NETWORKS for node in graph_of(name).nodes}
     assert used == set(OPERATORS)
-    assert ax.Requantizer.preset_names() == PRESETS
+    assert set(PRESETS) < set(ax.Requantizer.preset_names())
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -19,7 +19,10 @@ widths = st.integers(8, 32)
 compositions = st.one_of(
     st.builds(
         lambda bits, rounding, place, mantissa, shift: ax.Requantizer(
-            multiplier_bits=bits, mantissa=mantissa, rounding=rounding, zero_point=place,
+            multiplier_bits=bits,
+            mantissa=mantissa,
+            rounding=rounding,
+            zero_point=place,
             pre_shift_bits=shift if len(rounding) == 2 else 0,
         ),
         widths | st.just(32),
