@@ -34,7 +34,7 @@ from accelsim.graph.operators import OPERATORS
 from accelsim.graph.quantized import QuantizedGraph, QuantizedWeights
 
 FORMAT = "accelsim quantized graph"
-VERSION = 1
+VERSION = 2
 
 _METADATA = "metadata.json"
 _DTYPES = ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "int64")
@@ -69,6 +69,7 @@ def save_quantized(quantized: QuantizedGraph, path: str | PathLike[str]) -> None
             for name, value in quantized.weights.items()
         },
         "log": list(quantized.log),
+        "biases": {name: members.array(value) for name, value in quantized.biases.items()},
     }
     members.content[_METADATA] = json.dumps(metadata, allow_nan=False).encode("utf-8")
     buffer = io.BytesIO()
@@ -248,6 +249,7 @@ def _quantized(metadata: Any, contents: _Contents) -> QuantizedGraph:
         },
         original=_graph(metadata["original"], contents),
         log=tuple(_text(line) for line in metadata["log"]),
+        biases={name: contents.array(member) for name, member in metadata["biases"].items()},
     )
 
 

@@ -15,6 +15,10 @@ Images = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]
 """What a user passes: one array for a graph with one input, else an array per input name."""
 
 
+Samples = slice | npt.NDArray[np.intp]
+"""Some of the samples."""
+
+
 class HasInputs(Protocol):
     """A graph or a program."""
 
@@ -74,15 +78,23 @@ class Feeds:
         DataError
             When a value is not finite in float32.
         """
+        return self._finite(slice(start, stop), f"samples {start}..{stop - 1}")
+
+    def take(self, samples: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[np.float32]]:
+        """Return some samples, by number, of every input as contiguous float32; raise as `slice` does."""
+        return self._finite(samples, f"some of {samples.size} samples")
+
+    def _finite(self, which: Samples, what: str) -> dict[str, npt.NDArray[np.float32]]:
+        """Return samples as float32; refuse values that are not finite."""
         part = {}
         for name, array in self._arrays.items():
             if name in self._stored and array.dtype.kind in "iu":
-                part[name] = np.ascontiguousarray(array[start:stop])
+                part[name] = np.ascontiguousarray(array[which])
                 continue
             with np.errstate(over="ignore"):
-                values = np.ascontiguousarray(array[start:stop], dtype=np.float32)
+                values = np.ascontiguousarray(array[which], dtype=np.float32)
             if not np.isfinite(values).all():
-                raise DataError(f"input {name!r} must be finite, but samples {start}..{stop - 1} hold inf or nan")
+                raise DataError(f"input {name!r} must be finite, but {what} hold inf or nan")
             part[name] = values
         return part
 

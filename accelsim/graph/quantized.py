@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from accelsim.errors import ModelError
 from accelsim.formats import QuantizationParameters
 from accelsim.graph.graph import Graph, Node
+from accelsim.graph.operators import LINEAR
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class QuantizedGraph:
     Parameters
     ----------
     graph : Graph
-        The network with batch norms folded; its weights and biases in float.
+        The float network with batch norms folded, and its channels rescaled where that was asked for.
     activations : mapping of tensor name to QuantizationParameters
         Per-tensor quantizers of the graph's inputs and of every stored tensor.
     weights : mapping of constant name to QuantizedWeights
@@ -69,6 +70,8 @@ class QuantizedGraph:
         The network before any change: the float reference.
     log : tuple of str
         What each step of the quantization did, one line each.
+    biases : mapping of node name to float64 array of shape (channels,)
+        Corrected biases: they take the place of the float network's, also where a node has none.
 
     Raises
     ------
@@ -81,6 +84,7 @@ class QuantizedGraph:
     weights: Mapping[str, QuantizedWeights]
     original: Graph
     log: tuple[str, ...] = ()
+    biases: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "activations", MappingProxyType(dict(self.activations)))
@@ -98,9 +102,33 @@ class QuantizedGraph:
                     f"integer weights {name!r} must have shape {self.graph.constants[name].shape}, "
                     f"got {self.weights[name].integers.shape}"
                 )
+        self._own_biases()
         for name in [tensor.name for tensor in self.graph.inputs] + list(self.graph.outputs):
             if name not in self.activations:
                 raise ModelError(f"graph input or output {name!r} has no quantizer")
+
+    def _own_biases(self) -> None:
+        """Check the corrected biases and make them read-only."""
+        nodes = {node.name: node for node in self.graph.nodes}
+        biases = {}
+        for name, value in self.biases.items():
+            if name not in nodes or nodes[name].op not in LINEAR:
+                raise ModelError(f"corrected bias of {name!r}: the graph has no Conv, Gemm or MatMul of this name")
+            bias = np.array(value, dtype=np.float64)
+            channels = self.graph.constants[nodes[name].inputs[1]].shape[1 if nodes[name].op == "MatMul" else 0]
+            if bias.shape != (channels,) or not np.isfinite(bias).all():
+                raise ModelError(
+                    f"corrected bias of {name!r} must be {channels} finite numbers, got shape {bias.shape}"
+                )
+            bias.setflags(write=False)
+            biases[name] = bias
+        object.__setattr__(self, "biases", MappingProxyType(biases))
+
+    def bias(self, node: Node) -> npt.NDArray[np.float64] | None:
+        """Return the bias of a Conv, Gemm or MatMul node, corrected where it was: None where it has none."""
+        if node.name in self.biases:
+            return self.biases[node.name]
+        return self.graph.constants[node.inputs[2]].astype(np.float64) if len(node.inputs) > 2 else None
 
     def bias_integers(self, node: Node) -> npt.NDArray[np.int64]:
         """Return the bias of a Conv, Gemm or MatMul node in accumulator units.
@@ -122,10 +150,10 @@ class QuantizedGraph:
         """
         weights = self.weights[node.inputs[1]]
         channels = weights.integers.shape[1 if node.op == "MatMul" else 0]
-        if len(node.inputs) < 3:
+        bias = self.bias(node)
+        if bias is None:
             return np.zeros(channels, dtype=np.int64)
-        unit = self.bias_scale(node)
-        steps = np.rint(self.graph.constants[node.inputs[2]].astype(np.float64) / unit)
+        steps = np.rint(bias / self.bias_scale(node))
         limit = float(1 << 62)
         return np.clip(steps, -limit, limit).astype(np.int64)
 

@@ -201,12 +201,18 @@ def _operands(builder: ModelBuilder, quantized: QuantizedGraph, node: Node, read
         if name not in constants:
             names.append(read[name])
         elif index == 2 and _has_integer_bias(quantized, node):
-            value = quantized.bias_integers(node) * quantized.bias_scale(node)
-            # A bias shared by two layers has two scales, and so two sets of values.
-            names.append(builder.new_constant(f"{name}.quantized", value.astype(np.float32)))
+            names.append(_integer_bias(builder, quantized, node, name))
         else:
             names.append(builder.constant(name, _constant(quantized, name)))
+    if len(node.inputs) == 2 and node.name in quantized.biases and _has_integer_bias(quantized, node):
+        names.append(_integer_bias(builder, quantized, node, f"{node.output}.bias"))
     return names
+
+
+def _integer_bias(builder: ModelBuilder, quantized: QuantizedGraph, node: Node, name: str) -> str:
+    """Store the real values of a node's bias integers; a bias shared by two layers has two scales, and two sets."""
+    value = quantized.bias_integers(node) * quantized.bias_scale(node)
+    return builder.new_constant(f"{name}.quantized", value.astype(np.float32))
 
 
 def _constant(quantized: QuantizedGraph, name: str) -> npt.NDArray[np.float32]:

@@ -52,6 +52,10 @@ class PTQConfig(Configuration):
     power_of_two: bool = False
     """Restrict every scale to a power of two (white paper section 2.2.2)."""
 
+    bias_correction: Literal["auto", "empirical", "analytic", "none"] = "auto"
+    """Bring mean outputs back to the float network's (section 3.3); ``auto``: ``empirical`` with calibration data,
+    ``analytic`` without."""
+
     weight_range: Literal["auto", "mse", "min_max"] = "auto"
     """Range setting of weights: ``mse`` (least squared error), ``min_max`` (the whole range of values), or ``auto``:
     ``min_max`` from 7 bits up, ``mse`` below. See `constant_method`."""

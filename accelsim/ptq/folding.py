@@ -7,6 +7,7 @@ stored as float32 once, however many maps follow each other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from accelsim.errors import ModelError
 from accelsim.graph.graph import AttributeValue, Graph, Node
 from accelsim.graph.operators import ELEMENTWISE, LINEAR
+from accelsim.ptq.moments import Moments
 
 Float64 = npt.NDArray[np.float64]
 
@@ -29,7 +31,30 @@ class _ChannelMap:
     axis: int | None
 
 
-def fold(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
+@dataclass(frozen=True)
+class Folded:
+    """A network without batch norms.
+
+    Parameters
+    ----------
+    graph : Graph
+        The same function. A linear layer that absorbed what follows it makes the tensor of the last node absorbed,
+        under that tensor's name, so tensors can be held against the original model's by name. A batch norm without a
+        linear layer to itself has become a depthwise 1x1 convolution (rank 3 and 4), or a Mul and an Add. No two nodes
+        share a weight constant any more, as each has a quantizer of its own.
+    log : tuple of str
+        One line per node that was folded or replaced.
+    norms : mapping of tensor name to Moments
+        What the batch norms tell of the tensors that they made: mean β and deviation |γ| (as far as the norm's epsilon
+        lets them) of every channel, through the constant arithmetic that was folded after them.
+    """
+
+    graph: Graph
+    log: tuple[str, ...]
+    norms: Mapping[str, Moments]
+
+
+def fold(graph: Graph) -> Folded:
     """Rewrite the network without batch norms.
 
     Parameters
@@ -39,13 +64,8 @@ def fold(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
 
     Returns
     -------
-    folded : Graph
-        The same function. A linear layer that absorbed what follows it makes the tensor of the last node absorbed,
-        under that tensor's name, so tensors can be held against the original model's by name. A batch norm without a
-        linear layer to itself has become a depthwise 1x1 convolution (rank 3 and 4), or a Mul and an Add. No two nodes
-        share a weight constant any more, as each has a quantizer of its own.
-    log : tuple of str
-        One line per node that was folded or replaced.
+    Folded
+        Graph, log and the batch norms' statistics.
 
     Raises
     ------
@@ -59,7 +79,9 @@ def fold(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
     folding = _Folding(graph)
     for node in graph.nodes:
         folding.take(node)
-    return folding.result(), tuple(folding.log)
+    folded = folding.result()
+    norms = {name: moments for name, moments in folding.norms.items() if name in folded.shapes}
+    return Folded(folded, tuple(folding.log), norms)
 
 
 class _Folding:
@@ -68,6 +90,7 @@ class _Folding:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.log: list[str] = []
+        self.norms: dict[str, Moments] = {}
         self._nodes: list[Node] = []
         self._maker: dict[str, int] = {}  # tensor -> index of the node that makes it
         self._weights: dict[int, Float64] = {}  # index of a changed linear node -> its weights
@@ -82,6 +105,7 @@ class _Folding:
     def take(self, node: Node) -> None:
         """Fold the node, replace it, or keep it."""
         channel_map = _channel_map(self.graph, node)
+        self._note_moments(node, channel_map)
         if channel_map is not None and self._foldable(channel_map):
             self._fold(node, channel_map)
         elif node.op == "BatchNormalization":
@@ -89,6 +113,15 @@ class _Folding:
             self._replace_batch_norm(node, channel_map)
         else:
             self._append(node)
+
+    def _note_moments(self, node: Node, channel_map: _ChannelMap | None) -> None:
+        """Keep what is known of the channels that a batch norm, or constant arithmetic after one, makes."""
+        if node.op == "BatchNormalization":
+            scale, offset, _, variance = (self.graph.constants[name].astype(np.float64) for name in node.inputs[1:5])
+            epsilon = float(node.attributes["epsilon"])  # type: ignore[arg-type]
+            self.norms[node.output] = Moments(offset, np.abs(scale) * np.sqrt(variance / (variance + epsilon)))
+        elif channel_map is not None and channel_map.axis in (1, None) and channel_map.input in self.norms:
+            self.norms[node.output] = self.norms[channel_map.input].mapped(channel_map.factor, channel_map.shift)
 
     def result(self) -> Graph:
         """Store the folded values and give each node its own weights."""

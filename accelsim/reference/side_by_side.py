@@ -72,7 +72,8 @@ def compare(
 
     Notes
     -----
-    Float is the model as it came, run by ONNX Runtime; a tensor that only the folded network has is taken from there.
+    Float is the model as it came, run by ONNX Runtime. Inner tensors are those of the float network that was quantized,
+    in which channels may have been rescaled, also run by ONNX Runtime.
     Simulated is the white paper's figure 4b, run by ONNX Runtime. Two equal greatest outputs, which stored integers
     often have, count for the first of them.
     """
@@ -120,10 +121,9 @@ class _Runs:
 
     def __init__(self, graph: Graph, quantized: QuantizedGraph, stored: list[str]) -> None:
         self._stored = stored
-        known = _tensors_of_original(graph)
-        self._original = OnnxRunner.of_original(graph, [name for name in stored if name in known])
-        rest = [name for name in stored if name not in known]
-        self._folded = OnnxRunner.of_normalised(quantized.graph, rest) if rest else None
+        self._original = OnnxRunner.of_original(graph, list(graph.outputs))
+        inner = [name for name in stored if name not in graph.outputs]
+        self._inner = OnnxRunner.of_normalised(quantized.graph, inner) if inner else None
         self._simulated = OnnxRunner.of_simulated(quantized, stored)
         self._layers = OnnxRunner.of_simulated(cut_at_stored_tensors(quantized))
         self._quantized = quantized
@@ -131,8 +131,8 @@ class _Runs:
     def run(self, batch: Mapping[str, npt.NDArray[np.float32]]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the stored tensors in float and in simulated quantization."""
         real = self._original.run(batch)
-        if self._folded is not None:
-            real |= self._folded.run(batch)
+        if self._inner is not None:
+            real |= self._inner.run(batch)
         return real, self._simulated.run(batch)
 
     def run_layers(self, stored: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
@@ -140,16 +140,6 @@ class _Runs:
         parameters = self._quantized.activations
         made = self._layers.run({name: parameters[name].dequantize(stored[name]) for name in self._layers.inputs})
         return {name: made[own_name(self._quantized, name)] for name in self._stored}
-
-
-def _tensors_of_original(graph: Graph) -> set[str]:
-    """Return the tensors that both the graph and the model it was read from have."""
-    if graph.source is None:
-        return set(graph.shapes)
-    import onnx
-
-    model = onnx.load_model_from_string(graph.source)
-    return set(graph.shapes) & {output for node in model.graph.node for output in node.output}
 
 
 def _check_labels(labels: npt.ArrayLike, num_samples: int) -> npt.NDArray[np.int64]:

@@ -86,7 +86,7 @@ class Network:
     def __init__(self, quantized, machine):
         self.graph, self.machine = quantized.graph, machine
         self.quantizers = {name: triple(parameters) for name, parameters in quantized.activations.items()}
-        self.weights = quantized.weights
+        self.weights, self.biases = quantized.weights, quantized.biases
         self.tensors, self.gemms, self.element_operations = {}, {}, {}
 
     def run(self, inputs):
@@ -181,8 +181,12 @@ class Network:
             for values, kind in ((parameters.scale, float), (parameters.zero_point, int))
         )
         bias = [0] * num_outputs
+        real = None
         if len(node.inputs) == 3:  # (6); Python's float is float64 and its round takes ties to even
             real = self.graph.constants[node.inputs[2]].tolist()
+        if node.name in self.biases:
+            real = self.biases[node.name].tolist()
+        if real is not None:
             bias = [round(b / (s_x * scale)) for b, scale in zip(real, s_w, strict=True)]
         if node.op == "Conv":
             outputs = self.convolution(node, x, array.tolist(), bias, z_w, z_x)

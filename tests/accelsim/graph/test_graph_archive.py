@@ -167,7 +167,7 @@ def change(record, path, value):
     ("path", "value", "fragment"),
     [
         (["format"], "something else", "not a quantized graph"),
-        (["version"], 2, "format version 2"),
+        (["version"], 3, "format version 3"),
         (["graph"], KeyError, "damaged: KeyError"),
         (["graph"], 5, "damaged"),
         (["graph", "nodes", 0, "op"], "Selu", "unknown operator 'Selu'"),

@@ -13,7 +13,7 @@ from accelsim.ptq.folding import fold
 from accelsim.ptq.placement import place_quantizers
 from accelsim.reference.batches import BATCH_BYTES, LARGEST_BATCH, samples_per_batch
 
-NET, _ = fold(conv_net(np.random.default_rng(0)))
+NET = fold(conv_net(np.random.default_rng(0))).graph
 TENSORS = place_quantizers(NET).calibrated
 CONVOLVED = ("image", "r1", "r2", "sum")  # what convolutions and element-wise layers make, but no matrix product
 IMAGES = np.random.default_rng(1).normal(size=(23, 3, 6, 6)).astype(np.float32)

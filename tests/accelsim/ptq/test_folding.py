@@ -12,7 +12,7 @@ from accelsim.reference import OnnxRunner
 @settings(max_examples=60)
 @given(linear_chains(), st.integers(0, 1000))
 def test_folded_network_computes_the_same_function(graph, seed):
-    folded, _ = fold(graph)
+    folded = fold(graph).graph
     assert not any(node.op == "BatchNormalization" for node in folded.nodes)
     shape = (3, *graph.inputs[0].shape[1:])
     images = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
@@ -28,7 +28,8 @@ def test_folded_network_computes_the_same_function(graph, seed):
 
 def test_the_folded_layer_makes_the_tensor_of_the_batch_norm():
     graph = conv_net(np.random.default_rng(0))
-    folded, log = fold(graph)
+    result = fold(graph)
+    folded, log = result.graph, result.log
     assert [node.op for node in folded.nodes] == [
         "Conv",
         "Relu",
@@ -55,7 +56,7 @@ def test_the_folded_values_are_those_of_the_equations():
     net.add("Conv", "x", "c", [weights, bias])
     net.add("BatchNormalization", "c", "n", [gamma, beta, mean, variance], epsilon=0.25)
     net.add("Mul", "n", "y", [np.float32(3)])
-    folded, _ = fold(net.graph("y"))
+    folded = fold(net.graph("y")).graph
     (node,) = folded.nodes
     assert node.output == "y"
     g, b, m, v = (value.astype(np.float64) for value in (gamma, beta, mean, variance))
@@ -70,7 +71,7 @@ def test_matmul_takes_the_added_vector_as_its_bias():
     net = Net(x=(5, 3))
     net.add("MatMul", "x", "m", [np.arange(6).reshape(3, 2)])
     net.add("Add", "m", "y", [[10.0, 20.0]])
-    folded, _ = fold(net.graph("y"))
+    folded = fold(net.graph("y")).graph
     (node,) = folded.nodes
     assert (node.op, node.output) == ("MatMul", "y")
     np.testing.assert_array_equal(folded.constants[node.inputs[2]], [10, 20])
@@ -96,7 +97,8 @@ def test_a_batch_norm_without_a_layer_to_itself_becomes_a_layer(reason, shape, r
             outputs.append(net.add("Relu", "c", "other"))
     net.batch_norm(tensor, "n", 3, rng)
     graph = net.graph(*outputs)
-    folded, log = fold(graph)
+    result = fold(graph)
+    folded, log = result.graph, result.log
     made = [node.op for node in folded.nodes if node.output.startswith("n")]
     assert made == replacement
     assert "replaced BatchNormalization 'n_node'" in log[0]
@@ -110,7 +112,8 @@ def test_a_constant_that_is_no_map_per_channel_stays():
     net = Net(x=(2, 4, 4))
     net.add("Conv", "x", "c", [np.ones((2, 2, 1, 1))])
     net.add("Add", "c", "y", [np.arange(16).reshape(4, 4)])
-    folded, log = fold(net.graph("y"))
+    result = fold(net.graph("y"))
+    folded, log = result.graph, result.log
     assert [node.op for node in folded.nodes] == ["Conv", "Add"]
     assert log == ()
 
@@ -122,7 +125,7 @@ def test_each_layer_has_weights_of_its_own():
     net.add("Conv", ["x", "shared"], "a")
     net.add("Relu", "a", "r")
     net.add("Conv", ["r", "shared"], "b")
-    folded, _ = fold(net.graph("b"))
+    folded = fold(net.graph("b")).graph
     first, second = (node.inputs[1] for node in folded.nodes if node.op == "Conv")
     assert first != second
     np.testing.assert_array_equal(folded.constants[first], folded.constants[second])

