@@ -234,14 +234,14 @@ def describe_machine(name: str, settings: list[str], machine: Machine) -> str:
     )
 
 
-def check_outputs(outputs: list[Path | None], model: Path, arrays: list[str | None]) -> None:
+def check_outputs(outputs: list[Path | None], model: Path | None, arrays: list[str | None]) -> None:
     """Refuse output files that cannot be written or would replace an input, before any long work.
 
     Parameters
     ----------
     outputs : list of Path or None
         The files to be made.
-    model : Path
+    model : Path or None
         An input.
     arrays : list of str or None
         Inputs as ``FILE[:ARRAY]``.
@@ -253,7 +253,8 @@ def check_outputs(outputs: list[Path | None], model: Path, arrays: list[str | No
     """
     from accelsim.arrays import array_file
 
-    taken = [path.resolve() for path in (model, *(array_file(name) for name in arrays if name is not None))]
+    inputs = [*([] if model is None else [model]), *(array_file(name) for name in arrays if name is not None)]
+    taken = [path.resolve() for path in inputs]
     for path in outputs:
         if path is None:
             continue

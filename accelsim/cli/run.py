@@ -117,7 +117,7 @@ def command(
 
 def _totals(result: SimulationResult, right: int | None) -> str:
     """Return the lines below the table of layers."""
-    cycles, operations, samples = result.cycles, result.operations, result.num_samples
+    cycles, operations, samples, energy = result.cycles, result.operations, result.num_samples, result.energy
     events = "not tracked" if result.overflow_events is None else f"{result.overflow_events:,}"
     macs = sum(layer.macs for layer in result.layers)
     bits = [layer.needed_bits for layer in result.layers if layer.needed_bits is not None]
@@ -126,7 +126,10 @@ def _totals(result: SimulationResult, right: int | None) -> str:
         f"cycles           {cycles.total:,} ({cycles.total / samples:,.1f} a sample): multiply {cycles.multiply:,}, "
         f"load {cycles.load:,}, drain {cycles.drain:,}, stall {cycles.stall:,}, vector unit {cycles.vector:,}",
         f"operations       {operations.total:,} ({macs:,} multiply-accumulates)",
-        f"energy           {result.energy_pj / 1e6:,.3f} uJ (arithmetic only)",
+        f"zero operands    {_share(result.zero_operands.either, macs)} of the multiply-accumulates",
+        f"energy           {energy.total_pj / 1e6:,.3f} uJ, a proxy: arithmetic {energy.arithmetic_pj / 1e6:,.3f}, "
+        f"registers {energy.registers_pj / 1e6:,.3f}, SRAM {energy.sram_pj / 1e6:,.3f}, "
+        f"DRAM {energy.dram_pj / 1e6:,.3f}",
         f"overflow events  {events}",
     ]
     if bits:
@@ -134,6 +137,11 @@ def _totals(result: SimulationResult, right: int | None) -> str:
     if right is not None:
         lines.append(f"accuracy         {100 * right / samples:.2f} % ({right:,} of {samples:,})")
     return "\n".join(lines)
+
+
+def _share(part: int, whole: int) -> str:
+    """Spell a share in percent; of nothing it is none."""
+    return f"{100 * part / whole:.1f} %" if whole else "none"
 
 
 def _write_codes(result: SimulationResult, path: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,18 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 import accelsim
-from accelsim.errors import DataError, OperandError
+from accelsim.errors import OperandError
 from accelsim.formats import IntegerFormat, QuantizationParameters
 from accelsim.machine import Machine
 from accelsim.program.rescale import Rescale
+from accelsim.report.vector_folder import FORMAT, MANIFEST, check_folder, write_folder
+from accelsim.simulator.engine import codes as engine_codes
 from accelsim.simulator.engine.gemm import GemmOperands, in_accumulator_units
 from accelsim.simulator.engine.trace import Trace
 from accelsim.simulator.gemm import GemmResult, checked_machine, matmul, requantize
 from accelsim.simulator.operands import matmul_operands
+from accelsim.simulator.tracing import TracedLayer
 
-FORMAT = "accelsim test vectors"
 VERSION = 1
-MANIFEST = "manifest.json"
 
 _EXACT_BITS = 64
 """Width of a value that no register of the machine bounds."""
@@ -139,35 +138,97 @@ def write_vectors(
         When the folder is in the way, or cannot be written.
     """
     target = Path(folder).resolve()  # a link stays, and what it points to is replaced
-    _check_target(target, overwrite)
+    check_folder(target, overwrite)
     machine = checked_machine(machine, "stepped", "overflow")
     operands = matmul_operands(weights, activations, machine, bias, weight_zero_point, activation_zero_point)
-    at_input = machine.zero_point == "at_input"
-    formats = (
-        _operand_format("weights", operands.weights, weight_format, machine.weight_bits, at_input),
-        _operand_format("activations", operands.columns, activation_format, machine.activation_bits, at_input),
-    )
+    formats = _formats(operands, (weight_format, activation_format), machine)
     result = matmul(
         weights, activations, machine, bias=bias, weight_zero_point=weight_zero_point,
         activation_zero_point=activation_zero_point, engine="stepped", trace=trace,
     )  # fmt: skip
+    codes: list[_Vector] = []
+    entry: dict[str, Any] | None = None
+    if requantization is not None:
+        codes, entry = _requantized(result, machine, requantization)
+    return _write(target, operands, formats, result, machine, codes, {"requantization": entry})
+
+
+def write_traced_vectors(
+    folder: str | PathLike[str],
+    operands: GemmOperands,
+    result: GemmResult,
+    machine: Machine,
+    *,
+    layer: TracedLayer | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write test vectors of a GEMM that was traced, or of a traced layer of a network with its output codes.
+
+    Parameters
+    ----------
+    folder : path
+        As in `write_vectors`.
+    operands : GemmOperands
+        What the PEs multiplied.
+    result : GemmResult
+        What came out, with its trace; of a window the trace files hold the window.
+    machine : Machine
+        Where.
+    layer : TracedLayer, optional
+        Gives formats, requantization and names.
+    overwrite : bool
+        As in `write_vectors`.
+
+    Returns
+    -------
+    Path
+        The manifest.
+
+    Raises
+    ------
+    DataError
+        When the folder is in the way, or cannot be written.
+    """
+    target = Path(folder).resolve()
+    check_folder(target, overwrite)
+    if layer is None:
+        formats = _formats(operands, (None, None), machine)
+        return _write(target, operands, formats, result, machine, [], {"requantization": None})
+    program = layer.layer
+    formats = _formats(operands, (program.weight_format, program.input_format), machine)
+    codes, entry = _layer_codes(layer)
+    named = {"layer": program.name, "group": layer.group, "requantization": entry}
+    return _write(target, operands, formats, result, machine, codes, named)
+
+
+def _write(
+    target: Path,
+    operands: GemmOperands,
+    formats: _Formats,
+    result: GemmResult,
+    machine: Machine,
+    codes: list[_Vector],
+    more: dict[str, Any],
+) -> Path:
+    """Write the files and the manifest; ``more`` goes into it."""
     vectors = [*_operand_vectors(operands, formats, machine), *_result_vectors(result, machine)]
-    if result.trace is not None:
-        vectors += _trace_vectors(result.trace, formats, machine)
-    manifest: dict[str, Any] = {
+    trace = result.trace
+    if trace is not None:
+        vectors += _trace_vectors(trace, formats, machine)
+        more["trace"] = {name: getattr(trace, name) for name in ("first_cycle", "first_row", "first_column")}
+    vectors += codes
+    manifest = {
         "format": FORMAT,
         "version": VERSION,
         "accelsim": accelsim.__version__,
         "machine": machine.model_dump(mode="json"),
         "dimensions": dict(zip("nkp", (*operands.weights.shape, operands.columns.shape[1]), strict=True)),
         "cycles": result.cycles.to_dict(),
-        "requantization": None,
+        **more,
+        "files": {vector.name: vector.record() for vector in vectors},
     }
-    if requantization is not None:
-        codes, multipliers, manifest["requantization"] = _requantized(result, machine, requantization)
-        vectors += [codes, *multipliers]
-    manifest["files"] = {vector.name: vector.record() for vector in vectors}
-    _write_folder(target, [*((v.name, v.text()) for v in vectors), (MANIFEST, json.dumps(manifest, indent=1) + "\n")])
+    texts = ((vector.name, vector.text()) for vector in vectors)
+    write_folder(target, [*texts, (MANIFEST, json.dumps(manifest, indent=1) + "\n")])
     return target / MANIFEST
 
 
@@ -240,9 +301,7 @@ def _trace_vectors(trace: Trace, formats: _Formats, machine: Machine) -> Iterabl
             yield _Vector(f"trace_{name}.hex", values, bits, signed, ("cycle", axis), meaning)
 
 
-def _requantized(
-    result: GemmResult, machine: Machine, wanted: Requantization
-) -> tuple[_Vector, list[_Vector], dict[str, Any]]:
+def _requantized(result: GemmResult, machine: Machine, wanted: Requantization) -> tuple[list[_Vector], dict[str, Any]]:
     """Return the codes, the multipliers where they are integers, and the manifest's entry."""
     # (13a): the accumulator counts in units of 2^h products.
     input_scale = wanted.input_scale * 2**machine.product_shift_bits
@@ -261,17 +320,51 @@ def _requantized(
         "minimum": output.format.minimum if wanted.minimum is None else max(wanted.minimum, output.format.minimum),
         "maximum": output.format.maximum if wanted.maximum is None else min(wanted.maximum, output.format.maximum),
     }
-    vector = _Vector("outputs.hex", codes, output.format.bits, output.format.signed, ("n", "p"), "requantized codes")
-    if machine.requantizer.multiplier != "integer":
-        return vector, [], entry
-    shape, bits = result.accumulators.shape[:1], machine.requantizer.multiplier_bits
-    mantissas, exponents = (np.broadcast_to(part, shape) for part in (rescale.mantissas, rescale.exponents))
-    exponent = "t of numerics.md (20)" if len(machine.requantizer.rounding) == 1 else "e of numerics.md (21)"
-    multipliers = [
-        _Vector("multipliers.hex", mantissas, bits, True, ("n",), "m of numerics.md (19)"),
-        _Vector("shifts.hex", exponents, 16, True, ("n",), exponent),
-    ]
-    return vector, multipliers, entry
+    return _code_vectors(codes, output.format, rescale), entry
+
+
+def _layer_codes(traced: TracedLayer) -> tuple[list[_Vector], dict[str, Any] | None]:
+    """Return the codes that a traced layer stores, its multipliers, and the manifest's entry."""
+    layer, output = traced.layer, traced.output
+    if layer.rescale is None or not isinstance(output, QuantizationParameters):  # it stores accumulators
+        return [], None
+    rescale = layer.rescale if layer.rescale.reals.size == 1 else layer.rescale.channels(traced.channels)
+    codes = engine_codes.requantize(traced.result.accumulators, rescale, layer.zero_point, layer.clamp)
+    entry = {
+        "multiplier": rescale.reals.tolist(),
+        "output_scale": float(output.scale),
+        "output_zero_point": layer.zero_point,
+        "minimum": layer.clamp[0],
+        "maximum": layer.clamp[1],
+    }
+    return _code_vectors(codes, output.format, rescale), entry
+
+
+def _code_vectors(codes: npt.NDArray[Any], stored: IntegerFormat, rescale: Rescale) -> list[_Vector]:
+    """Return the codes (n, p), and the multipliers where they are integers."""
+    vectors = [_Vector("outputs.hex", codes, stored.bits, stored.signed, ("n", "p"), "requantized codes")]
+    requantizer = rescale.requantizer
+    if requantizer.multiplier == "integer":
+        mantissas, exponents = (
+            np.broadcast_to(part, codes.shape[:1]) for part in (rescale.mantissas, rescale.exponents)
+        )
+        exponent = "t of numerics.md (20)" if len(requantizer.rounding) == 1 else "e of numerics.md (21)"
+        bits = requantizer.multiplier_bits
+        vectors += [
+            _Vector("multipliers.hex", mantissas, bits, True, ("n",), "m of numerics.md (19)"),
+            _Vector("shifts.hex", exponents, 16, True, ("n",), exponent),
+        ]
+    return vectors
+
+
+def _formats(operands: GemmOperands, stored: Sequence[IntegerFormat | None], machine: Machine) -> _Formats:
+    """Return (bits, signed) of the words of weights and activations."""
+    weight_format, activation_format = stored
+    at_input = machine.zero_point == "at_input"
+    return (
+        _operand_format("weights", operands.weights, weight_format, machine.weight_bits, at_input),
+        _operand_format("activations", operands.columns, activation_format, machine.activation_bits, at_input),
+    )
 
 
 def _operand_format(
@@ -300,60 +393,3 @@ def _fitting_bits(values: npt.NDArray[np.int64], machine: Machine) -> int:
     """Return the accumulator's width where all values fit, else 64."""
     half = 1 << (machine.accumulator_bits - 1)
     return machine.accumulator_bits if -half <= int(values.min()) and int(values.max()) < half else _EXACT_BITS
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    """Raise DataError unless the folder may be made or replaced."""
-    where = f"folder {str(target)!r}"
-    try:
-        if not target.exists():
-            if not target.parent.is_dir():
-                raise DataError(f"{where} cannot be made: {str(target.parent)!r} is not a folder; make it first")
-            return
-        if not target.is_dir():
-            raise DataError(f"{where} cannot be made: a file has that name; choose another")
-        found = {entry.name for entry in target.iterdir()}
-        if not found:
-            return
-        if not found <= _own_names(target):
-            raise DataError(f"{where} holds other files than test vectors; choose a new or empty folder")
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"{where} cannot be read: {reason}") from None
-    if not overwrite:
-        raise DataError(f"{where} holds test vectors already; choose another, or allow to overwrite it")
-
-
-def _own_names(folder: Path) -> set[str]:
-    """Return the names of the files that the manifest in a folder lists; none where it is not a manifest of ours."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        return {MANIFEST, *manifest["files"]} if manifest["format"] == FORMAT else set()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return set()
-
-
-def _write_folder(target: Path, files: list[tuple[str, str]]) -> None:
-    """Write files into a new folder beside the target, then put it in the target's place."""
-    token = secrets.token_hex(8)
-    temporary, replaced = (target.parent / f".accelsim-{token}.{kind}" for kind in ("part", "old"))
-    try:
-        try:
-            temporary.mkdir()
-            for name, text in files:
-                (temporary / name).write_text(text, encoding="ascii", newline="\n")
-            if target.exists():
-                target.rename(replaced)
-            try:
-                temporary.rename(target)
-            except OSError:
-                if replaced.exists():
-                    replaced.rename(target)
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise DataError(f"folder {str(target)!r} cannot be written: {error.strerror}") from None
-    shutil.rmtree(replaced, ignore_errors=True)  # only now: until here it could have been needed again

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from accelsim.errors import OperandError
+from accelsim.formats import QuantizationParameters
 from accelsim.graph.feeds import Feeds, Images
 from accelsim.graph.quantized import QuantizedGraph
 from accelsim.machine import Machine
 from accelsim.program.layers import MacLayer
 from accelsim.program.program import IntegerProgram
+from accelsim.program.storage import PlainTensor
 from accelsim.simulator.engine.convolution import convolution_columns
 from accelsim.simulator.engine.gemm import GemmOperands
 from accelsim.simulator.engine.trace import DEFAULT_LIMIT_BYTES, Range, TraceWindow
@@ -34,12 +36,23 @@ class TracedLayer:
         What the PEs multiply and the accumulators start with.
     result : GemmResult
         Arrays of shape (n, p), with the trace.
+    machine : Machine
+        What it ran on.
+    output : QuantizationParameters or PlainTensor
+        How the layer's output is stored.
     """
 
     layer: MacLayer
     group: int
     operands: GemmOperands
     result: GemmResult
+    machine: Machine
+    output: QuantizationParameters | PlainTensor
+
+    @property
+    def channels(self) -> slice:
+        """The layer's output channels that the group computes."""
+        return slice(self.group * self.layer.num_outputs, (self.group + 1) * self.layer.num_outputs)
 
 
 def trace_layer(
@@ -96,7 +109,16 @@ def trace_layer(
     ).tensors
     operands = _operands(found, group, tensors[found.inputs[0]].astype(np.int32), machine)
     result = run_operands(operands, machine, "stepped", "overflow", window, f"layer {layer!r}")
-    return TracedLayer(found, group, operands, result)
+    return TracedLayer(found, group, operands, result, machine, program.tensors[found.output])
+
+
+def traceable_layers(program: IntegerProgram) -> dict[str, tuple[int, int, int]]:
+    """Return the layers that `trace_layer` takes, with N, K and P of one group of each."""
+    return {
+        layer.name: (layer.num_outputs, layer.reduction, layer.num_positions)
+        for layer in program.layers
+        if isinstance(layer, MacLayer)
+    }
 
 
 def _layer(program: IntegerProgram, name: str) -> MacLayer:

@@ -143,10 +143,10 @@ class TraceWindow:
                 f"the trace of {_spelled(window)} takes {window.num_bytes(machine):,} bytes, more than the limit of "
                 f"{limit_bytes:,}; "
                 + (
-                    "raise trace_limit_bytes"
+                    "raise the limit"
                     if remedy is None
                     else f"{_spelled(remedy)} fit: trace_cycles={remedy.cycles}, trace_rows={remedy.rows}, "
-                    f"trace_columns={remedy.columns}; or raise trace_limit_bytes"
+                    f"trace_columns={remedy.columns}; or raise the limit"
                 )
             )
         return window

@@ -19,7 +19,7 @@ from .conftest import assert_refused
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = [sys.executable, "-c", "from accelsim.cli import main; main()"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
-COMMANDS = ("demo", "quantize", "run", "compare", "machines")
+COMMANDS = ("demo", "quantize", "run", "compare", "trace", "machines")
 
 
 def _run(*arguments, **options):
