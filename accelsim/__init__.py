@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from accelsim.machine import Machine, Memory, Requantizer
     from accelsim.program.lowering import lower
     from accelsim.program.program import IntegerProgram
+    from accelsim.program.tflite.loading import load_tflite
     from accelsim.ptq.config import PTQConfig
     from accelsim.ptq.pipeline import quantize
     from accelsim.reference import ComparisonReport, compare
@@ -70,6 +71,7 @@ _HOMES = {
     "conv2d": "simulator.gemm",
     "gemm_cycles": "simulator.timing",
     "load_onnx": "graph.reader",
+    "load_tflite": "program.tflite.loading",
     "lower": "program.lowering",
     "matmul": "simulator.gemm",
     "quantize": "ptq.pipeline",
@@ -109,6 +111,7 @@ __all__ = [
     "conv2d",
     "gemm_cycles",
     "load_onnx",
+    "load_tflite",
     "lower",
     "matmul",
     "quantize",

@@ -69,6 +69,8 @@ class MacLayer(Layer):
         z_y.
     clamp : pair of int
         The output's format, narrowed by a fused activation function.
+    channels_last : bool
+        Input and output of a convolution are (..., height, width, channels), else (..., channels, height, width).
     """
 
     weights: Int32
@@ -82,6 +84,7 @@ class MacLayer(Layer):
     rescale: Rescale
     zero_point: int
     clamp: tuple[int, int]
+    channels_last: bool = False
 
     @property
     def groups(self) -> int:
@@ -176,9 +179,21 @@ class ConcatLayer(Layer):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MaxPoolLayer(Layer):
-    """Max pooling on stored integers, (30)."""
+    """Max pooling on stored integers, (30).
+
+    Parameters
+    ----------
+    geometry : Geometry
+        The window.
+    clamp : pair of int or None
+        Of a fused activation function.
+    channels_last : bool
+        As in `MacLayer`.
+    """
 
     geometry: Geometry
+    clamp: tuple[int, int] | None = None
+    channels_last: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,12 +210,16 @@ class AveragePoolLayer(Layer):
         Of input and output.
     requantizer : Requantizer
         Whose last tie rule rounds.
+    clamp, channels_last
+        As in `MaxPoolLayer`.
     """
 
     geometry: Geometry
     count_padding: bool
     zero_point: int
     requantizer: Requantizer
+    clamp: tuple[int, int] | None = None
+    channels_last: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

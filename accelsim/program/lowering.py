@@ -19,7 +19,7 @@ from accelsim.program import layers as kinds
 from accelsim.program.activations import activation_tables, fused_bounds
 from accelsim.program.geometry import Geometry
 from accelsim.program.program import IntegerProgram
-from accelsim.program.rescale import Rescale
+from accelsim.program.rescale import Addition, Rescale
 
 WIDEST_START = 1 << 61
 FUSABLE = ("Relu", "Clip")
@@ -210,27 +210,8 @@ class _Lowering:
             return kinds.MultiplyLayer(
                 **shared, rescale=Rescale.of(requantizer, [a.scale, b.scale], target.scale, where)
             )
-        rescale: Rescale | None
-        match requantizer.multiplier:
-            case "integer":  # (25)
-                left_shift = 20 if max(a.format.bits, b.format.bits) <= 8 else 15
-                common_scale = np.float32(2) * np.maximum(a.scale, b.scale)
-                rescale = Rescale.of(requantizer, [common_scale], np.float32(2.0**left_shift * target.scale), where)
-            case "power_of_two":  # (27)
-                left_shift, common_scale = 0, np.minimum(a.scale, b.scale)
-                rescale = Rescale.of(requantizer, [common_scale], target.scale, where)
-            case _:  # (26)
-                left_shift, common_scale, rescale = 0, target.scale, None
-        return kinds.AddLayer(
-            **shared,
-            sign=-1 if node.op == "Sub" else 1,
-            rescales=(
-                Rescale.of(requantizer, [a.scale], common_scale, where),
-                Rescale.of(requantizer, [b.scale], common_scale, where),
-            ),
-            left_shift=left_shift,
-            rescale=rescale,
-        )
+        addition = Addition.of(requantizer, a, b, target.scale, where)
+        return kinds.AddLayer(**shared, sign=-1 if node.op == "Sub" else 1, **vars(addition))
 
     def _concat(self, node: Node, common: dict[str, Any]) -> kinds.Layer:
         """Lower Concat: (29)."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.errors import LoweringError
+from accelsim.formats import QuantizationParameters
 from accelsim.machine import Requantizer
 
 Int64 = npt.NDArray[np.int64]
@@ -127,6 +128,43 @@ class Rescale:
         return Rescale(
             self.requantizer, self.mantissas[which], self.exponents[which], self.reals[which], self.bits[which]
         )
+
+
+@dataclass(frozen=True)
+class Addition:
+    """The multipliers of an addition of two grids, docs/numerics.md (25) to (27); fields as in `AddLayer`."""
+
+    rescales: tuple[Rescale, Rescale]
+    left_shift: int
+    rescale: Rescale | None
+
+    @classmethod
+    def of(
+        cls,
+        requantizer: Requantizer,
+        a: QuantizationParameters,
+        b: QuantizationParameters,
+        output_scale: Any,
+        where: str,
+    ) -> Addition:
+        """Return what a requantizer adds two tensors with; errors as in `Rescale.of`."""
+        rescale: Rescale | None
+        common_scale: Any
+        match requantizer.multiplier:
+            case "integer":  # (25)
+                left_shift = 20 if max(a.format.bits, b.format.bits) <= 8 else 15
+                common_scale = np.float32(2) * np.maximum(a.scale, b.scale)
+                rescale = Rescale.of(requantizer, [common_scale], np.float32(2.0**left_shift * output_scale), where)
+            case "power_of_two":  # (27)
+                left_shift, common_scale = 0, np.minimum(a.scale, b.scale)
+                rescale = Rescale.of(requantizer, [common_scale], output_scale, where)
+            case _:  # (26)
+                left_shift, common_scale, rescale = 0, output_scale, None
+        both = (
+            Rescale.of(requantizer, [a.scale], common_scale, where),
+            Rescale.of(requantizer, [b.scale], common_scale, where),
+        )
+        return cls(both, left_shift, rescale)
 
 
 def _integer_multiplier(real: float, requantizer: Requantizer, where: str) -> tuple[int, int, int]:

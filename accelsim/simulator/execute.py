@@ -13,7 +13,7 @@ from accelsim.simulator.counts import AccessCount, Toggles, ZeroOperands
 from accelsim.simulator.energy import EnergyTable, weigh
 from accelsim.simulator.engine.activity import Sampling
 from accelsim.simulator.engine.gemm import EngineName, Track
-from accelsim.simulator.layers import elementwise, moving, pooling, tables
+from accelsim.simulator.layers import elementwise, moving, pooling, tables, tflite
 from accelsim.simulator.layers.counting import layer_operations
 from accelsim.simulator.layers.grid import Grid, Tally
 from accelsim.simulator.layers.registry import Codes, execute_layer
@@ -22,7 +22,7 @@ from accelsim.simulator.results import LayerRecord
 from accelsim.simulator.timing import gemm_cycles, vector_cycles
 from accelsim.simulator.widths import GridWidths, narrowest
 
-FAMILIES = (elementwise, moving, pooling, tables)
+FAMILIES = (elementwise, moving, pooling, tables, tflite)
 """Modules whose layers are registered by being imported."""
 
 
@@ -156,7 +156,8 @@ class Execution:
         """Return the GEMM of a layer over all samples."""
         inputs = None
         if layer.geometry is not None:
-            inputs = prod(layer.geometry.input_shape) // layer.groups * self.num_samples
+            images = layer.num_positions // layer.geometry.num_positions * self.num_samples
+            inputs = prod(layer.geometry.input_shape) // layer.groups * images
         return GemmShape(
             layer.num_outputs,
             layer.reduction,

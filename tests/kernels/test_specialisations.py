@@ -37,6 +37,7 @@ ENTRANCES = {
     "pooling.average_pool",
     "pooling.max_pool",
     "requantize.requantize",
+    "softmax.fixed_point_softmax",
     "softmax.softmax",
     "vector.add_codes",
     "vector.add_codes_float",
@@ -149,6 +150,42 @@ def call_layers():
                     run(network, codes, machine, **options)
 
 
+def call_tflite_models():
+    """Layers of TFLite models: channels last, several multipliers, softmax in fixed point."""
+    import accelsim as ax
+    from tests.accelsim.program.tflite_models import T, indices, write
+
+    window = {"Padding": 0, "StrideH": 1, "StrideW": 1, "FusedActivationFunction": 1}
+    pool = {**window, "FilterHeight": 2, "FilterWidth": 2}
+    shape, ones = (1, 4, 4, 2), np.ones((2, 3, 3, 2))
+    tensors = [
+        T("x", shape, scale=0.5), T("w", (2, 3, 3, 2), scale=[0.5, 0.25], zero=[0, 0], data=ones),
+        T("conv", shape), T("dw", (1, 3, 3, 2), scale=0.5, data=ones[:1]), T("depthwise", shape), T("max", shape),
+        T("avg", shape), T("leaky", shape, scale=0.75), T("sum", shape), T("product", shape), T("mean", (1, 2)),
+        indices("axes", [1, 2]), T("soft", (1, 2), scale=2.0**-8, zero=-128),
+        T("soft2", shape, scale=2.0**-8, zero=-128),
+        T("fw", (3, 2), data=np.ones((3, 2))), T("dense", (1, 3)), T("quantized", (1, 3), zero=3),
+    ]  # fmt: skip
+    operators = [
+        ("CONV_2D", ["x", "w"], ["conv"], {**window, "DilationHFactor": 1, "DilationWFactor": 1}),
+        ("DEPTHWISE_CONV_2D", ["conv", "dw"], ["depthwise"], {**window, "DilationHFactor": 1, "DilationWFactor": 1}),
+        ("MAX_POOL_2D", ["depthwise"], ["max"], pool), ("AVERAGE_POOL_2D", ["max"], ["avg"], pool),
+        ("LEAKY_RELU", ["avg"], ["leaky"], {"Alpha": 0.1}),
+        ("ADD", ["avg", "leaky"], ["sum"], {"FusedActivationFunction": 0}),
+        ("MUL", ["avg", "leaky"], ["product"], {"FusedActivationFunction": 0}),
+        ("MEAN", ["product", "axes"], ["mean"], {"KeepDims": False}), ("SOFTMAX", ["mean"], ["soft"], {"Beta": 1.0}),
+        ("SOFTMAX", ["sum"], ["soft2"], {"Beta": 1.0}),
+        ("FULLY_CONNECTED", ["mean", "fw"], ["dense"], {"FusedActivationFunction": 0}),
+        ("QUANTIZE", ["dense"], ["quantized"], {}),
+    ]  # fmt: skip
+    program = ax.load_tflite(write(tensors, operators, ["x"], ["soft", "soft2", "quantized"]))
+    for name in ("tflite", "onnxruntime"):
+        for samples in (1, 3):
+            for engine in ("stepped", "fast"):
+                machine = ax.Machine(rows=2, columns=2, requantizer=name)
+                ax.simulate(program, np.ones((samples, *shape[1:]), np.int8), machine, engine=engine)
+
+
 def signatures():
     """Return {kernel: its argument types} of all kernels that were compiled or loaded."""
     import accelsim_kernels
@@ -167,6 +204,7 @@ def test_every_kernel_has_exactly_one_specialisation():
     program = (
         "import json; from tests.kernels import test_specialisations as calls;"
         "calls.call_gemms(); calls.call_requantizations(); calls.call_layers();"
+        "calls.call_tflite_models();"
         "print(json.dumps(calls.signatures()))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}

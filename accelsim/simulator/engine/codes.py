@@ -186,5 +186,15 @@ def softmax(codes: Int32, exponentials: Int64, bits: int) -> Int32:
     return output.reshape(codes.shape)
 
 
+def fixed_point_softmax(codes: Int32, mantissa: int, left_shift: int, least_difference: int, bits: int) -> Int32:
+    """Softmax over the last axis in gemmlowp's fixed point, (50) to (54)."""
+    rows = np.ascontiguousarray(codes.reshape(-1, codes.shape[-1]))
+    output = np.empty(rows.shape, dtype=np.int32)
+    softmax_kernels.fixed_point_softmax(
+        rows, np.int64(mantissa), np.int64(left_shift), np.int64(least_difference), np.int64(bits), output
+    )
+    return output.reshape(codes.shape)
+
+
 def _flat(codes: Int32) -> Int32:
     return np.require(codes, np.int32, ["C", "W"]).reshape(-1)  # a broadcast array is read-only

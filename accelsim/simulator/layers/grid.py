@@ -14,7 +14,7 @@ from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCoun
 from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution, safe_depthwise
 from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues, Int32, Track, run_gemm
 from accelsim.simulator.gemm import refuse_overflow, tracking_level
-from accelsim.simulator.layers.registry import planes
+from accelsim.simulator.layers.registry import from_planes, planes
 from accelsim.simulator.widths import GridWidths
 
 
@@ -116,7 +116,7 @@ class Grid:
         """Run a convolution."""
         geometry = layer.geometry
         assert geometry is not None
-        images = planes(fed, geometry.input_shape)
+        images = planes(fed, geometry.input_shape, layer.channels_last)
         self._zeros[layer.name].add_images(images, geometry, layer.pad_value)
         if layer.name in self._toggles:
             where = f"layer {layer.name!r}"
@@ -129,7 +129,7 @@ class Grid:
             accumulators = safe_depthwise(images, layer.weights, layer.start, geometry, layer.pad_value, self.machine)
             if accumulators is not None:
                 output[:] = engine_codes.requantize(accumulators, layer.rescale, layer.zero_point, layer.clamp)
-                return _images_first(output, num_images).reshape(shape)
+                return from_planes(_images_first(output, num_images), shape, layer.channels_last)
         per_group = layer.num_outputs
         none = np.empty((layer.reduction, 0), dtype=np.int32)
         operands = [
@@ -141,7 +141,7 @@ class Grid:
         ):
             part = slice(group * per_group, (group + 1) * per_group)
             output[part, begin:end] = self._requantize(layer, values, part)
-        return _images_first(output, num_images).reshape(shape)
+        return from_planes(_images_first(output, num_images), shape, layer.channels_last)
 
     def _matrix_product(self, layer: kinds.MacLayer, fed: Int32) -> Int32:
         """Run a product over the last axis."""

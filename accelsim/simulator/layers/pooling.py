@@ -6,26 +6,43 @@ from collections import Counter
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
+
 from accelsim.program import layers as kinds
 from accelsim.simulator.counts import Operation
 from accelsim.simulator.engine import codes as engine_codes
-from accelsim.simulator.layers.registry import Codes, VectorCount, counts, executes, output_shape, planes
+from accelsim.simulator.layers.registry import (
+    Codes,
+    VectorCount,
+    counts,
+    executes,
+    from_planes,
+    output_shape,
+    planes,
+)
 from accelsim.simulator.widths import ceil_log2
 
 
 @executes(kinds.MaxPoolLayer)
 def max_pool(layer: kinds.MaxPoolLayer, inputs: Sequence[Codes]) -> Codes:
     """Take the greatest code of every window, docs/numerics.md (30)."""
-    shape = output_shape(layer, inputs[0])
-    return engine_codes.max_pool(planes(inputs[0], layer.geometry.input_shape), layer.geometry).reshape(shape)
+    images = planes(inputs[0], layer.geometry.input_shape, layer.channels_last)
+    return _clamped(engine_codes.max_pool(images, layer.geometry), layer, inputs[0])
 
 
 @executes(kinds.AveragePoolLayer)
 def average_pool(layer: kinds.AveragePoolLayer, inputs: Sequence[Codes]) -> Codes:
     """Average every window, docs/numerics.md (31)."""
-    images = planes(inputs[0], layer.geometry.input_shape)
+    images = planes(inputs[0], layer.geometry.input_shape, layer.channels_last)
     pooled = engine_codes.average_pool(images, layer.geometry, layer.count_padding, layer.zero_point, layer.requantizer)
-    return pooled.reshape(output_shape(layer, inputs[0]))
+    return _clamped(pooled, layer, inputs[0])
+
+
+def _clamped(pooled: Codes, layer: kinds.MaxPoolLayer | kinds.AveragePoolLayer, first: Codes) -> Codes:
+    """Return what a pooling layer stores."""
+    if layer.clamp is not None:
+        pooled = np.clip(pooled, *layer.clamp)
+    return from_planes(pooled, output_shape(layer, first), layer.channels_last)
 
 
 @counts(kinds.MaxPoolLayer)

@@ -95,6 +95,14 @@ def output_shape(layer: Layer, first: Codes) -> tuple[int, ...]:
     return (first.shape[0], *layer.output_shape)
 
 
-def planes(codes: Codes, shape: tuple[int, int, int]) -> npt.NDArray[np.int32]:
+def planes(codes: Codes, shape: tuple[int, int, int], channels_last: bool = False) -> npt.NDArray[np.int32]:
     """Return codes as (images, channels, height, width); images are samples, times a leading axis of the model."""
+    if channels_last:
+        channels, *space = shape
+        return np.ascontiguousarray(np.moveaxis(codes.reshape(-1, *space, channels), -1, 1))
     return np.ascontiguousarray(codes).reshape(-1, *shape)
+
+
+def from_planes(images: Codes, shape: tuple[int, ...], channels_last: bool = False) -> Codes:
+    """Return (images, channels, ...) in the shape and order of axes in which a layer stores them."""
+    return (np.moveaxis(images, 1, -1) if channels_last else images).reshape(shape)
