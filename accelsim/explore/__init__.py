@@ -1,0 +1,1 @@
+"""Exploration: how wide the registers must be, and what a choice costs."""
