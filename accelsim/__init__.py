@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ModelError,
         OperandError,
     )
+    from accelsim.explore import WidthReport, accumulator_widths
     from accelsim.formats import IntegerFormat, QuantizationParameters
     from accelsim.graph.graph import Graph
     from accelsim.graph.quantized import QuantizedGraph
@@ -67,6 +68,8 @@ _HOMES = {
     "Requantization": "report.vectors",
     "Requantizer": "machine",
     "SimulationResult": "simulator.results",
+    "WidthReport": "explore",
+    "accumulator_widths": "explore",
     "compare": "reference",
     "conv2d": "simulator.gemm",
     "gemm_cycles": "simulator.timing",
@@ -106,7 +109,9 @@ __all__ = [
     "Requantization",
     "Requantizer",
     "SimulationResult",
+    "WidthReport",
     "__version__",
+    "accumulator_widths",
     "compare",
     "conv2d",
     "gemm_cycles",

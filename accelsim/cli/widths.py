@@ -76,7 +76,10 @@ def command(
 ) -> None:
     """Analyse the widths; see HELP."""
     from accelsim.explore import accumulator_widths
+    from accelsim.report.plots import accuracy_by_width, figure_format, save_figure
 
+    if plot is not None:
+        figure_format(plot)
     check_outputs([plot], model, [images, labels, calibration])
     target = load_machine(machine, settings or [])
     choices = options.quantization(
@@ -98,8 +101,6 @@ def command(
             progress=progress,
         )
     if plot is not None:
-        from accelsim.report.plots import accuracy_by_width, save_figure
-
         save_figure(accuracy_by_width(report), plot)
     if as_json:
         echo(report.to_json())

@@ -102,10 +102,11 @@ def _narrowest_equal(widest: MacLayer, narrow: list[MacLayer], accumulators: Int
 
 
 def _monotone(layer: MacLayer, bounds: Bounds) -> bool:
-    """Whether (21) wraps nowhere inside the bounds; (20) and a clamp of the accumulator keep the order."""
+    """Whether (21) and (41) wrap nowhere inside the bounds; (20) and a clamp of the accumulator keep the order."""
     if len(layer.rescale.requantizer.rounding) == 1:
         return True
-    left = max(0, int(layer.rescale.exponents.max()) + 1)  # a narrower mantissa may round up to the next power of two
+    # a narrower mantissa may round up to the next power of two
+    left = max(0, int(layer.rescale.exponents.max()) + 1) + layer.rescale.requantizer.pre_shift_bits
     largest = max(int(bounds.high.max()), -int(bounds.low.min()) - 1)
     return largest << left < 1 << 31
 
