@@ -125,7 +125,7 @@ class ComparisonReport:
 
     def table(self) -> str:
         """Return the report as plain text, with a warning that names layers more than one code apart."""
-        return "\n".join([self._headline(), *self._metric_lines(), "", self._layer_table(), *self._warnings()])
+        return "\n".join([self._headline(), *self._metric_lines(), "", self._layer_table(), *self.warnings()])
 
     def __str__(self) -> str:
         return self.table()
@@ -134,7 +134,7 @@ class ComparisonReport:
         header, *rows = self._rows()
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        lines = [self._headline(), *self._metric_lines(), *self._warnings()]
+        lines = [self._headline(), *self._metric_lines(), *self.warnings()]
         text = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
         return f"{text}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -171,7 +171,8 @@ class ComparisonReport:
             ),
         ]
 
-    def _warnings(self) -> list[str]:
+    def warnings(self) -> list[str]:
+        """Return a line that names the layers more than one code apart, and nothing where there are none."""
         if not self.worst_layers:
             return []
         named = ", ".join(f"{layer.name} ({layer.largest_difference} codes)" for layer in self.worst_layers)

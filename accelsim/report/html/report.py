@@ -1,0 +1,96 @@
+"""From results to a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from accelsim.errors import DataError
+from accelsim.graph.quantized import QuantizedGraph
+from accelsim.machine import Machine
+from accelsim.reference import ComparisonReport
+from accelsim.report.html.comparison_sections import comparison_sections
+from accelsim.report.html.cycles import CycleView
+from accelsim.report.html.page import HtmlReport, Section, cycles_section
+from accelsim.report.html.provenance import Facts, provenance_section
+from accelsim.report.html.run_sections import run_sections
+from accelsim.simulator.gemm import GemmResult
+from accelsim.simulator.results import SimulationResult
+from accelsim.simulator.tracing import TracedLayer
+
+Traced = GemmResult | TracedLayer
+Subject = SimulationResult | ComparisonReport | GemmResult | TracedLayer
+
+
+def html_report(
+    subject: Subject,
+    machine: Machine,
+    *,
+    network: QuantizedGraph | None = None,
+    traced: Sequence[Traced] = (),
+    accuracy: float | None = None,
+    title: str | None = None,
+    inputs: Facts = (),
+) -> HtmlReport:
+    """Make one HTML page of a run, a comparison or a traced GEMM.
+
+    Parameters
+    ----------
+    subject : SimulationResult, ComparisonReport, GemmResult or TracedLayer
+        What to show; the last two need a trace and show the cycle viewer.
+    machine : Machine
+        What it ran on.
+    network : QuantizedGraph, optional
+        What was run: its name and how it was quantized.
+    traced : sequence of GemmResult or TracedLayer
+        Traces to step through in the page, besides the subject's own.
+    accuracy : float, optional
+        Share of samples with the right answer, 0..1, of a run.
+    title : str, optional
+        Heading; the network and the grid where it is left out.
+    inputs : sequence of (str, str)
+        What else was given, by name: files, hashes, options.
+
+    Returns
+    -------
+    HtmlReport
+        ``.save(path)``; in a notebook it shows itself.
+
+    Raises
+    ------
+    OperandError
+        When something to step through has no trace, or one that is larger than a page holds: it names a smaller window.
+    DataError
+        When the subject is of another kind.
+
+    Examples
+    --------
+    >>> from accelsim import matmul
+    >>> machine = Machine(rows=2, columns=2)
+    >>> gemm = matmul([[3, -2], [1, 4]], [[5], [6]], machine, engine="stepped", trace=True)
+    >>> html_report(gemm, machine).title
+    'matrix product on a 2x2 output-stationary grid'
+    """
+    grid = f"a {machine.rows}x{machine.columns} {machine.dataflow.replace('_', '-')} grid"
+    sections: list[Section]
+    if isinstance(subject, SimulationResult):
+        sections, what = run_sections(subject, accuracy), "A run"
+    elif isinstance(subject, ComparisonReport):
+        sections, what = comparison_sections(subject), "Float, simulated and actual"
+    elif isinstance(subject, GemmResult | TracedLayer):
+        sections, what = [], "Every register in every cycle"
+        traced = [subject, *traced]
+    else:
+        raise DataError(
+            f"subject must be a SimulationResult, a ComparisonReport or something traced, got {type(subject).__name__}"
+        )
+    views = [CycleView.of(item, machine) for item in traced]
+    name = "network" if network is None else network.graph.name
+    if network is None and not sections:
+        name = views[0].name
+    if views:
+        sections.append(cycles_section(views))
+    sections.append(provenance_section(machine, network, inputs))
+    subtitle = (
+        f"{what}: {machine.accumulator_bits}-bit accumulators ({machine.overflow}), requantizer {machine.requantizer.name}"
+    )
+    return HtmlReport(f"{name} on {grid}" if title is None else title, subtitle, tuple(sections))
