@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +15,17 @@ from accelsim.errors import OperandError
 from accelsim.machine import Machine
 from accelsim.report.html.folds import Fold, folds, states, traced_folds
 from accelsim.simulator.engine.gemm import in_accumulator_units
-from accelsim.simulator.engine.trace import Trace, TraceWindow
+from accelsim.simulator.engine.trace import Range, Trace, TraceWindow
 from accelsim.simulator.gemm import GemmResult
 from accelsim.simulator.timing import gemm_cycles
 from accelsim.simulator.tracing import TracedLayer
 
 EMBEDDED_TRACE_BYTES = 32 << 20
 """Memory of the traces that a page takes: about 5,000 cycles of a 16x16 grid, some megabytes of file."""
+MOST_PES = 4096
+"""Processing elements that a page shows at once."""
+_DEFAULT_SIDE = 32
+"""Rows and columns that are shown unless others are asked for."""
 EDGE_ADDED, EDGE_OVERFLOWED, TREE_OVERFLOWED = 1, 4, 8
 """Bits of an accumulator at the edge: something was added in this cycle, it overflowed, the tree in front of it did."""
 
@@ -54,16 +59,11 @@ class CycleView:
     shape: tuple[int, int, int]
 
     def __post_init__(self) -> None:
-        window = self.window
-        if window.num_bytes(self.machine) > EMBEDDED_TRACE_BYTES:
-            remedy = window.that_fits(self.machine, EMBEDDED_TRACE_BYTES)
-            if remedy is None:
-                raise AssertionError("one cycle of one PE fits")
+        remedy = _smaller(self.window, self.machine)
+        if remedy is not None:
             raise OperandError(
-                f"the trace of {self.name} ({' x '.join(map(str, window.shape))} cycles, rows and columns) takes "
-                f"{window.num_bytes(self.machine):,} bytes, more than the {EMBEDDED_TRACE_BYTES:,} that a page holds; "
-                f"trace a smaller window: trace_cycles={remedy.cycles}, trace_rows={remedy.rows}, "
-                f"trace_columns={remedy.columns}"
+                f"the trace of {self.name} is larger than a page shows: {_limits(self.window, self.machine)}; trace a "
+                f"smaller window: trace_cycles={remedy.cycles}, trace_rows={remedy.rows}, trace_columns={remedy.columns}"
             )
 
     @classmethod
@@ -156,6 +156,69 @@ class CycleView:
             ],
             "planes": planes,
         }  # fmt: skip
+
+
+def page_window(
+    shape: tuple[int, int, int],
+    machine: Machine,
+    cycles: Range | None = None,
+    rows: Range | None = None,
+    columns: Range | None = None,
+) -> TraceWindow:
+    """Return the window to trace for a page: what is asked for, and of the rest as much as a page shows.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        N, K and P of the GEMM.
+    machine : Machine
+        What it will run on.
+    cycles, rows, columns : pair of int or None
+        First and the one after the last; None for what fits.
+
+    Raises
+    ------
+    OperandError
+        When a range is empty or outside the run, or more than a page shows; it names a smaller window.
+    """
+    sides = [(rows, machine.rows), (columns, machine.columns)]
+    rows, columns = ((0, min(size, _DEFAULT_SIDE)) if given is None else given for given, size in sides)
+    window = TraceWindow.of(shape, machine, cycles, rows, columns, sys.maxsize)
+    remedy = _smaller(window, machine)
+    if remedy is None:
+        return window
+    if cycles is None and remedy.rows == window.rows and remedy.columns == window.columns:
+        return remedy
+    spelled = (f"{name} {begin}:{end}" for name, (begin, end) in vars(remedy).items())
+    raise OperandError(
+        f"the window is larger than a page shows: {_limits(window, machine)}; {', '.join(spelled)} fit"
+    )
+
+
+def _smaller(window: TraceWindow, machine: Machine) -> TraceWindow | None:
+    """Return a part of a window that a page shows, None where it shows all of it."""
+    _, rows, columns = window.shape
+    found = window
+    if rows * columns > MOST_PES:
+        columns = min(columns, MOST_PES)
+        rows = MOST_PES // columns
+        begins = window.rows[0], window.columns[0]
+        found = TraceWindow(window.cycles, (begins[0], begins[0] + rows), (begins[1], begins[1] + columns))
+    if found.num_bytes(machine) > EMBEDDED_TRACE_BYTES:
+        fitting = found.that_fits(machine, EMBEDDED_TRACE_BYTES)
+        if fitting is None:
+            raise AssertionError("one cycle of so many PEs fits")
+        found = fitting
+    return None if found == window else found
+
+
+def _limits(window: TraceWindow, machine: Machine) -> str:
+    """Say how large a window is, and how large it may be."""
+    _, rows, columns = window.shape
+    return (
+        f"{rows * columns:,} PEs (at most {MOST_PES:,}), {window.num_bytes(machine):,} bytes "
+        f"(at most {EMBEDDED_TRACE_BYTES:,})"
+    )
 
 
 def packed(plane: npt.NDArray[Any]) -> dict[str, str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from accelsim import __version__
-from accelsim.graph.quantized import QuantizedGraph
 from accelsim.machine import Machine
 from accelsim.report.html.elements import facts, paragraph
 from accelsim.report.html.page import Section
@@ -45,15 +44,15 @@ def file_facts(what: str, path: Path, named: str | None = None) -> list[tuple[st
     return [(what, path.name if named is None else named), (f"{what}, SHA-256", digest.hexdigest())]
 
 
-def provenance_section(machine: Machine | None, network: QuantizedGraph | None, inputs: Facts) -> Section:
+def provenance_section(machine: Machine | None, log: Sequence[str], inputs: Facts) -> Section:
     """Return what was run.
 
     Parameters
     ----------
     machine : Machine or None
         The hardware, with every field.
-    network : QuantizedGraph or None
-        How it was quantized.
+    log : sequence of str
+        How it was quantized, step by step.
     inputs : sequence of pairs
         Names and values: files, hashes, options.
 
@@ -70,8 +69,8 @@ def provenance_section(machine: Machine | None, network: QuantizedGraph | None, 
     if machine is not None:
         groups.append(("Machine", _flat(machine.model_dump(mode="json"))))
     body = facts(groups)
-    if network is not None and network.log:
-        body += "<h3>Quantization</h3>" + "".join(paragraph(line, "log") for line in network.log)
+    if log:
+        body += "<h3>Quantization</h3>" + "".join(paragraph(line, "log") for line in log)
     return Section("provenance", "What was run", body)
 
 
@@ -84,6 +83,5 @@ def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         elif isinstance(value, list):
             found.append((f"{prefix}{name}", ", ".join(map(str, value))))
         else:
-            spelled = {None: "not given", True: "true", False: "false"}.get(value) if not isinstance(value, str) else value
-            found.append((f"{prefix}{name}", str(value) if spelled is None else spelled))
+            found.append((f"{prefix}{name}", "not given" if value is None else str(value).lower()))
     return found

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from accelsim.errors import DataError
 from accelsim.graph.quantized import QuantizedGraph
 from accelsim.machine import Machine
+from accelsim.program.program import IntegerProgram
 from accelsim.reference import ComparisonReport
 from accelsim.report.html.comparison_sections import comparison_sections
 from accelsim.report.html.cycles import CycleView
@@ -25,7 +26,7 @@ def html_report(
     subject: Subject,
     machine: Machine,
     *,
-    network: QuantizedGraph | None = None,
+    network: QuantizedGraph | IntegerProgram | None = None,
     traced: Sequence[Traced] = (),
     accuracy: float | None = None,
     title: str | None = None,
@@ -39,7 +40,7 @@ def html_report(
         What to show; the last two need a trace and show the cycle viewer.
     machine : Machine
         What it ran on.
-    network : QuantizedGraph, optional
+    network : QuantizedGraph or IntegerProgram, optional
         What was run: its name and how it was quantized.
     traced : sequence of GemmResult or TracedLayer
         Traces to step through in the page, besides the subject's own.
@@ -84,12 +85,15 @@ def html_report(
             f"subject must be a SimulationResult, a ComparisonReport or something traced, got {type(subject).__name__}"
         )
     views = [CycleView.of(item, machine) for item in traced]
-    name = "network" if network is None else network.graph.name
+    if isinstance(network, QuantizedGraph):
+        name, log = network.graph.name, network.log
+    else:
+        name, log = "network" if network is None else network.name, ()
     if network is None and not sections:
         name = views[0].name
     if views:
         sections.append(cycles_section(views))
-    sections.append(provenance_section(machine, network, inputs))
+    sections.append(provenance_section(machine, log, inputs))
     subtitle = (
         f"{what}: {machine.accumulator_bits}-bit accumulators ({machine.overflow}), requantizer {machine.requantizer.name}"
     )
