@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from accelsim.ptq.config import PTQConfig
     from accelsim.ptq.pipeline import quantize
     from accelsim.reference import ComparisonReport, compare
+    from accelsim.report.html import HtmlReport, html_report
     from accelsim.report.vectors import Requantization, write_vectors
     from accelsim.simulator.counts import OperationCount
     from accelsim.simulator.energy import EnergyTable
@@ -53,6 +54,7 @@ _HOMES = {
     "FormatError": "errors",
     "GemmResult": "simulator.gemm",
     "Graph": "graph.graph",
+    "HtmlReport": "report.html",
     "IntegerFormat": "formats",
     "IntegerProgram": "program.program",
     "LoweringError": "errors",
@@ -73,6 +75,7 @@ _HOMES = {
     "compare": "reference",
     "conv2d": "simulator.gemm",
     "gemm_cycles": "simulator.timing",
+    "html_report": "report.html",
     "load_onnx": "graph.reader",
     "load_tflite": "program.tflite.loading",
     "lower": "program.lowering",
@@ -94,6 +97,7 @@ __all__ = [
     "FormatError",
     "GemmResult",
     "Graph",
+    "HtmlReport",
     "IntegerFormat",
     "IntegerProgram",
     "LoweringError",
@@ -115,6 +119,7 @@ __all__ = [
     "compare",
     "conv2d",
     "gemm_cycles",
+    "html_report",
     "load_onnx",
     "load_tflite",
     "lower",

@@ -21,7 +21,7 @@ import typer
 from typer.core import TyperGroup
 
 from accelsim import __version__
-from accelsim.cli import compare, demo, machines, quantize, run, trace, widths
+from accelsim.cli import compare, demo, machines, quantize, report, run, trace, widths
 from accelsim.cli.terminal import BoundMissedError, complain, echo
 from accelsim.errors import AccelsimError, AccumulatorOverflowError
 
@@ -84,6 +84,7 @@ app = typer.Typer(
 )
 for module in (demo, quantize, run, compare, widths, trace, machines):
     app.command(module.NAME, help=module.HELP)(module.command)
+app.add_typer(report.app)
 
 
 def _show_version(asked: bool) -> None:

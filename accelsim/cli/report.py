@@ -19,8 +19,8 @@ from accelsim.cli.inputs import (
     open_network,
     quantize_network,
 )
-from accelsim.cli.ranges import parse_range
 from accelsim.cli.terminal import echo, progress_bar
+from accelsim.cli.trace import index_range
 
 if TYPE_CHECKING:
     from accelsim.machine import Machine
@@ -138,9 +138,9 @@ def report_run(
 
     check_outputs([output], model, [images, labels, calibration])
     window = {
-        "cycles": parse_range("--cycles", cycles),
-        "rows": parse_range("--rows", rows),
-        "columns": parse_range("--columns", columns),
+        "cycles": index_range("--cycles", cycles),
+        "rows": index_range("--rows", rows),
+        "columns": index_range("--columns", columns),
     }
     bits = options.quantization(weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two)
     calibrated_on = CalibrationChoice(calibration, calibration_limit, layout)

@@ -43,6 +43,7 @@ middle, or with --at where you like.
 Examples:
   accelsim trace --weights w.npy --activations x.npy --set rows=4 --set columns=4 --set accumulator_bits=12
   accelsim trace net.npz --layer conv1 --images images.npz:test --sample 3 --cycles 0:200 --vcd conv1.vcd
+  accelsim trace net.npz --layer conv1 --images images.npz:test --cycles 0:200 --html conv1.html
   accelsim trace net.npz --layer conv1 --images images.npz:test --cycles 0:500 --vectors conv1_vectors
 """
 
@@ -121,6 +122,9 @@ def command(
     memory: Annotated[int, typer.Option(metavar="MIB", min=1, help="Memory that the trace may take.")] = 1024,
     at: Annotated[int | None, typer.Option(metavar="CYCLE", min=0, help="Print the grid after this cycle.")] = None,
     vcd: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a waveform for GTKWave or Surfer.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page that steps through the cycles.")
+    ] = None,
     vectors: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write operands, outputs and trace for a Verilog testbench.")
     ] = None,
@@ -137,16 +141,16 @@ def command(
     from accelsim.report.vector_folder import check_folder
 
     _check_choice(model, {"--layer": layer, "--images": images}, {"--weights": weights, "--activations": activations})
-    check_outputs([vcd], model, [images, calibration, weights, activations, bias])
+    check_outputs([vcd, html], model, [images, calibration, weights, activations, bias])
     if vectors is not None:
         check_folder(vectors.resolve(), overwrite)
     elif overwrite:
         raise DataError("--overwrite needs --vectors DIR")
     target = load_machine(machine, settings or [])
     window = {
-        "trace_cycles": _range("--cycles", cycles),
-        "trace_rows": _range("--rows", rows),
-        "trace_columns": _range("--columns", columns),
+        "trace_cycles": index_range("--cycles", cycles),
+        "trace_rows": index_range("--rows", rows),
+        "trace_columns": index_range("--columns", columns),
         "trace_limit_bytes": memory * _MIB,
     }
     with progress_bar() as progress:
@@ -160,7 +164,7 @@ def command(
             quantized = quantize_network(network, calibrated_on, choices, progress)
             traced = _trace_layer(quantized, every, layer, target, {"sample": sample, "group": group, **window})
         view = _view(traced, target, at, wide=as_json)
-        written = _write(traced, target, vcd, vectors, overwrite, progress)
+        written = _write(traced, target, {"vcd": vcd, "html": html, "vectors": vectors}, overwrite, progress)
     if as_json:
         record = {"machine": target.model_dump(mode="json"), **traced.record()}
         echo(json.dumps({**record, "grid": view.to_dict(), "files": written}, indent=2, allow_nan=False))
@@ -191,8 +195,8 @@ def _check_choice(model: Path | None, network: dict[str, str | None], arrays: di
         raise DataError("a layer is traced on real data: add --images FILE[:ARRAY]")
 
 
-def _range(option: str, text: str | None) -> tuple[int, int] | None:
-    """Return ``A:B`` as a pair."""
+def index_range(option: str, text: str | None) -> tuple[int, int] | None:
+    """Return ``A:B`` as a pair; ``option`` is named where it is none."""
     if text is None:
         return None
     begin, colon, end = text.partition(":")
@@ -250,13 +254,18 @@ def _view(traced: _Traced, machine: Machine, at: int | None, wide: bool) -> Grid
 def _write(
     traced: _Traced,
     machine: Machine,
-    vcd: Path | None,
-    vectors: Path | None,
+    files: dict[str, Path | None],
     overwrite: bool,
     progress: Progress | None,
 ) -> dict[str, str]:
     """Write the files that were asked for; return their names."""
     written = {}
+    vcd, html, vectors = files["vcd"], files["html"], files["vectors"]
+    if html is not None:  # first: it may be more than a page shows
+        from accelsim.report.html import html_report
+
+        html_report(traced.result if traced.layer is None else traced.layer, machine, title=traced.name).save(html)
+        written["html"] = str(html)
     if vcd is not None:
         from accelsim.report.vcd import write_vcd
 

@@ -51,9 +51,9 @@ def comparison_sections(report: ComparisonReport) -> list[Section]:
     found.append(Tile("Cycles", f"{report.cycles:,}", f"{report.cycles / report.num_samples:,.1f} a sample"))
     found.append(Tile("Overflow events", f"{report.overflow_events:,}", alarm=report.overflow_events > 0))
     body = paragraph(
-        "SQNR holds the float tensor against the other two. Differences are in codes, between simulated quantization and "
-        "the integers; the own ones are those of a layer simulated on the integers' own inputs, so that it inherits "
-        "nothing from the layers before it.",
+        "SQNR holds the float tensor against the other two. Differences are in codes, between simulated quantization "
+        "and the integers; the own ones are those of a layer simulated on the integers' own inputs: it inherits nothing "
+        "from the layers before it.",
         "lead",
     )
     body += "".join(paragraph(line, "warning") for line in report.warnings())

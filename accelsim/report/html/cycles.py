@@ -63,7 +63,8 @@ class CycleView:
         if remedy is not None:
             raise OperandError(
                 f"the trace of {self.name} is larger than a page shows: {_limits(self.window, self.machine)}; trace a "
-                f"smaller window: trace_cycles={remedy.cycles}, trace_rows={remedy.rows}, trace_columns={remedy.columns}"
+                f"smaller window: trace_cycles={remedy.cycles}, trace_rows={remedy.rows}, "
+                f"trace_columns={remedy.columns}"
             )
 
     @classmethod
@@ -190,9 +191,7 @@ def page_window(
     if cycles is None and remedy.rows == window.rows and remedy.columns == window.columns:
         return remedy
     spelled = (f"{name} {begin}:{end}" for name, (begin, end) in vars(remedy).items())
-    raise OperandError(
-        f"the window is larger than a page shows: {_limits(window, machine)}; {', '.join(spelled)} fit"
-    )
+    raise OperandError(f"the window is larger than a page shows: {_limits(window, machine)}; {', '.join(spelled)} fit")
 
 
 def _smaller(window: TraceWindow, machine: Machine) -> TraceWindow | None:

@@ -13,8 +13,8 @@ from accelsim.machine import Machine
 from accelsim.simulator.engine.trace import Trace
 
 UNUSED, IDLE, ADDING, MULTIPLYING = 0, 1, 2, 3
-"""A PE that the fold has no work for; one with none in this cycle; one that only adds a product that it made before; one
-that multiplies."""
+"""A PE that the fold has no work for; one with none in this cycle; one that only adds a product that it made before;
+one that multiplies."""
 OVERFLOWED = 4
 """Added to the number above where the PE's register overflowed in the cycle."""
 

@@ -109,11 +109,8 @@ def cycles_section(views: Sequence[CycleView]) -> Section:
     payload = json.dumps([view.payload() for view in views], separators=(",", ":"), allow_nan=False)
     # In a script element only "</" and "<!--" have a meaning; as \u003c neither is there.
     data = payload.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    return Section(
-        "cycles",
-        "Cycle by cycle",
-        f'<div class="cycles"><script type="application/json" class="trace">{data}</script>{_asset("cycles.html")}</div>',
-    )
+    script = f'<script type="application/json" class="trace">{data}</script>'
+    return Section("cycles", "Cycle by cycle", f'<div class="cycles">{script}{_asset("cycles.html")}</div>')
 
 
 def _asset(name: str) -> str:

@@ -94,7 +94,6 @@ def html_report(
     if views:
         sections.append(cycles_section(views))
     sections.append(provenance_section(machine, log, inputs))
-    subtitle = (
-        f"{what}: {machine.accumulator_bits}-bit accumulators ({machine.overflow}), requantizer {machine.requantizer.name}"
-    )
+    accumulators = f"{machine.accumulator_bits}-bit accumulators ({machine.overflow})"
+    subtitle = f"{what}: {accumulators}, requantizer {machine.requantizer.name}"
     return HtmlReport(f"{name} on {grid}" if title is None else title, subtitle, tuple(sections))

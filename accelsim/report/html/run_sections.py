@@ -67,7 +67,7 @@ def run_sections(result: SimulationResult, accuracy: float | None) -> list[Secti
     """
     layers = "".join(
         [
-            paragraph("Over all samples. Click a heading to sort; filter by words or by numbers, as in conv cycles>1000.", "lead"),
+            paragraph("Over all samples. A click on a heading sorts; a filter may be: conv cycles>1000", "lead"),
             _table(_TIME, result, "Work and time"),
             _table(_NUMBERS, result, "Numbers: overflows, ranges, zeros"),
             _table(_COST, result, "Operations, memory and the energy proxy"),
@@ -86,7 +86,7 @@ def run_tiles(result: SimulationResult, accuracy: float | None) -> list[Tile]:
         found.append(Tile("Top-1 accuracy", f"{100 * accuracy:.2f} %", f"{round(accuracy * samples):,} of {samples:,}"))
     found += [
         Tile("Cycles a sample", f"{cycles.total / samples:,.1f}", f"{cycles.total:,} for {samples:,} samples"),
-        Tile("MACs a sample", f"{macs / samples:,.0f}", f"{result.operations.total / samples:,.0f} operations of all kinds"),
+        Tile("MACs a sample", f"{macs / samples:,.0f}", f"{result.operations.total / samples:,.0f} operations in all"),
         Tile("Energy proxy a sample", f"{result.energy_pj / samples / 1e3:,.1f} nJ", _energy_note(result)),
         _overflow_tile(result),
     ]  # fmt: skip

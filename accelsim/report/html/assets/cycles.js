@@ -424,13 +424,20 @@
       }
       const before = work === MULTIPLYING ? this.before(i, j, fold, pe) : undefined;
       if (before === undefined) {
-        lines.push(trace.dataflow === "broadcast" ? "" : `${name} ${pe.register}`);
+        lines.push(trace.dataflow === "broadcast" ? this.rowSum(i) : `${name} ${pe.register}`);
       } else {
         const exact = before + BigInt(pe.product), what = pe.state & OVERFLOWED ? `, ${trace.overflow}` : "";
         const kept = exact === BigInt(pe.register) ? "" : ` → ${pe.register}${what}`;
         lines.push(`${name} ${before} + ${BigInt(pe.product) < 0n ? `(${pe.product})` : pe.product} = ${exact}${kept}`);
       }
       return lines.join("\n");
+    }
+
+    // Where a broadcast PE's product goes.
+    rowSum(i) {
+      const { value, state } = this.trace.edgeAt(this.t, i);
+      const over = state & EDGE_OVERFLOWED ? `, ${this.trace.overflow}` : "";
+      return state & EDGE_ADDED ? `row: ${this.treeSum(i)} → accumulator ${value}${over}` : `row: accumulator ${value}`;
     }
 
     // What the register's adder had from before this cycle, where the trace tells.
