@@ -52,8 +52,8 @@ def comparison_sections(report: ComparisonReport) -> list[Section]:
     found.append(Tile("Overflow events", f"{report.overflow_events:,}", alarm=report.overflow_events > 0))
     body = paragraph(
         "SQNR holds the float tensor against the other two. Differences are in codes, between simulated quantization "
-        "and the integers; the own ones are those of a layer simulated on the integers' own inputs: it inherits nothing "
-        "from the layers before it.",
+        "and the integers; the own ones are those of a layer simulated on the integers' own inputs: it inherits "
+        "nothing from the layers before it.",
         "lead",
     )
     body += "".join(paragraph(line, "warning") for line in report.warnings())
