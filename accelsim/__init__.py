@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from accelsim.report.vectors import Requantization, write_vectors
     from accelsim.simulator.counts import OperationCount
     from accelsim.simulator.energy import EnergyTable
-    from accelsim.simulator.gemm import GemmResult, conv2d, matmul, requantize
+    from accelsim.simulator.gemm import GemmResult, conv2d, matmul
+    from accelsim.simulator.requantization import requantize
     from accelsim.simulator.results import SimulationResult
     from accelsim.simulator.run import simulate
     from accelsim.simulator.timing import CycleCount, gemm_cycles
@@ -81,7 +82,7 @@ _HOMES = {
     "lower": "program.lowering",
     "matmul": "simulator.gemm",
     "quantize": "ptq.pipeline",
-    "requantize": "simulator.gemm",
+    "requantize": "simulator.requantization",
     "simulate": "simulator.run",
     "write_vectors": "report.vectors",
 }

@@ -9,12 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.errors import AccumulatorOverflowError, OperandError
-from accelsim.formats import QuantizationParameters
-from accelsim.machine import Machine, Requantizer
+from accelsim.machine import Machine
 from accelsim.program.geometry import Geometry
-from accelsim.program.rescale import Rescale
 from accelsim.simulator.counts import OperationCount, Toggles, ZeroOperands
-from accelsim.simulator.engine import codes
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
 from accelsim.simulator.engine.convolution import run_convolution
 from accelsim.simulator.engine.gemm import (
@@ -314,61 +311,6 @@ def conv2d(
     shape = (num_outputs, images.shape[0], *geometry.output_shape)
     extra = {"zero_operands": zeros.zero_operands(), "toggles": toggles}
     return _result(merged, shape, (1, 0, 2, 3), track, cycles, operations, **extra)
-
-
-def requantize(
-    accumulators: npt.ArrayLike,
-    requantizer: Requantizer | str,
-    *,
-    input_scale: float,
-    weight_scale: npt.ArrayLike,
-    output: QuantizationParameters,
-    minimum: int | None = None,
-    maximum: int | None = None,
-) -> npt.NDArray[Any]:
-    """Bring accumulators to codes, docs/numerics.md section 5.
-
-    Parameters
-    ----------
-    accumulators : integer array, shape (n, p)
-        Values in units of ``input_scale * weight_scale``.
-    requantizer : Requantizer or str
-        The arithmetic, or the name of a preset.
-    input_scale : float
-        s_x, rounded to float32.
-    weight_scale : float or array, shape (n,)
-        s_w, rounded to float32.
-    output : QuantizationParameters
-        s_y, zero point and format; per tensor.
-    minimum, maximum : int, optional
-        Clamp bounds inside the format, as a fused activation function sets them.
-
-    Returns
-    -------
-    integer array, shape (n, p)
-        Codes in the format's numpy type.
-
-    Raises
-    ------
-    OperandError, LoweringError, MachineError
-        When an argument does not fit.
-    """
-    values = integer_array("accumulators", accumulators, 2)
-    if values.dtype == np.uint64 or max(abs(int(values.min())), abs(int(values.max()))) >= 1 << 62:
-        raise OperandError("accumulators must be within +-2^62 and not uint64; cast them to int64")
-    chosen = Requantizer.preset(requantizer) if isinstance(requantizer, str) else requantizer
-    scales = np.asarray(weight_scale, dtype=np.float32)
-    if scales.shape not in ((), (values.shape[0],)):
-        raise OperandError(f"weight_scale must be one number or {values.shape[0]}, got shape {scales.shape}")
-    if output.per_channel:
-        raise OperandError("output must be quantized per tensor")
-    rescale = Rescale.of(chosen, [np.float32(input_scale), scales], output.scale, "requantize")
-    low = output.format.minimum if minimum is None else max(minimum, output.format.minimum)
-    high = output.format.maximum if maximum is None else min(maximum, output.format.maximum)
-    if low > high:
-        raise OperandError(f"minimum must not be above maximum, got {low} and {high}")
-    stored = codes.requantize(values.astype(np.int64), rescale, int(output.zero_point), (low, high))
-    return stored.astype(output.format.dtype)
 
 
 def _cycles(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import accelsim as ax
+from tests.accelsim.program.tflite_models import T, indices, one_op
 from tests.naive import requantize as naive
 from tests.naive import vector
 from tests.naive.rounding import rnd
@@ -112,3 +113,35 @@ def test_the_oracle_of_addition_is_litert_references(operators):
         a, b, y = ((scale, z, (-128, 127)) for scale, z in zip(scales, case["zero_points"], strict=True))
         codes = [vector.add(p, q, a, b, y, requantizer) for p, q in zip(case["a"], case["b"], strict=True)]
         assert codes == case["litert_ref"]
+
+
+def test_addition_of_tflite_models(operators):
+    for case in operators["ADD int8"]:
+        codes = {name: np.array([case[name]], dtype=np.int8) for name in ("a", "b")}
+        shape = codes["a"].shape
+        tensors = [
+            T(name, shape, scale=scale, zero=zero)
+            for name, scale, zero in zip("aby", case["scales"], case["zero_points"], strict=True)
+        ]
+        program = ax.load_tflite(one_op("ADD", tensors, ["a", "b"], ["y"], {"FusedActivationFunction": 0}))
+        result = ax.simulate(program, codes)
+        assert result.outputs["y"].tolist() == [case["litert_ref"]]
+        assert result.outputs["y"].dtype == np.int8
+
+
+def test_averages_of_tflite_models(operators):
+    examples = operators["AVERAGE over 4 int8 values, same scale in and out, zero point 0 (TFLite) / 0 and 1 (ORT)"]
+    windows = np.array(examples["windows"], dtype=np.int8).reshape(-1, 2, 2, 1)
+    x, pool = T("x", (1, 2, 2, 1)), {"Padding": 1, "StrideH": 1, "StrideW": 1, "FusedActivationFunction": 0}
+    pooling = one_op(
+        "AVERAGE_POOL_2D", [x, T("y", (1, 1, 1, 1))], ["x"], ["y"], {**pool, "FilterHeight": 2, "FilterWidth": 2}
+    )
+    mean = one_op("MEAN", [x, T("y", (1, 1)), indices("axes", [1, 2])], ["x", "axes"], ["y"], {"KeepDims": False})
+    for model, requantizer, column in (
+        (pooling, "tflite", "litert_ref_AVERAGE_POOL_2D"),
+        (mean, "tflite", "litert_ref_MEAN"),
+        (mean, "onnxruntime", "xnnpack_MEAN"),
+    ):
+        program = ax.load_tflite(model)
+        result = ax.simulate(program, windows, program.machine.replace(requantizer=requantizer))
+        assert result.outputs["y"].reshape(-1).tolist() == examples[column]

@@ -23,10 +23,15 @@ def integer_multiplier(d, bits):
 def shortened_multiplier(d, bits):
     """(40): return (m, e) of the float64 number ``d``."""
     m, e = integer_multiplier(d, 32)
+    return shortened(m, bits), e
+
+
+def shortened(m, bits):
+    """(40): return m' of a 32-bit mantissa."""
     most = 2 ** (bits - 1) - 1
-    if bits < 32:
-        m = (m + 2 ** (31 - bits)) // 2 ** (32 - bits) if m < most * 2 ** (32 - bits) else most
-    return m, e
+    if bits == 32:
+        return m
+    return (m + 2 ** (31 - bits)) // 2 ** (32 - bits) if m < most * 2 ** (32 - bits) else most
 
 
 def one_rounding(a, m, e, bits, rule, inside):

@@ -1,6 +1,7 @@
 """`requantize` against the oracle: docs/numerics.md sections 4 and 5."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -212,6 +213,40 @@ def test_a_name_stands_for_its_preset(data):
     assert np.array_equal(by_name, by_value)
 
 
+INTEGERS = {"input_scale": None, "weight_scale": None, "mantissas": 1 << 30, "exponents": 1}
+
+
+@given(
+    data=st.data(),
+    requantizer=compositions.filter(lambda parts: parts.multiplier != "power_of_two"),
+    exponent=st.integers(-31, 12),
+)
+def test_integer_multipliers_equal_the_oracle(data, requantizer, exponent):
+    mantissa = data.draw(st.integers(2**30, 2**31 - 1) | st.sampled_from([2**30, 2**31 - 1, 0x7FFF0000, 0]))
+    values = [data.draw(st.lists(accumulators, min_size=1, max_size=5))]
+    output, zero_point = ax.IntegerFormat(16, True), data.draw(st.integers(-(2**15), 2**16))
+    codes = ax.requantize(
+        np.array(values), requantizer, mantissas=mantissa, exponents=exponent, output=output, zero_point=zero_point
+    )
+    inside, after = (zero_point, 0) if requantizer.zero_point == "inside" else (0, zero_point)
+    bits, rules = requantizer.multiplier_bits, requantizer.rounding
+    expected = []
+    for a in values[0]:
+        if requantizer.multiplier == "integer":
+            m = naive.shortened(mantissa, bits)
+            if len(rules) == 2:
+                value = naive.two_roundings(a, m, exponent, bits, rules, inside, requantizer.pre_shift_bits)
+            else:
+                value = naive.one_rounding(a, m, exponent, bits, rules[0], inside)
+        else:
+            to = naive.f32 if requantizer.multiplier == "float32" else naive.f64
+            value = naive.float_product(
+                to, a, to(Fraction(mantissa, 2**31) * Fraction(2) ** exponent), rules[0], inside
+            )
+        expected.append(max(output.minimum, min(output.maximum, value + after)))
+    assert codes.tolist() == [expected]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -222,6 +257,15 @@ def test_a_name_stands_for_its_preset(data):
         ({"minimum": 3, "maximum": 2}, "minimum must not be above maximum"),
         ({"output": ax.QuantizationParameters([1.0], [0], ax.IntegerFormat(8, True), axis=0)}, "per tensor"),
         ({"requantizer": "tflight"}, "requantizer preset must be one of"),
+        ({"mantissas": 1 << 30}, "multiplier must be given by input_scale and weight_scale, or by mantissas and"),
+        ({"weight_scale": None}, "multiplier must be given by input_scale and weight_scale, or by mantissas and"),
+        ({**INTEGERS, "mantissas": [1, 2]}, r"mantissas must be one integer or 1, got int64 of shape \(2,\)"),
+        ({**INTEGERS, "exponents": 0.5}, "exponents must be one integer or 1, got float64"),
+        ({**INTEGERS, "exponents": 31}, r"mantissa must be 0..2\^31-1 and its exponent -31..30, got .* and 31..31"),
+        ({**INTEGERS, "mantissas": -1}, "mantissa must be"),
+        ({"zero_point": 1}, "zero_point is the output quantizer's, 0; leave it out"),
+        ({"output": ax.IntegerFormat(8, True)}, "output must be QuantizationParameters with scales"),
+        ({**INTEGERS, "output": ax.IntegerFormat(8, True), "zero_point": 1 << 31}, r"zero_point must be within"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
