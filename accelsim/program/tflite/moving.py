@@ -127,6 +127,8 @@ def strided_slice(context: Context, operator: TfliteOperator) -> list[Layer]:
         bit, step = 1 << axis, strides[axis]
         if options["ShrinkAxisMask"] & bit:
             start = begin[axis] + length if begin[axis] < 0 else begin[axis]
+            if options["BeginMask"] & bit:
+                start = 0 if step > 0 else length - 1
             ranges.append((start, start + 1, 1))
             continue
         low = None if options["BeginMask"] & bit else begin[axis]
