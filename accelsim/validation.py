@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from accelsim.errors import AccelsimError
+from accelsim.tables import html_table
 
 
 class Configuration(BaseModel):
@@ -30,6 +31,29 @@ class Configuration(BaseModel):
             super().__init__(**values)
         except ValidationError as invalid:
             raise self.error("; ".join(_sentence(self.thing, problem) for problem in invalid.errors())) from None
+
+    def _repr_html_(self) -> str:
+        return html_table(["field", "value", "meaning"], self._rows())
+
+    def _rows(self, prefix: str = "") -> list[tuple[str, str, str]]:
+        """Return name, value and meaning of every field, those of a field that has fields itself after a dot."""
+        rows = []
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Configuration):
+                rows += value._rows(f"{prefix}{name}.")
+            else:
+                rows.append((f"{prefix}{name}", _spelled(value), " ".join((field.description or "").split())))
+        return rows
+
+
+def _spelled(value: Any) -> str:
+    """Return a field's value in words."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(map(_spelled, value))
+    return "not given" if value is None else str(value)
 
 
 def _sentence(thing: str, problem: Any) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.errors import ModelError
+from accelsim.tables import html_table
 
 Shape = tuple[int | None, ...]
 """Lengths of the axes; None stands for the batch, and only at axis 0."""
@@ -136,6 +137,19 @@ class Graph:
         for name in self.outputs:
             if name not in known:
                 raise ModelError(f"graph output {name!r} is made by no node")
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [
+                node.name,
+                node.op,
+                ", ".join(name for name in node.inputs if name not in self.constants),
+                " + ".join("x".join(map(str, self.constants[n].shape)) for n in node.inputs if n in self.constants),
+                "x".join("N" if length is None else str(length) for length in self.shapes[node.output]),
+            ]
+            for node in self.nodes
+        ]
+        return html_table(["node", "op", "inputs", "constants", "output"], rows, f"{self.name}: {len(rows)} nodes")
 
     def producer(self, tensor: str) -> Node | None:
         """Return the node that makes a tensor, None for an input or a constant."""

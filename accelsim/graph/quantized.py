@@ -15,6 +15,7 @@ from accelsim.errors import ModelError
 from accelsim.formats import QuantizationParameters
 from accelsim.graph.graph import Graph, Node
 from accelsim.graph.operators import LINEAR
+from accelsim.tables import html_table
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,20 @@ class QuantizedGraph:
             np.float64
         )
         return np.broadcast_to(product, (channels,))
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for node in self.graph.nodes:
+            weights = [self.weights[name].parameters for name in node.inputs if name in self.weights]
+            formats = [f"{w.format} {'per channel' if w.per_channel else 'per tensor'}" for w in weights]
+            stored = self.activations.get(node.output)
+            quantizer = ["", "", ""]
+            if stored is not None:
+                quantizer = [str(stored.format), f"{float(stored.scale):.6g}", str(int(stored.zero_point))]
+            rows.append([node.name, node.op, ", ".join(formats), node.output, *quantizer])
+        header = ["node", "op", "weights", "output", "stored as", "scale", "zero point"]
+        caption = f"{self.graph.name}: {len(rows)} nodes; an output without a quantizer is fused with the next node"
+        return html_table(header, rows, caption)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the quantized graph to one file (a zip of arrays and JSON, no pickle); see `accelsim.graph.archive`."""

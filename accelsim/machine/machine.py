@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from accelsim.errors import MachineError
+from accelsim.machine.drawing import grid_svg
 from accelsim.machine.requantizer import Requantizer, TieRule
 from accelsim.validation import Configuration
 
@@ -187,6 +188,9 @@ class Machine(Configuration):
         """Return the machine with some fields changed, validated anew."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**fields, **changes})
+
+    def _repr_html_(self) -> str:
+        return grid_svg(self) + super()._repr_html_()
 
     @property
     def num_pes(self) -> int:

@@ -15,7 +15,7 @@ from accelsim.graph.graph import Tensor
 from accelsim.machine import Machine
 from accelsim.program.layers import Layer, MacLayer
 from accelsim.program.storage import StoredTensor
-from accelsim.tables import text_table
+from accelsim.tables import html_table, text_table
 
 
 class Lowerable(Protocol):
@@ -115,6 +115,20 @@ class IntegerProgram:
         str
             One row per layer: shapes, widths, zero points, the first channel's multiplier, the clamp.
         """
+        return f"{self._headline()}\n{text_table(*self._table())}"
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table(), self._headline())
+
+    def _headline(self) -> str:
+        machine = self.machine
+        return (
+            f"{self.name}: {len(self.layers)} layers, {self.macs:,} MACs a sample; requantizer "
+            f"{machine.requantizer.name}, zero points {machine.zero_point}, reduction {machine.reduction_order}"
+        )
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the header and one row per layer."""
         header = ["layer", "op", "output", "groups x N x K", "weights", "start", "z_x", "z_y", "multiplier", "clamp"]
         rows = []
         for layer in self.layers:
@@ -139,12 +153,7 @@ class IntegerProgram:
             else:
                 zero_point = str(int(stored.zero_point))
                 rows.append([layer.name, layer.op, f"{shape} {stored.format}", "", "", "", "", zero_point, "", ""])
-        machine = self.machine
-        return (
-            f"{self.name}: {len(self.layers)} layers, {self.macs:,} MACs a sample; requantizer "
-            f"{machine.requantizer.name}, zero points {machine.zero_point}, reduction {machine.reduction_order}\n"
-            + text_table(header, rows)
-        )
+        return header, rows
 
 
 def _multiplier(layer: MacLayer) -> str:

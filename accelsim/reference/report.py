@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from accelsim.tables import text_table
+from accelsim.tables import html_table, text_table
 
 KINDS = ("float", "simulated", "actual")
 """The three sides of a comparison, in the order in which they are shown."""
@@ -132,21 +132,20 @@ class ComparisonReport:
 
     def _repr_html_(self) -> str:
         header, *rows = self._rows()
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        lines = [self._headline(), *self._metric_lines(), *self.warnings()]
-        text = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
-        return f"{text}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        metrics = "" if self.metrics is None else html_table(*self._metric_rows(self.metrics))
+        text = "".join(f"<p>{html.escape(line)}</p>" for line in [self._headline(), *self.warnings()])
+        return f"{text}{metrics}{html_table(header, rows)}"
 
     def _headline(self) -> str:
         return f"{self.num_samples} samples, {self.cycles:,} cycles, {self.overflow_events:,} overflow events"
 
     def _metric_lines(self) -> list[str]:
-        if self.metrics is None:
-            return []
-        names = list(self.metrics["float"])
-        rows = [[kind, *(f"{self.metrics[kind][name]:.2%}" for name in names)] for kind in KINDS]
-        return text_table(["", *names], rows).splitlines()
+        return [] if self.metrics is None else text_table(*self._metric_rows(self.metrics)).splitlines()
+
+    @staticmethod
+    def _metric_rows(metrics: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:
+        names = list(metrics["float"])
+        return ["", *names], [[kind, *(f"{metrics[kind][name]:.2%}" for name in names)] for kind in KINDS]
 
     def _layer_table(self) -> str:
         header, *rows = self._rows()

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
+from accelsim.tables import html_table
+
 OperationKind = Literal[
     "multiply", "add", "compare", "shift", "divide", "look_up", "float_multiply", "float_add"
 ]  # fmt: skip
@@ -98,6 +100,13 @@ class OperationCount:
         """Return the numbers, and the elementary operations as a list, for JSON."""
         listed = [{**operation._asdict(), "count": count} for operation, count in self.widths]
         return {**{name: getattr(self, name) for name in _NUMBERS}, "total": self.total, "by_width": listed}
+
+    def _repr_html_(self) -> str:
+        names = [*_NUMBERS, "total"]
+        totals = html_table([name.replace("_", " ") for name in names], [[f"{getattr(self, n):,}" for n in names]])
+        header = ["operation", "bits", "count"]
+        rows = [[o.kind, f"{o.a_bits} x {o.b_bits}", f"{count:,}"] for o, count in self.widths]
+        return totals + html_table(header, rows, "by width")
 
 
 _NUMBERS = tuple(f.name for f in fields(OperationCount) if f.name != "widths")

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from accelsim.errors import DataError
 from accelsim.machine import Memory
 from accelsim.simulator.counts import Access, AccessCount, Operation, OperationCount
+from accelsim.tables import html_table
 from accelsim.validation import Configuration
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -186,6 +187,11 @@ class Energy:
     def to_dict(self) -> dict[str, float]:
         """Return the parts and their total, for JSON."""
         return {**asdict(self), "total_pj": self.total_pj}
+
+    def _repr_html_(self) -> str:
+        parts = self.to_dict()
+        header = [name.removesuffix("_pj") + " nJ" for name in parts]
+        return html_table(header, [[f"{part / 1e3:,.3f}" for part in parts.values()]], "energy proxy")
 
 
 def weigh(operations: OperationCount, accesses: AccessCount, table: EnergyTable, memory: Memory) -> Energy:

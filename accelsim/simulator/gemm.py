@@ -35,6 +35,7 @@ from accelsim.simulator.operands import (
 from accelsim.simulator.operations import gemm_operations
 from accelsim.simulator.timing import CycleCount, gemm_cycles
 from accelsim.simulator.widths import GridWidths
+from accelsim.tables import html_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,15 @@ class GemmResult:
     zero_operands: ZeroOperands
     trace: Trace | None = None
     toggles: Toggles | None = None
+
+    def _repr_html_(self) -> str:
+        values, events = self.accumulators, self.overflow_events
+        count = "not tracked" if events is None else f"{int(events.sum()):,}"
+        caption = f"accumulators, {' x '.join(map(str, values.shape))}; overflow events: {count}"
+        while values.ndim > 2:  # of a convolution the first image's first channel
+            values, events = values[0], None if events is None else events[0]
+        marks = None if events is None else events.tolist()
+        return self.cycles._repr_html_() + html_array(values.tolist(), marks, caption)
 
 
 def matmul(

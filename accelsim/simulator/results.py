@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from accelsim.simulator.counts import AccessCount, OperationCount, Toggles, Zero
 from accelsim.simulator.energy import Energy
 from accelsim.simulator.memory import MemoryTraffic
 from accelsim.simulator.timing import CycleCount
-from accelsim.tables import text_table
+from accelsim.tables import html_table, text_table
 
 
 @dataclass(frozen=True)
@@ -216,10 +215,12 @@ class SimulationResult:
         return text_table(*self.table())
 
     def _repr_html_(self) -> str:
-        header, rows = self.table()
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        events = "not tracked" if self.overflow_events is None else f"{self.overflow_events:,}"
+        caption = (
+            f"{self.num_samples:,} samples, {self.cycles.total:,} cycles, {self.operations.total:,} operations, "
+            f"{self.energy_pj / 1e6:,.3f} uJ by the energy proxy; overflow events: {events}"
+        )
+        return html_table(*self.table(), caption)
 
 
 def _optional(count: int | None) -> str:

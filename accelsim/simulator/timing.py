@@ -11,6 +11,7 @@ from typing import NamedTuple
 from accelsim.errors import OperandError
 from accelsim.machine import Machine
 from accelsim.simulator.memory import GemmShape, gemm_traffic
+from accelsim.tables import html_table
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class CycleCount:
     def to_dict(self) -> dict[str, int]:
         """Return the counts with their total, for JSON."""
         return {**asdict(self), "total": self.total}
+
+    def _repr_html_(self) -> str:
+        return html_table(list(self.to_dict()), [[f"{count:,}" for count in self.to_dict().values()]], "cycles")
 
 
 class Fold(NamedTuple):

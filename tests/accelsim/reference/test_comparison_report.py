@@ -57,6 +57,6 @@ def test_json_is_strict_and_complete():
 
 def test_html_escapes_names():
     html = REPORT._repr_html_()
-    assert "<td>&lt;logits&gt;</td>" in html
+    assert ">&lt;logits&gt;</td>" in html
     assert "<logits>" not in html
-    assert html.count("<tr>") == 3
+    assert html.count("<tr>") == 4 + 3  # metrics of three sides, two layers, and two headers
