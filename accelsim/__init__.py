@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from accelsim.graph.reader import load_onnx
     from accelsim.machine import Machine, Memory, Requantizer
     from accelsim.program.lowering import lower
+    from accelsim.program.onnx.reader import load_integer_onnx
     from accelsim.program.program import IntegerProgram
     from accelsim.program.tflite.loading import load_tflite
     from accelsim.ptq.config import PTQConfig
@@ -77,6 +78,7 @@ _HOMES = {
     "conv2d": "simulator.gemm",
     "gemm_cycles": "simulator.timing",
     "html_report": "report.html",
+    "load_integer_onnx": "program.onnx.reader",
     "load_onnx": "graph.reader",
     "load_tflite": "program.tflite.loading",
     "lower": "program.lowering",
@@ -121,6 +123,7 @@ __all__ = [
     "conv2d",
     "gemm_cycles",
     "html_report",
+    "load_integer_onnx",
     "load_onnx",
     "load_tflite",
     "lower",

@@ -27,7 +27,7 @@ def has_integer_multiplier(machine: Machine) -> bool:
 
 def with_multiplier_bits(layer: MacLayer, bits: int) -> MacLayer:
     """Return a layer whose multipliers have another width."""
-    rescale = layer.rescale
+    rescale = layer.multipliers
     requantizer = rescale.requantizer.model_copy(update={"multiplier_bits": bits})
     narrowed = Rescale.of(requantizer, [rescale.reals], np.float64(1), f"layer {layer.name!r}")
     return replace(layer, rescale=narrowed)
@@ -35,7 +35,7 @@ def with_multiplier_bits(layer: MacLayer, bits: int) -> MacLayer:
 
 def codes_of(layer: MacLayer, accumulators: Int64, channels: slice = slice(None)) -> npt.NDArray[np.int32]:
     """Bring accumulators (channels, p) to codes as the layer does."""
-    rescale = layer.rescale if layer.rescale.reals.size == 1 else layer.rescale.channels(channels)
+    rescale = layer.multipliers if layer.multipliers.reals.size == 1 else layer.multipliers.channels(channels)
     return requantize(accumulators, rescale, layer.zero_point, layer.clamp)
 
 
@@ -97,16 +97,16 @@ def _narrowest_equal(widest: MacLayer, narrow: list[MacLayer], accumulators: Int
     wanted = codes_of(widest, accumulators, channels)
     for layer in reversed(narrow):
         if not np.array_equal(codes_of(layer, accumulators, channels), wanted):
-            return layer.rescale.requantizer.multiplier_bits + 1
-    return narrow[0].rescale.requantizer.multiplier_bits if narrow else WIDEST
+            return layer.multipliers.requantizer.multiplier_bits + 1
+    return narrow[0].multipliers.requantizer.multiplier_bits if narrow else WIDEST
 
 
 def _monotone(layer: MacLayer, bounds: Bounds) -> bool:
     """Whether (21) and (41) wrap nowhere inside the bounds; (20) and a clamp of the accumulator keep the order."""
-    if len(layer.rescale.requantizer.rounding) == 1:
+    if len(layer.multipliers.requantizer.rounding) == 1:
         return True
     # a narrower mantissa may round up to the next power of two
-    left = max(0, int(layer.rescale.exponents.max()) + 1) + layer.rescale.requantizer.pre_shift_bits
+    left = max(0, int(layer.multipliers.exponents.max()) + 1) + layer.multipliers.requantizer.pre_shift_bits
     largest = max(int(bounds.high.max()), -int(bounds.low.min()) - 1)
     return largest << left < 1 << 31
 

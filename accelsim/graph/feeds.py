@@ -50,9 +50,9 @@ class Feeds:
     def __init__(self, graph: HasInputs, images: Images, whole: bool = False) -> None:
         names = [tensor.name for tensor in graph.inputs]
         if isinstance(images, Mapping):
-            given = {name: np.asarray(value) for name, value in images.items()}
+            given = {name: _array(value) for name, value in images.items()}
         elif len(names) == 1:
-            given = {names[0]: np.asarray(images)}
+            given = {names[0]: _array(images)}
         else:
             raise DataError(f"the graph has the inputs {', '.join(names)}; pass a mapping of input name to array")
         if set(given) != set(names):
@@ -102,6 +102,13 @@ class Feeds:
         """Yield all samples in order, ``size`` at a time (the last batch may be smaller)."""
         for start in range(0, self.num_samples, size):
             yield self.slice(start, min(start + size, self.num_samples))
+
+
+def _array(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array, of int8 or uint8 where its type is one of the narrower ones that numpy itself does not have."""
+    array = np.asarray(values)
+    narrow = {"int4": np.int8, "int2": np.int8, "uint4": np.uint8, "uint2": np.uint8}
+    return array.astype(narrow[array.dtype.name]) if array.dtype.name in narrow else array
 
 
 def _samples_apart(name: str, shape: Shape, array: npt.NDArray[Any]) -> npt.NDArray[Any]:

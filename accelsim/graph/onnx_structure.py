@@ -24,7 +24,7 @@ _OLDEST_IR_VERSION = 3  # the first with opset imports
 READABLE = frozenset(OPERATORS) | {"Identity", "Dropout", "Constant"}
 """Operators that may stand in a model; the last three dissolve."""
 
-_STANDARD_DOMAINS = ("", "ai.onnx")
+STANDARD_DOMAINS = ("", "ai.onnx")
 _REMEDIES = {
     "QuantizeLinear": "this reader takes float models; use the model from before its quantization",
     "DequantizeLinear": "this reader takes float models; use the model from before its quantization",
@@ -88,8 +88,8 @@ def read_skeleton(model: ModelProto) -> Skeleton:
     ModelError
         Naming the first thing that is wrong.
     """
-    _check_texts(model)
-    opset = _opset(model)
+    check_texts(model)
+    opset = opset_of(model)
     graph = model.graph
     if model.functions:
         raise ModelError(
@@ -112,15 +112,15 @@ def read_skeleton(model: ModelProto) -> Skeleton:
         raise ModelError("the model has no output")
     if len(set(outputs)) != len(outputs):
         raise ModelError(f"the model lists an output twice: {', '.join(outputs)}")
-    nodes = _order(list(graph.node), {tensor.name for tensor in inputs} | set(initializers), opset)
-    needed = _needed(nodes, outputs)
-    context = _checker_context(model, opset)
+    nodes = order_nodes(list(graph.node), {tensor.name for tensor in inputs} | set(initializers), opset)
+    needed = needed_nodes(nodes, outputs)
+    context = checker_context(model, opset)
     for node in needed:
         _check_node(node, opset, context)
     return Skeleton(opset, inputs, batch_size, outputs, needed, initializers)
 
 
-def _check_texts(model: ModelProto) -> None:
+def check_texts(model: ModelProto) -> None:
     """Refuse names that are not UTF-8: protobuf does not check them, and hands them out as bytes or fails late."""
     graph = model.graph
     texts: list[object] = [graph.name]
@@ -136,20 +136,20 @@ def _check_texts(model: ModelProto) -> None:
             raise ModelError(f"the model holds a name that is not valid UTF-8: {text!r}")
 
 
-def _opset(model: ModelProto) -> int:
-    """Return the version of the standard operator set."""
+def opset_of(model: ModelProto, oldest: int = OLDEST_OPSET) -> int:
+    """Return the version of the standard operator set; raise ModelError where it is older than the oldest."""
     newest = onnx.defs.onnx_opset_version()
     if not _OLDEST_IR_VERSION <= model.ir_version <= onnx.IR_VERSION:
         raise ModelError(
             f"the model has IR version {model.ir_version}; versions {_OLDEST_IR_VERSION} to {onnx.IR_VERSION} are "
             "supported"
         )
-    versions = [entry.version for entry in model.opset_import if entry.domain in _STANDARD_DOMAINS]
+    versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS]
     if len(versions) != 1:
         raise ModelError(f"the model must import exactly one version of the standard operator set, got {len(versions)}")
-    if versions[0] < OLDEST_OPSET:
+    if versions[0] < oldest:
         raise ModelError(
-            f"the model uses opset {versions[0]}; opsets {OLDEST_OPSET} to {newest} are supported, "
+            f"the model uses opset {versions[0]}; opsets {oldest} to {newest} are supported, "
             "convert it with onnx.version_converter"
         )
     if versions[0] > newest:
@@ -214,7 +214,7 @@ def _input_shape(value: ValueInfoProto) -> tuple[Shape, int | None]:
     return (None, *lengths), batch
 
 
-def _order(nodes: list[NodeProto], known: set[str], opset: int) -> list[NodeProto]:
+def order_nodes(nodes: list[NodeProto], known: set[str], opset: int) -> list[NodeProto]:
     """Sort nodes topologically, keeping the file's order where it is one."""
     makers: dict[str, int] = {}
     for index, node in enumerate(nodes):
@@ -254,7 +254,7 @@ def _order(nodes: list[NodeProto], known: set[str], opset: int) -> list[NodeProt
     return nodes if in_file_order else [nodes[index] for index in order]
 
 
-def _needed(nodes: list[NodeProto], outputs: tuple[str, ...]) -> tuple[NodeProto, ...]:
+def needed_nodes(nodes: list[NodeProto], outputs: tuple[str, ...]) -> tuple[NodeProto, ...]:
     """Return those nodes that contribute to an output."""
     wanted = set(outputs)
     kept = []
@@ -265,7 +265,7 @@ def _needed(nodes: list[NodeProto], outputs: tuple[str, ...]) -> tuple[NodeProto
     return tuple(reversed(kept))
 
 
-def _checker_context(model: ModelProto, opset: int) -> checker.C.CheckerContext:
+def checker_context(model: ModelProto, opset: int) -> checker.C.CheckerContext:
     """Return what ONNX's checker has to know to check single nodes."""
     context = checker.C.CheckerContext()
     context.ir_version = model.ir_version
@@ -276,11 +276,16 @@ def _checker_context(model: ModelProto, opset: int) -> checker.C.CheckerContext:
 def _check_node(node: NodeProto, opset: int, context: checker.C.CheckerContext) -> None:
     """Refuse unknown operators, sub-graphs, and whatever ONNX's own schema of the operator forbids."""
     what = describe(node, opset)
-    if node.domain not in _STANDARD_DOMAINS:
+    if node.domain not in STANDARD_DOMAINS:
         raise ModelError(f"{what} is an operator of the domain {node.domain!r}; only standard operators are supported")
     if node.op_type not in READABLE:
         remedy = f"; {_REMEDIES[node.op_type]}" if node.op_type in _REMEDIES else ""
         raise ModelError(f"{what}: the operator {node.op_type} is not supported{remedy}")
+    check_schema(node, what, context)
+
+
+def check_schema(node: NodeProto, what: str, context: checker.C.CheckerContext) -> None:
+    """Refuse sub-graphs, and whatever ONNX's own schema of the operator forbids."""
     names = [attribute.name for attribute in node.attribute]
     if len(set(names)) != len(names):
         raise ModelError(f"{what} has an attribute twice: {', '.join(names)}")

@@ -20,6 +20,19 @@ _DTYPES: dict[int, str] = {
     TensorProto.BOOL: "?",
 }
 
+_BITS = {
+    **{data_type: 8 * np.dtype(name).itemsize for data_type, name in _DTYPES.items()},
+    TensorProto.INT8: 8,
+    TensorProto.UINT8: 8,
+    TensorProto.INT16: 16,
+    TensorProto.UINT16: 16,
+    TensorProto.INT4: 4,
+    TensorProto.UINT4: 4,
+    TensorProto.FLOAT16: 16,
+    TensorProto.DOUBLE: 64,
+}
+"""Width of the types that may lie in files of their own."""
+
 
 def type_name(data_type: int) -> str:
     """Return the name of an ONNX data type, also of one that does not exist."""
@@ -87,6 +100,13 @@ def _dtype(tensor: TensorProto, what: str) -> np.dtype[Any]:
     return np.dtype(_DTYPES[tensor.data_type])
 
 
+def num_bytes(tensor: TensorProto, what: str) -> int:
+    """Return how many bytes the data of a stored tensor takes; raise ModelError for a type without a known width."""
+    if tensor.data_type not in _BITS:
+        raise ModelError(f"{what} has the data type {type_name(tensor.data_type)}, which is not supported")
+    return -(-num_elements(what, tensor.dims) * _BITS[tensor.data_type] // 8)
+
+
 def stored_tensors(model: ModelProto) -> Iterable[TensorProto]:
     """Yield initializers and tensors in attributes of the top-level graph."""
     yield from model.graph.initializer
@@ -125,7 +145,7 @@ def embed_external_data(model: ModelProto, folder: Path | None, size: int) -> bo
         what = f"constant {tensor.name!r}"
         if folder is None:
             raise ModelError(f"{what} is stored in another file; pass the path of the model instead of its bytes")
-        lengths.append(num_elements(what, tensor.dims) * _dtype(tensor, what).itemsize)
+        lengths.append(num_bytes(tensor, what))
     # Added up before anything is read: many tensors may point to the same large file.
     if external and size + sum(lengths) > MAX_FILE_BYTES:
         raise ModelError(

@@ -50,13 +50,13 @@ def load_onnx(model: ModelSource) -> Graph:
         skeleton = read_skeleton(proto)
         return _Reading(skeleton).graph(proto.graph.name or label, source)
     except ModelError as error:
-        raise ModelError(_one_line(str(error))) from None
+        raise ModelError(one_line(str(error))) from None
     except UnicodeDecodeError as error:
         # Protobuf checks text only when it is looked at, wherever that happens to be.
         raise ModelError(f"the model holds a name that is not valid UTF-8: {error.reason}") from None
 
 
-def _one_line(message: str) -> str:
+def one_line(message: str) -> str:
     """Escape control characters and shorten what a file may have put into a message."""
     clean = "".join(character if character.isprintable() else repr(character)[1:-1] for character in message)
     return clean if len(clean) <= _LONGEST_MESSAGE else clean[: _LONGEST_MESSAGE - 4] + " ..."

@@ -99,3 +99,32 @@ class Geometry:
     def reduction(self) -> int:
         """Length K of the reduction of one group."""
         return self.group_channels * prod(self.kernel_shape)
+
+
+@dataclass(frozen=True)
+class DepthWindow:
+    """The window of a three-dimensional convolution along its first spatial axis, the depth.
+
+    The taps along the depth become channels of a plane: channel c and tap t are channel ``c * kernel + t``. What is
+    left is a two-dimensional convolution of one plane per position along the depth, docs/numerics.md (70).
+
+    Parameters
+    ----------
+    length, kernel, stride, before, dilation : int
+        Along the depth; ``before`` is the padding at its start.
+    num_positions : int
+        Positions along the depth.
+    """
+
+    length: int
+    kernel: int
+    stride: int
+    before: int
+    dilation: int
+    num_positions: int
+
+    def taps(self) -> list[list[int | None]]:
+        """Return for every position the index of each of its taps, None for padding."""
+        starts = [position * self.stride - self.before for position in range(self.num_positions)]
+        rows = [[start + tap * self.dilation for tap in range(self.kernel)] for start in starts]
+        return [[index if 0 <= index < self.length else None for index in row] for row in rows]

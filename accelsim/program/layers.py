@@ -5,15 +5,17 @@ Codes travel between layers under the names of the tensors of the model. Shapes 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from accelsim.formats import IntegerFormat
 from accelsim.machine import Requantizer
-from accelsim.program.geometry import Geometry
+from accelsim.program.geometry import DepthWindow, Geometry
 from accelsim.program.rescale import Rescale
 
 Int32 = npt.NDArray[np.int32]
@@ -63,14 +65,16 @@ class MacLayer(Layer):
         Of a convolution; None for a matrix product over the last axis.
     weight_format, input_format : IntegerFormat
         Of the stored operands.
-    rescale : Rescale
-        s_x * s_w / s_y.
+    rescale : Rescale or None
+        s_x * s_w / s_y; None stores the accumulators.
     zero_point : int
         z_y.
     clamp : pair of int
         The output's format, narrowed by a fused activation function.
     channels_last : bool
         Input and output of a convolution are (..., height, width, channels), else (..., channels, height, width).
+    depth : DepthWindow or None
+        Third spatial axis of a convolution, docs/numerics.md (70).
     """
 
     weights: Int32
@@ -81,10 +85,18 @@ class MacLayer(Layer):
     geometry: Geometry | None
     weight_format: IntegerFormat
     input_format: IntegerFormat
-    rescale: Rescale
+    rescale: Rescale | None
     zero_point: int
     clamp: tuple[int, int]
     channels_last: bool = False
+    depth: DepthWindow | None = None
+
+    @property
+    def multipliers(self) -> Rescale:
+        """The rescale of a layer that stores codes."""
+        if self.rescale is None:
+            raise AssertionError(f"layer {self.name!r} stores accumulators")
+        return self.rescale
 
     @property
     def groups(self) -> int:
@@ -110,6 +122,57 @@ class MacLayer(Layer):
     def macs(self) -> int:
         """Multiply-accumulates of one sample."""
         return self.weights.size * self.num_positions
+
+    @property
+    def input_elements(self) -> int | None:
+        """Stored inputs of one group and sample; None for a matrix product, where they are K * P."""
+        if self.geometry is None:
+            return None
+        planes = self.num_positions // self.geometry.num_positions
+        if self.depth is not None:  # the channels of a plane are those of all its taps along the depth
+            planes = planes // self.depth.num_positions * self.depth.length // self.depth.kernel
+        return prod(self.geometry.input_shape) // self.groups * planes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RuntimeMacLayer(Layer):
+    """A convolution or matrix product with operands that a run computes: weights, scales or zero points.
+
+    Parameters
+    ----------
+    bind : callable
+        From the inputs of one run to products with known operands, each with the codes that it reads; their outputs,
+        one after the other, are the layer's.
+    groups, num_outputs, reduction, num_positions : int
+        Sizes of the products.
+    weight_format, input_format : IntegerFormat
+        Of the stored operands.
+    requantizes : bool
+        Accumulators become codes; else they are stored as they are.
+    """
+
+    bind: Callable[[Sequence[npt.NDArray[Any]]], list[tuple[MacLayer, npt.NDArray[Any]]]]
+    groups: int
+    num_outputs: int
+    reduction: int
+    num_positions: int
+    weight_format: IntegerFormat
+    input_format: IntegerFormat
+    requantizes: bool
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample."""
+        return prod((self.groups, self.num_outputs, self.reduction, self.num_positions))
+
+    @property
+    def input_elements(self) -> int | None:
+        """Stored inputs of one group; None where they are K * P."""
+        return None
+
+
+GridLayer = MacLayer | RuntimeMacLayer
+"""What runs on the grid."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from accelsim.errors import DataError
 from accelsim.graph.graph import Tensor
 from accelsim.machine import Machine
-from accelsim.program.layers import Layer, MacLayer
+from accelsim.program.layers import GridLayer, Layer, MacLayer
 from accelsim.program.storage import StoredTensor
 from accelsim.tables import html_table, text_table
 
@@ -95,7 +95,7 @@ class IntegerProgram:
                 raise DataError(
                     f"input {name!r} is stored as {tensor.format} ({low}..{high}), got {values.min()}..{values.max()}"
                 )
-            return values.astype(np.int32)
+            return values.astype(np.int32 if tensor.format.bits <= 32 else np.int64)
         try:
             codes = tensor.quantize(values)
         except DataError as failure:
@@ -105,7 +105,7 @@ class IntegerProgram:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one sample."""
-        return sum(layer.macs for layer in self.layers if isinstance(layer, MacLayer))
+        return sum(layer.macs for layer in self.layers if isinstance(layer, GridLayer))
 
     def summary(self) -> str:
         """Return the program layer by layer, as a table.
@@ -135,7 +135,7 @@ class IntegerProgram:
             shape = "x".join(map(str, layer.output_shape))
             stored = self.tensors[layer.output]
             if isinstance(layer, MacLayer):
-                per = "per channel" if layer.rescale.reals.size > 1 else "per tensor"
+                per = "per channel" if layer.rescale is not None and layer.rescale.reals.size > 1 else "per tensor"
                 rows.append(
                     [
                         layer.name,
@@ -159,6 +159,8 @@ class IntegerProgram:
 def _multiplier(layer: MacLayer) -> str:
     """Spell the first channel's multiplier as the machine holds it."""
     rescale = layer.rescale
+    if rescale is None:
+        return "none: stores accumulators"
     more = ", ..." if rescale.reals.size > 1 else ""
     match rescale.requantizer.multiplier:
         case "integer" if len(rescale.requantizer.rounding) == 2:

@@ -13,7 +13,7 @@ from accelsim.simulator.counts import AccessCount, Toggles, ZeroOperands
 from accelsim.simulator.energy import EnergyTable, weigh
 from accelsim.simulator.engine.activity import Sampling
 from accelsim.simulator.engine.gemm import EngineName, Track
-from accelsim.simulator.layers import elementwise, moving, pooling, tables, tflite
+from accelsim.simulator.layers import elementwise, moving, onnx, pooling, tables, tflite
 from accelsim.simulator.layers.counting import layer_operations
 from accelsim.simulator.layers.grid import Grid, Tally
 from accelsim.simulator.layers.registry import Codes, execute_layer
@@ -22,7 +22,7 @@ from accelsim.simulator.results import LayerRecord
 from accelsim.simulator.timing import gemm_cycles, vector_cycles
 from accelsim.simulator.widths import GridWidths, narrowest
 
-FAMILIES = (elementwise, moving, pooling, tables, tflite)
+FAMILIES = (elementwise, moving, onnx, pooling, tables, tflite)
 """Modules whose layers are registered by being imported."""
 
 
@@ -58,7 +58,7 @@ class Execution:
         self.program, self.machine = program, machine
         self.track, self.num_samples = track, num_samples
         self.energy, self.sampling = energy or EnergyTable(), sampling
-        on_grid = [layer for layer in program.layers if isinstance(layer, kinds.MacLayer)]
+        on_grid = [layer for layer in program.layers if isinstance(layer, kinds.GridLayer)]
         self.grid = Grid(machine, engine, track, on_grid, num_samples, sampling)
         self.sizes = {tensor.name: prod(length or 1 for length in tensor.shape) for tensor in program.inputs}
         self.sizes.update({name: int(codes.size) for name, codes in program.constants.items()})
@@ -96,24 +96,30 @@ class Execution:
     def _execute(self, layer: kinds.Layer, alive: dict[str, Codes]) -> Codes:
         """Compute what a layer stores."""
         inputs = [alive[name] if name in alive else self.program.constants[name] for name in layer.inputs]
-        return self.grid.run(layer, inputs[0]) if isinstance(layer, kinds.MacLayer) else execute_layer(layer, inputs)
+        match layer:
+            case kinds.MacLayer():
+                return self.grid.run(layer, inputs[0])
+            case kinds.RuntimeMacLayer():
+                return self.grid.run_bound(layer, inputs)
+            case _:
+                return execute_layer(layer, inputs)
 
     def _record(self, layer: kinds.Layer) -> LayerRecord:
         """Return the record of a layer over all samples."""
         bits = [self._bits(name) for name in (*layer.inputs, layer.output)]
-        operations = layer_operations(layer, self.num_samples, self.machine, bits)
+        asymmetric = self.grid.asymmetric_groups(layer) if isinstance(layer, kinds.GridLayer) else 0
+        operations = layer_operations(layer, self.num_samples, self.machine, bits, asymmetric)
         cycles = vector_cycles(operations.vector_operations, self.machine)
         macs, tally, traffic, accesses = 0, Tally(), MemoryTraffic(), self._vector_accesses(layer, bits)
         zeros, toggles = ZeroOperands(), Toggles()
-        if isinstance(layer, kinds.MacLayer):
+        if isinstance(layer, kinds.GridLayer):
             macs = layer.macs * self.num_samples
             tally = self.grid.tallies[layer.name]
             shape = self._shape(layer)
             cycles = gemm_cycles(machine=self.machine, **vars(shape))
             traffic = gemm_traffic(shape, self.machine)
             widths = GridWidths.of(self.machine, layer.weight_format.bits, layer.input_format.bits)
-            asymmetric = layer.weight_zero_points.reshape(layer.groups, -1).any(axis=1)
-            accesses = gemm_accesses(shape, traffic, int(asymmetric.sum()), self.machine, widths)
+            accesses = gemm_accesses(shape, traffic, asymmetric, self.machine, widths)
             zeros = self.grid.zero_operands(layer)
             toggles = self.grid.toggles(layer)
         tracked = self.track != "none"
@@ -152,17 +158,14 @@ class Execution:
         inputs = [(self.sizes[name] * self.num_samples, width) for name, width in zip(layer.inputs, bits, strict=False)]
         return vector_accesses(inputs, (prod(layer.output_shape) * self.num_samples, bits[-1]))
 
-    def _shape(self, layer: kinds.MacLayer) -> GemmShape:
+    def _shape(self, layer: kinds.GridLayer) -> GemmShape:
         """Return the GEMM of a layer over all samples."""
-        inputs = None
-        if layer.geometry is not None:
-            images = layer.num_positions // layer.geometry.num_positions * self.num_samples
-            inputs = prod(layer.geometry.input_shape) // layer.groups * images
+        inputs = layer.input_elements
         return GemmShape(
             layer.num_outputs,
             layer.reduction,
             layer.num_positions * self.num_samples,
-            inputs,
+            None if inputs is None else inputs * self.num_samples,
             layer.weight_format.bits,
             layer.input_format.bits,
             self.program.tensors[layer.output].format.bits,

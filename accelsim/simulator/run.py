@@ -13,7 +13,7 @@ from accelsim.errors import LoweringError, OperandError
 from accelsim.graph.feeds import Feeds, Images
 from accelsim.graph.quantized import QuantizedGraph
 from accelsim.machine import Machine
-from accelsim.program.layers import MacLayer
+from accelsim.program.layers import GridLayer
 from accelsim.program.lowering import lower
 from accelsim.program.program import IntegerProgram
 from accelsim.simulator.energy import EnergyTable
@@ -137,7 +137,7 @@ def batch_size(program: IntegerProgram) -> int:
     """Return how many samples the fast engine runs at a time: all tensors of a batch fit `MAX_BATCH_BYTES`."""
     elements = sum(prod(length or 1 for length in tensor.shape) for tensor in program.inputs)
     elements += sum(prod(layer.output_shape) for layer in program.layers)
-    widest = max((prod(layer.output_shape) for layer in program.layers if isinstance(layer, MacLayer)), default=0)
+    widest = max((prod(layer.output_shape) for layer in program.layers if isinstance(layer, GridLayer)), default=0)
     return int(max(1, MAX_BATCH_BYTES // (4 * elements + 8 * widest)))
 
 

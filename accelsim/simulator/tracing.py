@@ -19,6 +19,7 @@ from accelsim.simulator.engine.convolution import convolution_columns
 from accelsim.simulator.engine.gemm import GemmOperands
 from accelsim.simulator.engine.trace import DEFAULT_LIMIT_BYTES, Range, TraceWindow
 from accelsim.simulator.gemm import GemmResult, run_operands
+from accelsim.simulator.layers.grid import images_of
 from accelsim.simulator.run import placed, simulate
 
 
@@ -146,6 +147,6 @@ def _operands(layer: MacLayer, group: int, codes: Any, machine: Machine) -> Gemm
     if layer.geometry is None:
         columns = np.ascontiguousarray(fed.reshape(-1, layer.reduction).T)
     else:
-        planes = np.ascontiguousarray(fed).reshape(-1, *layer.geometry.input_shape)
+        planes = images_of(layer, fed)
         columns = convolution_columns(planes, layer.geometry, group, 0, layer.num_positions, layer.pad_value, machine)
     return GemmOperands(layer.weights[part], columns, layer.start[part], layer.weight_zero_points[part])

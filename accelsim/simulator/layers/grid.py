@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from accelsim.machine import Machine
 from accelsim.program import layers as kinds
@@ -12,7 +15,7 @@ from accelsim.simulator.counts import Toggles, ZeroOperands
 from accelsim.simulator.engine import codes as engine_codes
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
 from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution, safe_depthwise
-from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues, Int32, Track, run_gemm
+from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues, Int32, Int64, Track, run_gemm
 from accelsim.simulator.gemm import refuse_overflow, tracking_level
 from accelsim.simulator.layers.registry import from_planes, planes
 from accelsim.simulator.widths import GridWidths
@@ -41,6 +44,31 @@ class Tally:
             self.most = most if self.most is None else max(self.most, most)
 
 
+def images_of(layer: kinds.MacLayer, fed: npt.NDArray[Any]) -> Int32:
+    """Return what a convolution slides over: (images, channels, height, width), contiguous.
+
+    Parameters
+    ----------
+    layer : MacLayer
+        A convolution.
+    fed : integer array, samples along axis 0
+        Operands as the PEs multiply them.
+    """
+    geometry, depth = layer.geometry, layer.depth
+    assert geometry is not None
+    if depth is None:
+        return planes(fed, geometry.input_shape, layer.channels_last)
+    channels, height, width = geometry.input_shape
+    volumes = fed.reshape(-1, channels // depth.kernel, depth.length, height, width)
+    shape = (volumes.shape[0], depth.num_positions, channels // depth.kernel, depth.kernel, height, width)
+    unfolded = np.full(shape, layer.pad_value, dtype=np.int32)
+    for position, taps in enumerate(depth.taps()):
+        for tap, index in enumerate(taps):
+            if index is not None:
+                unfolded[:, position, :, tap] = volumes[:, :, index]
+    return unfolded.reshape(-1, *geometry.input_shape)
+
+
 class Grid:
     """The grid during a run.
 
@@ -50,7 +78,7 @@ class Grid:
         Where it runs.
     engine, track
         As in `accelsim.simulate`.
-    on_grid : list of MacLayer
+    on_grid : list of GridLayer
         Every layer that will run.
     num_samples : int
         Samples of the whole run.
@@ -63,29 +91,40 @@ class Grid:
         machine: Machine,
         engine: EngineName,
         track: Track,
-        on_grid: list[kinds.MacLayer],
+        on_grid: list[kinds.GridLayer],
         num_samples: int,
         sampling: Sampling | None,
     ) -> None:
         self.machine, self.engine = machine, engine
         self.level = tracking_level(track, machine)
         self.tallies = {layer.name: Tally() for layer in on_grid}
-        spatial_first = machine.reduction_order == "spatial_first"
-        self._zeros = {layer.name: ZeroCounter(layer.weights, layer.groups, spatial_first) for layer in on_grid}
+        self._spatial_first = machine.reduction_order == "spatial_first"
+        known = [layer for layer in on_grid if isinstance(layer, kinds.MacLayer)]
+        self._zeros = {layer.name: ZeroCounter(layer.weights, layer.groups, self._spatial_first) for layer in known}
+        self._bound_zeros: dict[str, ZeroOperands] = {}
+        self._asymmetric: dict[str, int] = {}
         self._toggles: dict[str, ToggleCounter] = {}
         if sampling is not None:
-            for layer in on_grid:
+            for layer in known:
                 widths = GridWidths.of(machine, layer.weight_format.bits, layer.input_format.bits)
                 positions = layer.num_positions * num_samples
                 self._toggles[layer.name] = ToggleCounter(
                     layer.weights, layer.start, layer.groups, positions, machine, widths, sampling
                 )
 
-    def zero_operands(self, layer: kinds.MacLayer) -> ZeroOperands:
+    def zero_operands(self, layer: kinds.GridLayer) -> ZeroOperands:
         """Return how many multiplications of a layer had a zero operand so far."""
+        if isinstance(layer, kinds.RuntimeMacLayer):
+            return self._bound_zeros.get(layer.name, ZeroOperands())
         return self._zeros[layer.name].zero_operands()
 
-    def toggles(self, layer: kinds.MacLayer) -> Toggles:
+    def asymmetric_groups(self, layer: kinds.GridLayer) -> int:
+        """Return in how many groups of a layer weights have a zero point that is not 0."""
+        if isinstance(layer, kinds.RuntimeMacLayer):
+            return self._asymmetric.get(layer.name, 0)
+        return int(layer.weight_zero_points.reshape(layer.groups, -1).any(axis=1).sum())
+
+    def toggles(self, layer: kinds.GridLayer) -> Toggles:
         """Return the bit toggles of a layer so far; zeros where they are not counted."""
         return self._toggles[layer.name].toggles() if layer.name in self._toggles else Toggles()
 
@@ -116,20 +155,19 @@ class Grid:
         """Run a convolution."""
         geometry = layer.geometry
         assert geometry is not None
-        images = planes(fed, geometry.input_shape, layer.channels_last)
+        images = images_of(layer, fed)
         self._zeros[layer.name].add_images(images, geometry, layer.pad_value)
         if layer.name in self._toggles:
             where = f"layer {layer.name!r}"
             count_convolution(self._toggles[layer.name], images, geometry, layer.pad_value, where)
         channels, num_images = layer.weights.shape[0], images.shape[0]
-        shape = (fed.shape[0], *layer.output_shape)
         output = np.empty((channels, num_images * geometry.num_positions), dtype=np.int32)
         depthwise = geometry.group_channels == 1 and self.engine == "fast" and self.level != "range"
         if depthwise and not layer.weight_zero_points.any():
             accumulators = safe_depthwise(images, layer.weights, layer.start, geometry, layer.pad_value, self.machine)
             if accumulators is not None:
-                output[:] = engine_codes.requantize(accumulators, layer.rescale, layer.zero_point, layer.clamp)
-                return from_planes(_images_first(output, num_images), shape, layer.channels_last)
+                output[:] = self._stored(layer, accumulators, slice(None))
+                return _images_first(output, layer, fed.shape[0])
         per_group = layer.num_outputs
         none = np.empty((layer.reduction, 0), dtype=np.int32)
         operands = [
@@ -141,7 +179,7 @@ class Grid:
         ):
             part = slice(group * per_group, (group + 1) * per_group)
             output[part, begin:end] = self._requantize(layer, values, part)
-        return from_planes(_images_first(output, num_images), shape, layer.channels_last)
+        return _images_first(output, layer, fed.shape[0])
 
     def _matrix_product(self, layer: kinds.MacLayer, fed: Int32) -> Int32:
         """Run a product over the last axis."""
@@ -162,10 +200,53 @@ class Grid:
         """Tally what was tracked and bring accumulators to codes."""
         refuse_overflow(values, self.machine, f"layer {layer.name!r}")
         self.tallies[layer.name].add(values)
+        return self._stored(layer, values.accumulators, channels)
+
+    def _stored(self, layer: kinds.MacLayer, accumulators: Int64, channels: slice) -> Int32:
+        """Return what is stored of accumulators: codes, or themselves in units of a product."""
+        if layer.rescale is None:
+            return (accumulators << self.machine.product_shift_bits).astype(np.int32)
         rescale = layer.rescale if layer.rescale.reals.size == 1 else layer.rescale.channels(channels)
-        return engine_codes.requantize(values.accumulators, rescale, layer.zero_point, layer.clamp)
+        return engine_codes.requantize(accumulators, rescale, layer.zero_point, layer.clamp)
+
+    def run_bound(self, layer: kinds.RuntimeMacLayer, inputs: Sequence[npt.NDArray[Any]]) -> Int32:
+        """Run a product whose operands a run computes, sample by sample.
+
+        Parameters
+        ----------
+        layer : RuntimeMacLayer
+            What runs.
+        inputs : sequence of array
+            What it reads, samples along axis 0; constants have one.
+
+        Returns
+        -------
+        int32 array, shape (samples, *layer.output_shape)
+            What it stores.
+        """
+        num_samples = max(array.shape[0] for array in inputs)
+        output = np.empty((num_samples, *layer.output_shape), dtype=np.int32)
+        for sample in range(num_samples):
+            own = [array[min(sample, array.shape[0] - 1)] for array in inputs]
+            parts = []
+            for part, codes in layer.bind(own):
+                product = replace(part, name=layer.name)
+                zeros = ZeroCounter(product.weights, product.groups, self._spatial_first)
+                asymmetric = product.weight_zero_points.reshape(product.groups, -1).any(axis=1)
+                self._asymmetric[layer.name] = max(self._asymmetric.get(layer.name, 0), int(asymmetric.sum()))
+                self._zeros[layer.name] = zeros
+                parts.append(self.run(product, codes.astype(np.int32)[np.newaxis]).reshape(-1))
+                self._bound_zeros[layer.name] = (
+                    self._bound_zeros.get(layer.name, ZeroOperands()) + zeros.zero_operands()
+                )
+            output[sample] = np.concatenate(parts).reshape(layer.output_shape)
+        return output
 
 
-def _images_first(output: Int32, num_images: int) -> Int32:
-    """Bring (channels, images * positions) to (images, channels, positions)."""
-    return np.ascontiguousarray(output.reshape(output.shape[0], num_images, -1).transpose(1, 0, 2))
+def _images_first(output: Int32, layer: kinds.MacLayer, num_samples: int) -> Int32:
+    """Bring (channels, images * positions) to (samples, *output shape)."""
+    assert layer.geometry is not None
+    channels, depth = output.shape[0], 1 if layer.depth is None else layer.depth.num_positions
+    apart = output.reshape(channels, -1, depth, layer.geometry.num_positions).transpose(1, 0, 2, 3)
+    images = np.ascontiguousarray(apart).reshape(apart.shape[0], channels, -1)
+    return from_planes(images, (num_samples, *layer.output_shape), layer.channels_last)

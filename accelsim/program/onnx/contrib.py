@@ -1,0 +1,151 @@
+"""Types of what ONNX Runtime's own operators make (domain com.microsoft): ONNX has no schema of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto, defs, helper, shape_inference
+
+from accelsim.errors import ModelError
+from accelsim.program.onnx.tensors import TensorType
+
+if TYPE_CHECKING:
+    from accelsim.program.onnx.structure import Step
+
+Types = Mapping[str, TensorType]
+
+_WINDOW = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
+_POOL_OPSET = 11
+
+
+def contrib_types(step: Step, types: Types) -> dict[str, TensorType]:
+    """Return the type of a node's output.
+
+    Parameters
+    ----------
+    step : Step
+        A node of one of the operators in `CONTRIB`.
+    types : mapping of str to TensorType
+        Of the tensors before it.
+
+    Raises
+    ------
+    ModelError
+        When inputs are missing or do not fit together.
+    """
+    least, rule = CONTRIB[step.op]
+    if len(step.inputs) < least or not all(step.inputs[index] for index in range(min(least, 2))):
+        raise ModelError(f"{step.label} needs {least} inputs, got {len(step.inputs)}")
+    if len(step.proto.output) != 1:
+        raise ModelError(f"{step.label} must have one output, got {len(step.proto.output)}")
+    return {step.output: rule(step, types)}
+
+
+def _same(step: Step, types: Types) -> TensorType:
+    return types[step.inputs[0]]
+
+
+def _broadcast(step: Step, types: Types) -> TensorType:
+    a, b = types[step.inputs[0]], types[step.inputs[3]]
+    try:
+        shape = np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        raise ModelError(f"{step.label}: shapes {a.shape} and {b.shape} cannot be broadcast") from None
+    if a.type != b.type:
+        raise ModelError(f"{step.label}: its inputs must be of one type")
+    return TensorType(a.type, tuple(int(length) for length in shape))
+
+
+def _concat(step: Step, types: Types) -> TensorType:
+    names = step.inputs[2::3]
+    if len(step.inputs) % 3 != 2:
+        raise ModelError(f"{step.label} must have an output scale and zero point and three inputs per tensor")
+    shapes = [types[name].shape for name in names]
+    rank, axis = len(shapes[0]), step.attribute("axis", None)
+    if not isinstance(axis, int) or not -rank <= axis < rank:
+        raise ModelError(f"{step.label}: axis must be one of the {rank} axes, got {axis!r}")
+    axis %= rank
+    others = {shape[:axis] + shape[axis + 1 :] for shape in shapes if len(shape) == rank}
+    if len(others) != 1 or any(len(shape) != rank for shape in shapes):
+        raise ModelError(f"{step.label}: shapes {shapes} cannot be joined along axis {axis}")
+    joined = sum(shape[axis] for shape in shapes)
+    return TensorType(types[names[0]].type, (*shapes[0][:axis], joined, *shapes[0][axis + 1 :]))
+
+
+def _pool(step: Step, types: Types) -> TensorType:
+    """Return the type of a pool, by ONNX's rule for the float operator."""
+    source = types[step.inputs[0]]
+    is_last = bool(step.attribute("channels_last", 0))
+    shape = source.shape
+    if len(shape) < 3:
+        raise ModelError(f"{step.label} needs an input with spatial axes, got shape {shape}")
+    first = (shape[0], shape[-1], *shape[1:-1]) if is_last else shape
+    op = step.op.removeprefix("QLinear")
+    window = {name: step.attribute(name, None) for name in (_WINDOW if op == "AveragePool" else ())}
+    node = helper.make_node(op, ["x"], ["y"], **{name: value for name, value in window.items() if value is not None})
+    try:
+        found = shape_inference.infer_node_outputs(
+            defs.get_schema(op, _POOL_OPSET, ""),
+            node,
+            {"x": helper.make_tensor_type_proto(TensorProto.FLOAT, first)},
+            opset_imports=[helper.make_opsetid("", _POOL_OPSET)],
+            ir_version=8,
+        )
+        pooled = tuple(int(dim.dim_value) for dim in found["y"].tensor_type.shape.dim)
+    except Exception as error:  # the inference's and the binding's exceptions have no common base
+        raise ModelError(f"{step.label} does not fit its input: {' '.join(str(error).split())}") from None
+    if step.attribute("ceil_mode", 0):
+        pooled = without_empty_windows(step, first, pooled)
+    if min(pooled, default=0) < 1:
+        raise ModelError(f"{step.label} leaves nothing of an input of shape {shape}")
+    return TensorType(source.type, (pooled[0], *pooled[2:], pooled[1]) if is_last else pooled)
+
+
+def without_empty_windows(step: Step, x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a pool that rounds up: a window that would start in the padding at the end is dropped.
+
+    ONNX's text and ONNX Runtime have it so; ONNX's shape inference has not in all versions.
+    """
+    axes = len(x) - 2
+    strides, pads = step.attribute("strides", (1,) * axes), step.attribute("pads", (0,) * (2 * axes))
+    if (
+        len(strides) != axes
+        or len(pads) != 2 * axes
+        or len(y) != len(x)
+        or step.attribute("auto_pad", "NOTSET") != "NOTSET"
+    ):
+        return y
+    kept = [
+        length - 1 if (length - 1) * stride >= space + pad else length
+        for length, stride, space, pad in zip(y[2:], strides, x[2:], pads[:axes], strict=True)
+    ]
+    return (*y[:2], *kept)
+
+
+def _gemm(step: Step, types: Types) -> TensorType:
+    a, b = types[step.inputs[0]], types[step.inputs[3]]
+    if len(a.shape) != 2 or len(b.shape) != 2:
+        raise ModelError(f"{step.label}: A and B must be matrices, got shapes {a.shape} and {b.shape}")
+    rows, reduction = a.shape[::-1] if step.attribute("transA", 0) else a.shape
+    other, columns = b.shape[::-1] if step.attribute("transB", 0) else b.shape
+    if reduction != other:
+        raise ModelError(f"{step.label}: A and B share no length, got shapes {a.shape} and {b.shape}")
+    is_float = step.input(7) is None
+    target = step.input(8)
+    data_type = TensorProto.FLOAT if is_float else a.type if target is None else types[target].type
+    return TensorType(data_type, (rows, columns))
+
+
+CONTRIB: dict[str, tuple[int, Callable[[Step, Types], TensorType]]] = {
+    "QLinearAdd": (7, _broadcast),
+    "QLinearMul": (7, _broadcast),
+    "QLinearConcat": (5, _concat),
+    "QLinearLeakyRelu": (4, _same),
+    "QLinearSigmoid": (4, _same),
+    "QLinearAveragePool": (4, _pool),
+    "QLinearGlobalAveragePool": (5, _pool),
+    "QGemm": (6, _gemm),
+}
+"""Operators with the least number of inputs and the rule of their output."""

@@ -1,0 +1,130 @@
+"""From a quantized ONNX model to an integer program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from onnx import ModelProto
+
+from accelsim.errors import AccelsimError, ModelError
+from accelsim.graph.onnx_file import ModelSource, read_model
+from accelsim.graph.reader import one_line
+from accelsim.machine import Machine
+from accelsim.program.onnx import elementwise, linear, lowering, moving
+from accelsim.program.onnx.lowering import Lowering
+from accelsim.program.onnx.structure import CONTRIB_DOMAIN, Step, read_structure
+from accelsim.program.program import IntegerProgram
+
+QUANTIZED = frozenset((
+    "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
+    "QuantizeLinear",
+))  # fmt: skip
+"""Operators of the standard domain by which a quantized model is known."""
+
+HANDLERS: dict[str, Callable[[Lowering, Step], None]] = {
+    "Add": elementwise.float_binary,
+    "AveragePool": moving.average_pool,
+    "Concat": elementwise.concat,
+    "Conv": linear.float_product,
+    "ConvInteger": linear.conv_integer,
+    "DequantizeLinear": lowering.dequantize_linear,
+    "DynamicQuantizeLinear": lowering.dynamic_quantize_linear,
+    "Gemm": linear.float_product,
+    "GlobalAveragePool": moving.average_pool,
+    "MatMul": linear.float_product,
+    "MatMulInteger": linear.matmul_integer,
+    "MaxPool": moving.move,
+    "Mul": elementwise.float_binary,
+    "Pad": moving.move,
+    "QGemm": linear.qgemm,
+    "QLinearAdd": elementwise.qlinear_binary,
+    "QLinearAveragePool": moving.qlinear_average_pool,
+    "QLinearConcat": elementwise.qlinear_concat,
+    "QLinearConv": linear.qlinear_conv,
+    "QLinearGlobalAveragePool": moving.qlinear_average_pool,
+    "QLinearLeakyRelu": elementwise.qlinear_function,
+    "QLinearMatMul": linear.qlinear_matmul,
+    "QLinearMul": elementwise.qlinear_binary,
+    "QLinearSigmoid": elementwise.qlinear_function,
+    "QuantizeLinear": elementwise.requantize_linear,
+    "Sub": elementwise.float_binary,
+    "Transpose": moving.move,
+    **dict.fromkeys(elementwise.UNARY, elementwise.unary),
+    **dict.fromkeys(moving.RESHAPING | moving.BY_RUNTIME, moving.move),
+}
+"""What lowers a node; others run in float as the model says."""
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A quantized model that was read, from which programs are made.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        The model.
+    name : str
+        Its name.
+    batch : int
+        What stands in for an open leading length.
+    """
+
+    proto: ModelProto
+    name: str
+    batch: int = 1
+
+    def lower(self, machine: Machine) -> IntegerProgram:
+        """Return the program for a machine; raise LoweringError or ModelError where there is none."""
+        try:
+            structure = read_structure(self.proto, self.batch)
+            program: IntegerProgram = Lowering(structure, machine).program(self.name, self, HANDLERS)
+        except AccelsimError as error:
+            raise type(error)(one_line(str(error))) from None
+        except UnicodeDecodeError as error:
+            raise ModelError(f"the model holds a name that is not valid UTF-8: {error.reason}") from None
+        return program
+
+
+def load_integer_onnx(model: ModelSource) -> IntegerProgram:
+    """Read an ONNX model that was quantized elsewhere.
+
+    Parameters
+    ----------
+    model : path, bytes or onnx.ModelProto
+        With QLinear or integer operators, ONNX Runtime's own among them, or with QuantizeLinear and DequantizeLinear
+        around float operators (QDQ). Opset 10 or newer; the lengths of all axes fixed, of axis 0 perhaps open.
+
+    Returns
+    -------
+    IntegerProgram
+        For the default machine of such models: ``edge_16x16`` with 32-bit wrapping accumulators and the requantizer
+        ``onnxruntime``. `accelsim.simulate` runs it on any other machine, too.
+
+    Raises
+    ------
+    ModelError
+        When the model is malformed, has nothing quantized, or a pattern that has no integer meaning: one line that
+        names the nodes.
+    LoweringError
+        When an integer layer does not fit the machine.
+    """
+    try:
+        proto, _, label = read_model(model)
+    except ModelError as error:
+        raise ModelError(one_line(str(error))) from None
+    if not is_quantized_onnx(proto):
+        raise ModelError(
+            f"the model {proto.graph.name or label!r} has no quantized operator; read it with load_onnx and quantize it"
+        )
+    return QuantizedModel(proto, proto.graph.name or label).lower(default_machine())
+
+
+def default_machine() -> Machine:
+    """Return the machine that ONNX models are read for."""
+    return Machine.preset("edge_16x16").replace(accumulator_bits=32, overflow="wrap", requantizer="onnxruntime")
+
+
+def is_quantized_onnx(proto: ModelProto) -> bool:
+    """Whether a model has any operator that works on integers."""
+    return any(node.op_type in QUANTIZED or node.domain == CONTRIB_DOMAIN for node in proto.graph.node)
