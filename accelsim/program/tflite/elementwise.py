@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from accelsim.errors import ModelError
 from accelsim.formats import QuantizationParameters
 from accelsim.machine import Requantizer
-from accelsim.program.layers import AddLayer, Layer, MultiplyLayer
+from accelsim.program.layers import AddLayer, Layer, MultiplyLayer, TableLayer
 from accelsim.program.rescale import Addition, Rescale
 from accelsim.program.storage import PlainFormat, PlainTensor
 from accelsim.program.tflite.context import TFLITE, Context, clamp_of
@@ -131,6 +132,8 @@ def relu(context: Context, operator: TfliteOperator) -> list[Layer]:
     source, output = context.activation(operator, 0), context.output(operator)
     _same_shape(operator, source, output)
     stored, target = context.activations_stored(operator, source, output)
+    if context.kernels == "tflite_micro" and operator.op == "RELU6" and stored != target:
+        raise ModelError(f"{operator.where}: TFLite Micro clamps codes only; input and output must have one quantizer")
     common = context.common(operator, (source.name,))
     return [_requantize(context, operator, common, stored, target, _RELUS[operator.op])]
 
@@ -154,6 +157,26 @@ def _requantize(
         zero_point=int(target.zero_point),
         clamp=clamp_of(bounds, target),
     )
+
+
+def table(context: Context, operator: TfliteOperator) -> list[Layer]:
+    """Lower LOGISTIC and TANH of INT8 to a table: real numbers of every code, halves away from zero, (48)."""
+    source, output = context.activation(operator, 0), context.output(operator)
+    _same_shape(operator, source, output)
+    stored, target = context.activations_stored(operator, source, output)
+    if source.dtype != "INT8" or context.kernels != "litert":
+        raise ModelError(f"{operator.where}: only LiteRT's table of INT8 is known, got {source.dtype}")
+    codes = np.arange(stored.format.minimum, stored.format.maximum + 1)
+    function: Any = expit if operator.op == "LOGISTIC" else np.tanh
+    steps = function(stored.dequantize(codes).astype(np.float64)) / float(target.scale)
+    whole = np.trunc(steps)
+    rounded = whole + np.sign(steps) * (np.abs(steps - whole) >= 0.5) + int(target.zero_point)
+    entries = np.clip(rounded, target.format.minimum, target.format.maximum).astype(np.int32)
+    return [
+        TableLayer(
+            **context.common(operator, (source.name,)), tables=entries.reshape(1, -1), lowest=stored.format.minimum
+        )
+    ]
 
 
 def leaky_relu(context: Context, operator: TfliteOperator) -> list[Layer]:

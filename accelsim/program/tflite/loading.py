@@ -37,6 +37,8 @@ _LOWER: Mapping[str, Callable[[Context, TfliteOperator], list[Layer]]] = {
     "RELU6": elementwise.relu,
     "RELU_N1_TO_1": elementwise.relu,
     "RELU_0_TO_1": elementwise.relu,
+    "LOGISTIC": elementwise.table,
+    "TANH": elementwise.table,
     "QUANTIZE": elementwise.quantize,
     "DEQUANTIZE": elementwise.dequantize,
     "SOFTMAX": elementwise.softmax,
@@ -137,8 +139,13 @@ class TfliteProgramSource:
         for index in model.inputs:
             self._declare(context, model.tensors[index], "the model's input")
         layers: list[Layer] = []
+        lengths: set[str] = set()
         for operator in model.operators:
             self._check_order(operator, known)
+            if self._counts_lengths(operator, lengths):
+                lengths |= {model.tensors[index].name for index in operator.outputs}
+                known |= lengths
+                continue
             if operator.op not in _LOWER:
                 raise ModelError(
                     f"{operator.where}: the operator has no integer form here; known are {', '.join(sorted(_LOWER))}"
@@ -148,7 +155,7 @@ class TfliteProgramSource:
             layers += _LOWER[operator.op](context, operator)
             known |= {model.tensors[index].name for index in operator.outputs}
         for index in model.outputs:
-            if model.tensors[index].name not in known:
+            if model.tensors[index].name not in known - lengths:
                 raise ModelError(f"the model's output {model.tensors[index].name!r} is made by no operator")
         return IntegerProgram(
             name=model.name,
@@ -172,6 +179,14 @@ class TfliteProgramSource:
             tensor = self.model.tensors[index]
             if tensor.data is not None or tensor.name in known:
                 raise ModelError(f"{operator.where}: {tensor.where} is made twice, or is a constant")
+
+    def _counts_lengths(self, operator: TfliteOperator, lengths: set[str]) -> bool:
+        """Whether an operator only computes the shape that a later one takes; the file says that one's shape, too."""
+        tensors = self.model.tensors
+        if any(tensors[index].dtype not in ("INT32", "INT64") for index in operator.outputs):
+            return False
+        computed = [tensors[index].name for index in operator.inputs if index >= 0 and tensors[index].data is None]
+        return operator.op == "SHAPE" or (bool(computed) and set(computed) <= lengths)
 
     @staticmethod
     def _declare(context: Context, tensor: TfliteTensor, where: str) -> None:

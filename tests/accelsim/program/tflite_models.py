@@ -22,6 +22,7 @@ OPTIONS = {
     "PACK": "PackOptions",
     "STRIDED_SLICE": "StridedSliceOptions",
     "SPLIT": "SplitOptions",
+    "SHAPE": "ShapeOptions",
 }
 DTYPES = {
     "INT8": np.int8, "UINT8": np.uint8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64, "FLOAT32": np.float32,
