@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from accelsim.graph.quantized import QuantizedGraph
     from accelsim.machine import Machine
 
+DEFAULT_MACHINE = "edge_16x16"
+"""Preset of a network that brings no machine of its own."""
+
 _ZIP = b"PK"
+_TFLITE = b"TFL3"
+"""At byte 4 of a flatbuffer with TFLite's schema."""
 _BARE_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -58,6 +63,14 @@ def is_quantized(model: Path) -> bool:
         return file.read(len(_ZIP)) == _ZIP
 
 
+def is_tflite(model: Path) -> bool:
+    """Whether a model is one of TFLite, by the name or the first bytes of its file."""
+    if not model.is_file():
+        return model.suffix == ".tflite"
+    with model.open("rb") as file:
+        return model.suffix == ".tflite" or file.read(8)[4:] == _TFLITE
+
+
 def open_network(model: Path, calibration: CalibrationChoice, choices: dict[str, Any]) -> Graph | QuantizedGraph:
     """Read a quantized network, or a float one that is still to be quantized.
 
@@ -92,6 +105,12 @@ def open_network(model: Path, calibration: CalibrationChoice, choices: dict[str,
     from accelsim.graph.quantized import QuantizedGraph
 
     quantized = QuantizedGraph.load(model)
+    refuse_quantization(model, calibration, choices)
+    return quantized
+
+
+def refuse_quantization(model: Path, calibration: CalibrationChoice, choices: dict[str, Any]) -> None:
+    """Refuse options of quantization for a model that is quantized already."""
     useless = [f"--{name.replace('_', '-')}" for name in choices]
     useless += [] if calibration.file is None else ["--calibration"]
     useless += [] if calibration.limit is None else ["--calibration-limit"]
@@ -100,7 +119,6 @@ def open_network(model: Path, calibration: CalibrationChoice, choices: dict[str,
             f"model {str(model)!r} is quantized already, so {', '.join(useless)} would do nothing: leave out, or give "
             "the float model"
         )
-    return quantized
 
 
 def load_samples(
@@ -138,6 +156,11 @@ def load_float(model: Path) -> Graph:
             f"model file {str(model)!r} must be a float ONNX model, but is a zip file; if `accelsim quantize` made it, "
             "it is quantized already: give it to `accelsim run`"
         )
+    if is_tflite(model):
+        raise ModelError(
+            f"model file {str(model)!r} must be a float ONNX model, but is a TFLite model, which has no float network "
+            "beside its integers: give it to `accelsim run`"
+        )
     from accelsim.graph.reader import load_onnx
 
     return load_onnx(model)
@@ -162,15 +185,17 @@ def _input_names(network: Graph | QuantizedGraph) -> list[str]:
     return [tensor.name for tensor in (network if isinstance(network, Graph) else network.graph).inputs]
 
 
-def load_machine(name: str, settings: list[str]) -> Machine:
+def load_machine(name: str | None, settings: list[str], default: Machine | None = None) -> Machine:
     """Return a machine by the name of a preset or of a TOML file, with some fields changed.
 
     Parameters
     ----------
-    name : str
-        ``edge_16x16`` or ``my.toml``.
+    name : str or None
+        ``edge_16x16``, which it is where it is left out, or ``my.toml``.
     settings : list of str
         ``field=value`` each: the value in TOML (a bare word stands for itself), the field with a dot inside a table.
+    default : Machine, optional
+        Taken where the name is left out.
 
     Returns
     -------
@@ -185,9 +210,12 @@ def load_machine(name: str, settings: list[str]) -> Machine:
     from accelsim.machine import Machine, Requantizer
 
     presets = Machine.preset_names()
-    if name in presets:
+    name = DEFAULT_MACHINE if name is None and default is None else name
+    if name is None and default is not None:
+        machine = default
+    elif name in presets:
         machine = Machine.preset(name)
-    elif name.endswith(".toml") or Path(name).is_file():
+    elif name is not None and (name.endswith(".toml") or Path(name).is_file()):
         machine = Machine.load(name)
     else:
         raise MachineError(f"machine must be one of {', '.join(presets)} or a .toml file, got {name!r}")

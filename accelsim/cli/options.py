@@ -56,6 +56,14 @@ AnyModel = Annotated[
         help="A float network (.onnx), which is quantized first, or one that `accelsim quantize` made (.npz).",
     ),
 ]
+RunnableModel = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="A float network (.onnx), which is quantized first, one that `accelsim quantize` made (.npz), or a "
+        "quantized TFLite model (.tflite).",
+    ),
+]
 Images = Annotated[
     str, typer.Option(metavar="FILE[:ARRAY]", help="Images, samples along axis 0: .npy, or .npz with an array's name.")
 ]
@@ -87,6 +95,15 @@ ActivationRange = Annotated[
 PowerOfTwo = Annotated[bool, typer.Option("--power-of-two", help="Restrict every scale to a power of two.")]
 MachineName = Annotated[
     str, typer.Option("--machine", metavar="NAME|FILE.toml", help="A preset (see `accelsim machines`) or a TOML file.")
+]
+OwnMachineName = Annotated[
+    str | None,
+    typer.Option(
+        "--machine",
+        metavar="NAME|FILE.toml",
+        help="A preset (see `accelsim machines`) or a TOML file; if left out, edge_16x16, for a .tflite model with the "
+        "accumulators and the arithmetic of TFLite.",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

@@ -13,6 +13,7 @@ import typer
 
 from accelsim.cli import options
 from accelsim.cli.inputs import (
+    DEFAULT_MACHINE,
     CalibrationChoice,
     check_outputs,
     describe_machine,
@@ -21,6 +22,7 @@ from accelsim.cli.inputs import (
     open_network,
     quantize_network,
 )
+from accelsim.cli.programs import load_program_samples, open_program
 from accelsim.cli.terminal import BoundMissedError, echo, progress_bar
 from accelsim.errors import DataError
 
@@ -36,14 +38,15 @@ Examples:
   accelsim run net.onnx --calibration images.npz:train --weight-bits 4 --images images.npz:test \\
       --machine paper_4x4 --set accumulator_bits=18 --set overflow=saturate --track range
   accelsim run net.npz --images images.npz:test --labels images.npz:labels --min-accuracy 90 --json
+  accelsim run model_int8.tflite --images images.npz:test --set accumulator_bits=20 --set overflow=saturate
 """
 
 
 def command(
-    model: options.AnyModel,
+    model: options.RunnableModel,
     images: options.Images,
     labels: options.Labels = None,
-    machine: options.MachineName = "edge_16x16",
+    machine: options.OwnMachineName = None,
     settings: options.Settings = None,
     engine: options.EngineChoice = options.Engine.FAST,
     track: Annotated[
@@ -72,27 +75,33 @@ def command(
     """Run a network; see HELP."""
     from accelsim.arrays import count_right
     from accelsim.program.lowering import lower
-    from accelsim.simulator.run import simulate
+    from accelsim.simulator.run import placed, simulate
 
     if min_accuracy is not None and labels is None:
         raise DataError("--min-accuracy needs to know what is right: add --labels FILE")
     check_outputs([output], model, [images, labels, calibration])
-    target = load_machine(machine, settings or [])
     choices = options.quantization(
         weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two
     )
     calibrated_on = CalibrationChoice(calibration, calibration_limit, layout)
-    network = open_network(model, calibrated_on, choices)
-    samples, classes = load_samples(network, images, labels, limit, layout)
+    imported = open_program(model, calibrated_on, choices)
+    target = load_machine(machine, settings or [], None if imported is None else imported.machine)
+    if imported is None:
+        network = open_network(model, calibrated_on, choices)
+        samples, classes = load_samples(network, images, labels, limit, layout)
+    else:
+        samples, classes = load_program_samples(imported, images, labels, limit)
     with progress_bar() as progress:
-        quantized = quantize_network(network, calibrated_on, choices, progress)
-        program = lower(quantized, target)
+        if imported is None:
+            program = lower(quantize_network(network, calibrated_on, choices, progress), target)
+        else:
+            program, _ = placed(imported, target, engine.value, track.value)
         if summary and not as_json:
             echo(program.summary() + "\n")
-        result = simulate(program, samples, engine=engine.value, track=track.value, progress=progress)
+        result = simulate(program, samples, target, engine=engine.value, track=track.value, progress=progress)
     right = None
     if classes is not None:
-        right = count_right(result.real_outputs[quantized.graph.outputs[0]], classes)
+        right = count_right(result.real_outputs[program.outputs[0]], classes)
     if output is not None:
         _write_codes(result, output)
     if as_json:
@@ -107,7 +116,8 @@ def command(
             record["summary"] = program.summary()
         echo(json.dumps({**record, **result.to_dict()}, indent=2, allow_nan=False))
     else:
-        echo(f"{quantized.graph.name} on {describe_machine(machine, settings or [], target)}; {engine.value} engine\n")
+        where = describe_machine(machine or DEFAULT_MACHINE, settings or [], target)
+        echo(f"{program.name} on {where}; {engine.value} engine\n")
         echo(f"{result}\n\n{_totals(result, right)}")
         if output is not None:
             echo(f"wrote {output}")

@@ -269,7 +269,7 @@ class _Reader:
         outputs = self._indices(operator.OutputsAsNumpy(), operator.OutputsIsNone(), count, f"{where} outputs")
         if not outputs or ABSENT in outputs:
             raise ModelError(f"{where} outputs must be tensors, got {outputs}")
-        name = _unique(tensors[outputs[0]].name, names)
+        name = _unique(tensors[outputs[0]].name.partition(";")[0], names)  # fused names are joined by semicolons
         return TfliteOperator(name, op, inputs, outputs, self._options(operator, op))
 
     def _options(self, operator: Any, op: str) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class TfliteOperator:
     Parameters
     ----------
     name : str
-        Unique: the name of its first output.
+        Unique: that of its first output up to a semicolon.
     op : str
         The schema's name: ``CONV_2D``.
     inputs, outputs : tuple of int
