@@ -111,7 +111,7 @@ def open_network(model: Path, calibration: CalibrationChoice, choices: dict[str,
 
 def refuse_quantization(model: Path, calibration: CalibrationChoice, choices: dict[str, Any]) -> None:
     """Refuse options of quantization for a model that is quantized already."""
-    useless = [f"--{name.replace('_', '-')}" for name in choices]
+    useless = ["--layer" if name == "layers" else f"--{name.replace('_', '-')}" for name in choices]
     useless += [] if calibration.file is None else ["--calibration"]
     useless += [] if calibration.limit is None else ["--calibration-limit"]
     if useless:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from accelsim.errors import FormatError
 
 
 class RangeMethod(StrEnum):
@@ -22,6 +25,15 @@ class WeightRangeMethod(StrEnum):
     AUTO = "auto"
     MSE = "mse"
     MIN_MAX = "min_max"
+
+
+class RoundingChoice(StrEnum):
+    """How weights are rounded."""
+
+    AUTO = "auto"
+    NEAREST = "nearest"
+    QUBO = "qubo"
+    ADAROUND = "adaround"
 
 
 class Layout(StrEnum):
@@ -92,6 +104,24 @@ WeightRange = Annotated[
 ActivationRange = Annotated[
     RangeMethod | None, typer.Option(help="Range of activations: least squared error (default), or all values.")
 ]
+Rounding = Annotated[
+    RoundingChoice | None,
+    typer.Option(help="Rounding of weights; auto (default): qubo under 7 bits, nearest from there."),
+]
+LayerWidths = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        metavar="NAME=W8A16",
+        help="Widths of one layer's weights (W) and stored output (A), or of a tensor (A). Repeatable.",
+    ),
+]
+QuantizationFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ptq", metavar="FILE.toml", help="Fields of PTQConfig in TOML; options on the command line go before them."
+    ),
+]
 PowerOfTwo = Annotated[bool, typer.Option("--power-of-two", help="Restrict every scale to a power of two.")]
 MachineName = Annotated[
     str, typer.Option("--machine", metavar="NAME|FILE.toml", help="A preset (see `accelsim machines`) or a TOML file.")
@@ -126,8 +156,11 @@ def quantization(
     weight_range: WeightRangeMethod | None,
     activation_range: RangeMethod | None,
     power_of_two: bool,
+    rounding: RoundingChoice | None = None,
+    layers: list[str] | None = None,
+    file: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the quantization options that were given, by the names of PTQConfig's fields."""
+    """Return the quantization options that were given, and those of a file, by the names of PTQConfig's fields."""
     given = {
         "weight_bits": weight_bits,
         "activation_bits": activation_bits,
@@ -135,5 +168,27 @@ def quantization(
         "weight_range": None if weight_range is None else weight_range.value,
         "activation_range": None if activation_range is None else activation_range.value,
         "power_of_two": power_of_two or None,
+        "rounding": None if rounding is None else rounding.value,
     }
-    return {name: value for name, value in given.items() if value is not None}
+    choices = {} if file is None else _fields_of(file)
+    choices |= {name: value for name, value in given.items() if value is not None}
+    if layers:
+        choices["layers"] = {**choices.get("layers", {}), **dict(_widths(layer) for layer in layers)}
+    return choices
+
+
+def _fields_of(file: Path) -> dict[str, Any]:
+    """Return the fields that a TOML file sets, after a look whether they are right."""
+    from accelsim.ptq.config import PTQConfig
+
+    return PTQConfig.load(file).model_dump(mode="json", exclude_unset=True)
+
+
+def _widths(layer: str) -> tuple[str, dict[str, int]]:
+    """Split ``name=W8A16``; the name may hold any sign."""
+    name, _, widths = layer.rpartition("=")
+    found = re.fullmatch(r"(?:[wW](\d{1,2}))?(?:[aA](\d{1,2}))?", widths)
+    if not (name and widths and found):
+        raise FormatError(f"--layer must be NAME=W<bits>, NAME=A<bits> or NAME=W<bits>A<bits>, got {layer!r}")
+    bits = zip(("weight_bits", "activation_bits"), found.groups(), strict=True)
+    return name, {field: int(value) for field, value in bits if value is not None}

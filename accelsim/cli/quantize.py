@@ -39,6 +39,9 @@ def command(
     weight_range: options.WeightRange = None,
     activation_range: options.ActivationRange = None,
     power_of_two: options.PowerOfTwo = False,
+    rounding: options.Rounding = None,
+    layers: options.LayerWidths = None,
+    ptq: options.QuantizationFile = None,
     layout: options.FileLayout = options.Layout.CHANNELS_FIRST,
     limit: options.Limit = None,
     as_json: options.Json = False,
@@ -46,7 +49,7 @@ def command(
     """Quantize a network; see HELP."""
     check_outputs([output, onnx], model, [calibration])
     choices = options.quantization(
-        weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two
+        weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two, rounding, layers, ptq
     )
     graph = load_float(model)
     with progress_bar() as progress:

@@ -69,6 +69,9 @@ def command(
     weight_range: options.WeightRange = None,
     activation_range: options.ActivationRange = None,
     power_of_two: options.PowerOfTwo = False,
+    rounding: options.Rounding = None,
+    layers: options.LayerWidths = None,
+    ptq: options.QuantizationFile = None,
     layout: options.FileLayout = options.Layout.CHANNELS_FIRST,
     as_json: options.Json = False,
 ) -> None:
@@ -81,7 +84,7 @@ def command(
         raise DataError("--min-accuracy needs to know what is right: add --labels FILE")
     check_outputs([output], model, [images, labels, calibration])
     choices = options.quantization(
-        weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two
+        weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two, rounding, layers, ptq
     )
     calibrated_on = CalibrationChoice(calibration, calibration_limit, layout)
     imported = open_program(model, calibrated_on, choices)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from accelsim.errors import CalibrationError, DataError
 from accelsim.graph.feeds import Feeds, Images
 from accelsim.graph.graph import Graph
-from accelsim.graph.quantized import QuantizedGraph
+from accelsim.graph.operators import LINEAR
+from accelsim.graph.quantized import QuantizedGraph, QuantizedWeights
 from accelsim.ptq.bias_correction import channel_axis, corrected_bias, mean_output
-from accelsim.ptq.config import PTQConfig
+from accelsim.ptq.bit_widths import BitWidths
+from accelsim.ptq.config import PTQConfig, RoundingMethod
 from accelsim.ptq.folding import fold
 from accelsim.ptq.quantizers import choose_activations, choose_weights, largest_bias
 from accelsim.ptq.sequential import SequentialRun, StoredLayer
@@ -75,17 +78,57 @@ def fold_norms(work: Work) -> None:
     work.log += folded.log
 
 
+def assign_widths(work: Work) -> None:
+    """Find the layers and tensors that have a width of their own."""
+    work.widths = BitWidths.of(work.graph, work.placement, work.config.layers)
+    work.log += [f"{bits} bits for the weights of {name!r}" for name, bits in work.widths.weights.items()]
+    work.log += [
+        f"{work.widths.activations[name]} bits for the activation {name!r}"
+        for name in (*work.placement.calibrated, *work.placement.fixed)
+        if name in work.widths.activations
+    ]
+
+
 def round_and_correct(work: Work) -> None:
     """Round weights and correct biases layer by layer, each with the layers before it already quantized."""
-    if work.feeds is None or not work.corrects_empirically:
+    linear = [node for node in work.graph.nodes if node.op in LINEAR]
+    methods = {node.name: work.config.rounding_method(work.weight_format(node).bits) for node in linear}
+    if work.feeds is None or not (work.corrects_empirically or set(methods.values()) - {"nearest"}):
         return
     run = SequentialRun(work.graph, work.activations, work.feeds)
     for number, layer in enumerate(run.layers):
         if layer.linear:
+            _round(work, run, layer, methods[layer.node.name])
+        if layer.linear and work.corrects_empirically:
             _correct_bias(work, run, layer)
         run.advance(layer, work.weights, work.biases)
         if work.progress is not None:
             work.progress("rounding and bias correction", number + 1, len(run.layers))
+
+
+def _round(work: Work, run: SequentialRun, layer: StoredLayer, method: RoundingMethod) -> None:
+    """Choose the integers of a layer's weights on the grid that they have; rounding to nearest is done already."""
+    if method == "nearest":
+        return
+    from accelsim.ptq.adaround import Annealing
+    from accelsim.ptq.rounding import round_weights
+
+    node, progress = layer.node, work.progress
+    report = None if progress is None else partial(progress, f"adaround {node.name}")
+    parameters = work.weights[node.inputs[1]].parameters
+    integers, line = round_weights(
+        work.graph,
+        node,
+        parameters,
+        lambda: run.batches(layer),
+        method,
+        seed=work.config.seed,
+        centred=work.corrects_empirically,
+        annealing=Annealing(iterations=work.config.adaround_iterations),
+        progress=report,
+    )
+    work.weights[node.inputs[1]] = QuantizedWeights(integers, parameters)
+    work.log.append(line)
 
 
 def _correct_bias(work: Work, run: SequentialRun, layer: StoredLayer) -> None:
@@ -101,6 +144,7 @@ def _correct_bias(work: Work, run: SequentialRun, layer: StoredLayer) -> None:
 
 STEPS: tuple[Step, ...] = (
     fold_norms,
+    assign_widths,
     choose_activations,
     choose_weights,
     round_and_correct,

@@ -12,6 +12,7 @@ from accelsim.formats import IntegerFormat, QuantizationParameters
 from accelsim.graph.feeds import Feeds
 from accelsim.graph.graph import Graph, Node
 from accelsim.graph.quantized import QuantizedGraph, QuantizedWeights
+from accelsim.ptq.bit_widths import BitWidths
 from accelsim.ptq.config import PTQConfig
 from accelsim.ptq.moments import Moments
 from accelsim.ptq.placement import Placement, place_quantizers
@@ -42,6 +43,8 @@ class Work:
         Integers chosen so far.
     biases : dict of node name to float64 array
         Biases corrected so far.
+    widths : BitWidths
+        Layers and tensors with a width of their own.
     log : list of str
         What each step did to each layer.
     """
@@ -55,6 +58,7 @@ class Work:
     activations: dict[str, QuantizationParameters] = field(default_factory=dict)
     weights: dict[str, QuantizedWeights] = field(default_factory=dict)
     biases: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    widths: BitWidths = field(default_factory=BitWidths)
     log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -72,11 +76,12 @@ class Work:
 
     def weight_format(self, node: Node) -> IntegerFormat:
         """Return the format of a layer's weights."""
-        return self.config.weight_format
+        return IntegerFormat(self.widths.weights.get(node.name, self.config.weight_bits), signed=True)
 
     def activation_format(self, tensor: str, minimum: float) -> IntegerFormat:
         """Return the format of a stored tensor whose least value is ``minimum``."""
-        return self.config.activation_format(minimum)
+        format = self.config.activation_format(minimum)
+        return IntegerFormat(self.widths.activations.get(tensor, format.bits), format.signed)
 
     def quantized(self) -> QuantizedGraph:
         """Return the network with the quantizers and integers chosen so far."""

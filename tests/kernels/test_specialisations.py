@@ -28,6 +28,8 @@ ENTRANCES = {
     "activity.passing_toggles",
     "activity.resident_toggles",
     "activity.successive_toggles",
+    "binary_quadratic.descend",
+    "binary_quadratic.round_sequentially",
     "depthwise.exact_depthwise",
     "exact.exact_products",
     "grid.broadcast.step_broadcast",
@@ -186,6 +188,18 @@ def call_tflite_models():
                 ax.simulate(program, np.ones((samples, *shape[1:]), np.int8), machine, engine=engine)
 
 
+def call_rounding():
+    """The search for a rounding of weights: dense and in groups, per channel and per tensor, from Python's side."""
+    from accelsim.ptq.rounding import round_weights
+    from tests.accelsim.ptq.layer_cases import KINDS, data_of, grid_of, one_layer
+
+    for kind in KINDS:
+        for per_channel in (False, True):
+            rng = np.random.default_rng(0)
+            graph, node = one_layer(kind, rng)
+            round_weights(graph, node, grid_of(graph, node, 3, per_channel), data_of(graph, node, rng, 4), "qubo")
+
+
 def signatures():
     """Return {kernel: its argument types} of all kernels that were compiled or loaded."""
     import accelsim_kernels
@@ -204,7 +218,7 @@ def test_every_kernel_has_exactly_one_specialisation():
     program = (
         "import json; from tests.kernels import test_specialisations as calls;"
         "calls.call_gemms(); calls.call_requantizations(); calls.call_layers();"
-        "calls.call_tflite_models();"
+        "calls.call_tflite_models(); calls.call_rounding();"
         "print(json.dumps(calls.signatures()))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}

@@ -40,9 +40,31 @@ def _quantize(accelsim, small, tmp_path, *arguments):
         (["--weight-range", "min_max", "--weight-bits", 3], {"weight_range": "min_max", "weight_bits": 3}),
         (["--activation-range", "min_max"], {"activation_range": "min_max"}),
         (["--power-of-two"], {"power_of_two": True}),
+        (["--rounding", "nearest", "--weight-bits", 4], {"rounding": "nearest", "weight_bits": 4}),
+        (
+            ["--rounding", "adaround", "--weight-bits", 3, "--ptq", "{folder}/ptq.toml"],
+            {"rounding": "adaround", "weight_bits": 3, "adaround_iterations": 50, "seed": 7},
+        ),
+        (["--layer", "classifier=w4A16"], {"layers": {"classifier": {"weight_bits": 4, "activation_bits": 16}}}),
+        (
+            ["--ptq", "{folder}/ptq.toml", "--layer", "conv=W5", "--layer", "image=a12", "--rounding", "nearest"],
+            {
+                "weight_bits": 6,
+                "adaround_iterations": 50,
+                "seed": 7,
+                "rounding": "nearest",
+                "layers": {"conv": {"weight_bits": 5}, "image": {"activation_bits": 12}},
+            },
+        ),
     ],
 )
 def test_the_file_holds_what_the_options_ask_for(accelsim, small, tmp_path, arguments, config):
+    (small.folder / "ptq.toml").write_text(
+        'weight_bits = 6\nadaround_iterations = 50\nseed = 7\n[layers."conv"]\nweight_bits = 3\n', encoding="utf-8"
+    )
+    if "--ptq" in arguments and "layers" not in config:
+        config = {**config, "layers": {"conv": {"weight_bits": 3}}}
+    arguments = [str(argument).format(folder=small.folder) for argument in arguments]
     written, result = _quantize(accelsim, small, tmp_path, *arguments)
     expected = ax.quantize(ax.load_onnx(small.model), small.arrays.train, ax.PTQConfig(**config))
     assert _same(written, expected)
@@ -103,6 +125,30 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(accelsim, s
     assert_refused(quantize(tmp_path), "is a folder", "name a file in it")
     assert_refused(quantize(small.model), "is an input", "net.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (["--layer", "conv"], ["--layer must be NAME=W<bits>", "'conv'"]),
+        (["--layer", "conv="], ["'conv='"]),
+        (["--layer", "=W8"], ["'=W8'"]),
+        (["--layer", "conv=W8B4"], ["'conv=W8B4'"]),
+        (["--layer", "conv=W17"], ["weight_bits must be at most 16, got 17"]),
+        (["--layer", "convv=W8"], ["ptq.layers", "no node or tensor 'convv'", "did you mean 'conv'?"]),
+        (["--layer", "relu=W8"], ["'relu' is a node (Relu) without weights", "'conv', 'classifier'"]),
+        (["--ptq", "missing.toml"], ["missing.toml", "cannot be read"]),
+        (["--ptq", "{model}"], ["net.onnx"]),
+        (["--ptq", "{folder}/wrong.toml"], ["wrong.toml", "ptq.weight_bits must be at least 1, got 0"]),
+    ],
+)
+def test_wrong_widths_and_files_are_refused(accelsim, small, tmp_path, arguments, fragments):
+    (small.folder / "wrong.toml").write_text("weight_bits = 0\n", encoding="utf-8")
+    arguments = [argument.format(folder=small.folder, model=small.model) for argument in arguments]
+    result = accelsim(
+        "quantize", small.model, "--calibration", small.train, "--output", tmp_path / "out.npz", *arguments
+    )
+    assert_refused(result, *fragments)
 
 
 def test_two_outputs_and_inputs_are_different_files(accelsim, small, tmp_path):

@@ -157,6 +157,8 @@ def test_a_float_model_needs_calibration(accelsim, small):
         ["--weight-range", "mse"],
         ["--activation-range", "mse"],
         ["--power-of-two"],
+        ["--rounding", "qubo"],
+        ["--layer", "conv=W4"],
     ],
 )
 def test_options_without_effect_are_refused(accelsim, small, quantized, options):

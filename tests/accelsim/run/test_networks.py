@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import accelsim as ax
-from accelsim.graph.operators import OPERATORS
+from accelsim.graph.operators import LINEAR, OPERATORS
+from accelsim.ptq.folding import fold
 from tests.accelsim.run.agreement import assert_equals_the_interpreter, varied_machine
 from tests.accelsim.run.networks import CONFIGS, NETWORKS, graph_of, images_of, quantized_network
 from tests.accelsim.simulator.gemm_cases import DATAFLOWS, machines
@@ -47,6 +48,26 @@ def test_every_mode_with_narrow_registers(dataflow, order, zero_point, overflow,
     assert result.overflow_events > 0
     inner = sum(record.partial_overflow_events for record in result.layers)
     assert (inner == 0) == (dataflow == "output_stationary")
+
+
+@pytest.mark.parametrize("preset", ["tflite", "onnxruntime"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_layers_with_widths_of_their_own(name, preset):
+    """Every second layer stores 16 bits (12 the others), every third one has weights of 3 bits; the rest is W6A5."""
+    graph = graph_of(name)
+    layers = {graph.inputs[0].name: {"activation_bits": 9}}
+    for number, node in enumerate(fold(graph).graph.nodes):
+        if node.op in LINEAR:
+            layers[node.name] = {"weight_bits": (3, 8, 6)[number % 3], "activation_bits": (16, 12)[number % 2]}
+    quantized = ax.quantize(
+        graph, images_of(name, 12, seed=0), ax.PTQConfig(weight_bits=6, activation_bits=5, layers=layers)
+    )
+    assert quantized.activations[graph.inputs[0].name].format.bits == 9
+    widths = {
+        quantized.weights[node.inputs[1]].parameters.format.bits for node in quantized.graph.nodes if node.op in LINEAR
+    }
+    assert widths <= {3, 6, 8}
+    assert_equals_the_interpreter(quantized, images_of(name), varied_machine(f"{name} {preset}", requantizer=preset))
 
 
 @pytest.mark.parametrize("bits", range(2, 17))
