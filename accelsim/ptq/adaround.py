@@ -58,8 +58,8 @@ class Annealing:
 
     iterations: int = 2000
     columns: int = 256
-    learning_rate: float = 1e-2
-    regularization: float = 2.0
+    learning_rate: float = 2e-2
+    regularization: float = 20.0
     warm_up: float = 0.2
     first_beta: float = 20.0
     last_beta: float = 2.0

