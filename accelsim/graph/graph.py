@@ -138,6 +138,9 @@ class Graph:
             if name not in known:
                 raise ModelError(f"graph output {name!r} is made by no node")
 
+    def __repr__(self) -> str:
+        return f"<Graph {self.name!r}: {len(self.nodes)} nodes>"
+
     def _repr_html_(self) -> str:
         rows = [
             [

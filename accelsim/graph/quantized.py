@@ -167,6 +167,9 @@ class QuantizedGraph:
         )
         return np.broadcast_to(product, (channels,))
 
+    def __repr__(self) -> str:
+        return f"<QuantizedGraph {self.graph.name!r}: {len(self.graph.nodes)} nodes, {len(self.weights)} of weights>"
+
     def _repr_html_(self) -> str:
         rows = []
         for node in self.graph.nodes:

@@ -117,6 +117,9 @@ class IntegerProgram:
         """
         return f"{self._headline()}\n{text_table(*self._table())}"
 
+    def __repr__(self) -> str:
+        return f"<IntegerProgram {self._headline()}>"
+
     def _repr_html_(self) -> str:
         return html_table(*self._table(), self._headline())
 

@@ -214,6 +214,11 @@ class SimulationResult:
     def __str__(self) -> str:
         return text_table(*self.table())
 
+    def __repr__(self) -> str:
+        return (
+            f"<SimulationResult of {self.num_samples} samples: {len(self.layers)} layers, {self.cycles.total} cycles>"
+        )
+
     def _repr_html_(self) -> str:
         events = "not tracked" if self.overflow_events is None else f"{self.overflow_events:,}"
         caption = (

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from accelsim.errors import OperandError
 from accelsim.machine import Machine
-from accelsim.report.html.folds import Fold, folds, states, traced_folds
+from accelsim.report.folds import Fold, folds, states, traced_folds
 from accelsim.simulator.engine.gemm import in_accumulator_units
 from accelsim.simulator.engine.trace import Range, Trace, TraceWindow
 from accelsim.simulator.gemm import GemmResult

@@ -96,6 +96,9 @@ class HtmlReport:
         """
         write_whole(path, self.to_html().encode())
 
+    def __repr__(self) -> str:
+        return f"<HtmlReport {self.title!r}: {', '.join(section.key for section in self.sections)}>"
+
     def _repr_html_(self) -> str:
         # A frame: the page's style and script neither touch the notebook nor are touched by it.
         return (

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import accelsim as ax
+from accelsim.report.folds import MULTIPLYING, states
 from accelsim.report.html import CycleView, html_report
-from accelsim.report.html.folds import MULTIPLYING, states
 from accelsim.report.html.page import HtmlReport, Section, cycles_section
 from tests.accelsim.report.browser import Browser, chromium
 from tests.accelsim.simulator.gemm_cases import DATAFLOWS

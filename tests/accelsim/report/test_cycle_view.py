@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import accelsim as ax
 from accelsim.data import digits_model_path, load_digits
+from accelsim.report.folds import ADDING, IDLE, MULTIPLYING, OVERFLOWED, UNUSED, folds, states
 from accelsim.report.html.cycles import (
     EDGE_ADDED,
     EDGE_OVERFLOWED,
@@ -23,7 +24,6 @@ from accelsim.report.html.cycles import (
     packed,
     page_window,
 )
-from accelsim.report.html.folds import ADDING, IDLE, MULTIPLYING, OVERFLOWED, UNUSED, folds, states
 from accelsim.simulator.tracing import trace_layer
 from tests.accelsim.simulator.gemm_cases import DATAFLOWS, machines
 

@@ -125,3 +125,16 @@ def test_a_report_shows_itself_in_a_frame():
     machine = ax.Machine(rows=2, columns=2)
     gemm = ax.matmul([[3, -2]], [[5], [6]], machine, engine="stepped", trace=True)
     assert html_report(gemm, machine)._repr_html_().startswith("<iframe ")
+
+
+@pytest.mark.slow
+def test_plain_representations_are_one_line():
+    digits = load_digits()
+    graph = ax.load_onnx(digits_model_path())
+    quantized = ax.quantize(graph, calibration=digits.x_calibration[:16])
+    machine = ax.Machine(rows=4, columns=4)
+    program = ax.lower(quantized, machine)
+    result = ax.simulate(program, digits.x_test[:2])
+    for thing in (graph, quantized, program, result, html_report(result, machine)):
+        assert len(repr(thing)) < 200, type(thing)
+        assert "digits" in repr(thing) or "2 samples" in repr(thing) or "4x4" in repr(thing)
