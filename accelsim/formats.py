@@ -237,13 +237,17 @@ class QuantizationParameters:
         White paper equation (4), docs/numerics.md (1). The division is in float32, as ONNX's QuantizeLinear has it.
         """
         real = np.asarray(values, dtype=np.float32)
-        if np.isnan(real).any():
+        if real.size and np.isnan(real.min()):  # the least value is NaN where any is
             raise FormatError("values to quantize must not be NaN; look for a division by zero upstream")
         scale, zero_point = self._broadcast(real.ndim, real.shape)
         with np.errstate(over="ignore"):  # a quotient beyond float32 is an infinity, and clamps
-            steps = np.rint(real / scale).astype(np.float64)
-        codes = np.clip(steps + zero_point, self.format.minimum, self.format.maximum)
-        stored: npt.NDArray[Any] = codes.astype(self.format.dtype)
+            steps = np.asarray(real / scale)
+        np.rint(steps, out=steps)
+        # Clamped before the zero point is added, as integers of at most 17 bits, which float32 holds exactly.
+        low, high = self.format.minimum - zero_point, self.format.maximum - zero_point
+        np.clip(steps, low.astype(np.float32), high.astype(np.float32), out=steps)
+        steps += zero_point.astype(np.float32)
+        stored: npt.NDArray[Any] = steps.astype(self.format.dtype)
         return stored
 
     def dequantize(self, codes: npt.ArrayLike) -> npt.NDArray[np.float32]:

@@ -79,7 +79,7 @@ class IntegerProgram:
 
         Returns
         -------
-        int32 or float32 array, same shape
+        array of the tensor's type, same shape
             Codes; float32 for an input of that type.
 
         Raises
@@ -95,12 +95,12 @@ class IntegerProgram:
                 raise DataError(
                     f"input {name!r} is stored as {tensor.format} ({low}..{high}), got {values.min()}..{values.max()}"
                 )
-            return values.astype(np.int32 if tensor.format.bits <= 32 else np.int64)
+            wide = np.int32 if tensor.format.bits <= 32 else np.int64
+            return values.astype(tensor.format.dtype if tensor.format.bits <= 16 else wide)
         try:
-            codes = tensor.quantize(values)
+            return tensor.quantize(values)
         except DataError as failure:
             raise DataError(f"input {name!r}: {failure}") from None
-        return codes if codes.dtype.kind == "f" else codes.astype(np.int32)
 
     @property
     def macs(self) -> int:

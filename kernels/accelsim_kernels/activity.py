@@ -19,6 +19,9 @@ from accelsim_kernels.rounding import round_shift
 Pair = tuple[Any, Any]
 
 _BLOCK = 256
+
+_PLACES = 4096
+"""Counters that are worked on at a time, so that they stay in the first-level cache."""
 _LOW_HALF = (1 << 32) - 1
 
 
@@ -108,6 +111,29 @@ def count_row(
                 for column in range(begin, end, stride):
                     count += np.int64(line[column] != 0)
         in_row[j] = count
+
+
+@kernel
+def count_unequal(
+    values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], value: Int, counts: npt.NDArray[np.int32]
+) -> None:
+    """Count, for every place of a plane, the planes that hold something else than a value there.
+
+    Parameters
+    ----------
+    values : uint8 or uint16 array, shape (planes * places,)
+        The planes one after the other.
+    value : int64
+        What is not counted.
+    counts : int32 array, shape (places,)
+        Added to.
+    """
+    for block in range(0, counts.size, _PLACES):
+        some = counts[block : block + _PLACES]
+        for begin in range(block, values.size, counts.size):
+            line = values[begin : begin + some.size]
+            for i in range(some.size):
+                some[i] += np.int32(line[i] != value)
 
 
 @kernel

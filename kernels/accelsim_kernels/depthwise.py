@@ -1,4 +1,4 @@
-"""Depthwise convolution without columns, for channels that cannot overflow: docs/numerics.md (17) and (18)."""
+"""Depthwise convolution without columns, for channels that cannot overflow: docs/numerics.md (17), (18), (100)."""
 
 from __future__ import annotations
 
@@ -6,62 +6,55 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.lowering import Pair
+from accelsim_kernels.vectors import LANES, Activations, window_1, window_4
+
+_FOUR = 4 * LANES
 
 
 @kernel
-def exact_depthwise(
-    activations: npt.NDArray[np.int32],
-    weights: npt.NDArray[np.int32],
-    start: npt.NDArray[np.int64],
-    rows: npt.NDArray[np.int64],
-    kernel_shape: Pair,
-    strides: Pair,
-    pads: Pair,
-    dilations: Pair,
-    pad_value: Int,
-    accumulators: npt.NDArray[np.int64],
+def depthwise_rows(
+    rows: Activations,
+    bases: npt.NDArray[np.int64],
+    run: Int,
+    segments: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.int16],
+    sums: npt.NDArray[np.int32],
 ) -> None:
-    """Convolve each input channel with its own kernels.
+    """Convolve each channel with its own kernel, channels last, modulo 2**32.
 
     Parameters
     ----------
-    activations : int32 array, shape (batch, channels, height, width)
-        Operands as the PEs multiply them.
-    weights : int32 array, shape (channels * multiplier, kernel rows * kernel columns)
-        Output channel n reads input channel ``n // multiplier``.
-    start : int64 array, shape (channels * multiplier,)
-        What the accumulators are loaded with.
-    rows : int64 array
-        The output channels to compute.
-    kernel_shape, strides, dilations : pairs of int64
-        (rows, columns).
-    pads : pair of int64
-        Padding before the first row and the first column.
-    pad_value : int32
-        What a padded tap holds.
-    accumulators : int64 array, shape (channels * multiplier, batch, output rows, output columns)
-        Output; other channels are left alone.
+    rows : uint8 or int16 array
+        Activations, channels last.
+    bases : int64 array, shape (runs,)
+        Where the window of each run of outputs begins: a row of outputs with a stride of 1, one position otherwise.
+    run : int64
+        Outputs in a run.
+    segments : int64 array, shape (taps,)
+        Where each tap of a window is, after its base.
+    weights : int16 array, shape (taps, repeats * channels)
+        Weights, repeated so that a run is cut into few pieces.
+    sums : int32 array, shape (runs * run,)
+        Output.
     """
-    batch, channels, height, width = activations.shape
-    multiplier = weights.shape[0] // channels
-    _, _, out_height, out_width = accumulators.shape
-    for n in rows:
-        for image in range(batch):
-            plane = activations[image, n // multiplier]
-            for out_row in range(out_height):
-                sums = accumulators[n, image, out_row]
-                sums[:] = start[n]
-                for i in range(kernel_shape[0]):
-                    row = out_row * strides[0] + i * dilations[0] - pads[0]
-                    for j in range(kernel_shape[1]):
-                        weight = np.int64(weights[n, i * kernel_shape[1] + j])
-                        if row < 0 or row >= height:
-                            sums += weight * np.int64(pad_value)
-                            continue
-                        offset = j * dilations[1] - pads[1]
-                        line = plane[row]
-                        for out_column in range(out_width):
-                            column = out_column * strides[1] + offset
-                            operand = line[column] if 0 <= column < width else pad_value
-                            sums[out_column] += weight * np.int64(operand)
+    width = weights.shape[1]
+    for r in range(bases.size):
+        for begin in range(0, run, width):
+            length = min(width, run - begin)
+            base, place = bases[r] + begin, r * run + begin
+            done = 0
+            while length - done >= _FOUR:
+                window_4(rows, base + done, segments, weights, done, sums, place + done)
+                done += _FOUR
+            while length - done >= LANES:
+                window_1(rows, base + done, segments, weights, done, sums, place + done)
+                done += LANES
+            if 0 < done < length:  # the last vector again, moved back to the end
+                done = length - LANES
+                window_1(rows, base + done, segments, weights, done, sums, place + done)
+                done = length
+            for i in range(done, length):
+                total = np.int64(0)
+                for t in range(segments.size):
+                    total += np.int64(weights[t, i]) * np.int64(rows[base + segments[t] + i])
+                sums[place + i] = total

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Float, Int, kernel
-from accelsim_kernels.requantize import FLOAT_LIMIT, Multiplier, clamp, scale
-from accelsim_kernels.rounding import round_float
+from accelsim_kernels.requantize import FLOAT_LIMIT, TWO_ROUNDINGS, Multiplier, clamp, scale
+from accelsim_kernels.rounding import HALF_AWAY, HALF_UP, round_float
+from accelsim_kernels.vectors import prefer_wide_vectors
 
 Codes = npt.NDArray[np.int32]
 Clamp = tuple[Any, Any]
@@ -65,12 +66,45 @@ def add_codes(
         As in `rescale_codes`.
     """
     offset = zero_point if inside else np.int64(0)
+    after = zero_point - offset
+    if shifts_right(multiplier_a) and shifts_right(multiplier_b) and shifts_right(multiplier):
+        multipliers = (folded(multiplier_a), folded(multiplier_b), folded(multiplier))
+        sum_codes(a, zero_a, b, zero_b, multipliers, sign, left_shift, offset, after, bounds, output)
+    else:
+        multipliers = (multiplier_a, multiplier_b, multiplier)
+        sum_codes(a, zero_a, b, zero_b, multipliers, sign, left_shift, offset, after, bounds, output)
+
+
+@kernel
+def shifts_right(multiplier: Multiplier) -> bool:
+    """Whether a multiplier has TFLite's two roundings, and nothing is shifted to the left."""
+    kind, _, exponent, _, _, pre_shift, rule1, rule2 = multiplier
+    right: bool = kind == TWO_ROUNDINGS and exponent <= 0 and pre_shift == 0 and rule1 == HALF_UP and rule2 == HALF_AWAY
+    return right
+
+
+@kernel
+def folded(multiplier: Multiplier) -> Multiplier:
+    """Return a multiplier that `shifts_right` with literals, so that `scale` folds to a few straight operations."""
+    _, mantissa, exponent, real, bits, _, _, _ = multiplier
+    nothing = np.int64(0)
+    return TWO_ROUNDINGS, mantissa, min(exponent, nothing), real, bits, nothing, HALF_UP, HALF_AWAY
+
+
+@kernel
+def sum_codes(
+    a: Codes, zero_a: Int, b: Codes, zero_b: Int, multipliers: tuple[Multiplier, Multiplier, Multiplier],
+    sign: Int, left_shift: Int, offset: Int, after: Int, bounds: Clamp, output: Codes,
+) -> None:  # fmt: skip
+    """Do the loop of `add_codes`; the zero point is inside the rounding (``offset``) or outside (``after``)."""
+    prefer_wide_vectors()
+    multiplier_a, multiplier_b, multiplier = multipliers
     nothing = np.int64(0)
     for i in range(a.size):
         left = scale((np.int64(a[i]) - zero_a) << left_shift, multiplier_a, nothing)
         right = scale((np.int64(b[i]) - zero_b) << left_shift, multiplier_b, nothing)
         scaled = scale(left + sign * right, multiplier, offset)
-        output[i] = clamp(scaled + zero_point - offset, bounds[0], bounds[1])
+        output[i] = clamp(scaled + after, bounds[0], bounds[1])
 
 
 @kernel

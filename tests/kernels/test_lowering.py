@@ -1,19 +1,11 @@
-"""Columns of a convolution and the convolution without them: docs/numerics.md section 2."""
-
-from types import SimpleNamespace
+"""Columns of a convolution: docs/numerics.md section 2."""
 
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from accelsim_kernels.depthwise import exact_depthwise
 from accelsim_kernels.lowering import columns_of
 from tests.naive import conv as naive
-
-EXACT = SimpleNamespace(
-    dataflow="output_stationary", accumulator_bits=64, partial_sum_bits=None, adder_tree_bits=None, overflow="wrap",
-    zero_point="folded", reduction_order="channel_first", product_shift_bits=0, product_rounding="floor",
-)  # fmt: skip
 
 
 def pair(values):
@@ -67,33 +59,3 @@ def test_columns_hold_the_taps_in_the_order_of_the_reduction(window, groups, gro
                     inside = 0 <= i < shape[0] and 0 <= j < shape[1]
                     wanted = activations[image, group * group_channels + c, i, j] if inside else -1
                     assert columns[k, position - begin] == wanted
-
-
-@given(window=windows(), channels=st.integers(1, 3), multiplier=st.integers(1, 2), seed=st.integers(0, 2**32 - 1))
-@example(window=ONE, channels=1, multiplier=1, seed=0)
-@example(window=ALL_PADDING, channels=2, multiplier=2, seed=1)
-def test_depthwise_is_the_convolution_by_its_definition(window, channels, multiplier, seed):
-    batch, shape, kernel, strides, pads, dilations, output = window
-    random = np.random.default_rng(seed)
-    ends = np.array([-(2**15), 2**16 - 1])
-    activations = random.choice(ends, (batch, channels, *shape)).astype(np.int32)
-    weights = random.choice(ends, (channels * multiplier, 1, *kernel)).astype(np.int32)
-    start = random.integers(-(2**60), 2**60, channels * multiplier)
-    pad_value = int(random.choice(ends))
-    outputs = naive.conv2d(
-        activations.tolist(), weights.tolist(), EXACT, [0] * len(start), None, pad_value, strides, pads, dilations,
-        channels,
-    )  # fmt: skip
-    # The oracle folds the zero point, which the kernel knows only as what a padded tap holds: take the term (7) back.
-    sums = weights.reshape(len(weights), -1).sum(axis=1, dtype=np.int64) * pad_value
-    rows = np.arange(0, len(start), 2)
-    accumulators = np.full((len(start), batch, *output), -7, dtype=np.int64)
-    exact_depthwise(
-        activations, weights.reshape(len(weights), -1), start, rows, pair(kernel), pair(strides), pair(pads),
-        pair(dilations), np.int64(pad_value), accumulators,
-    )  # fmt: skip
-    for n in range(len(start)):
-        for image in range(batch):
-            plane = [[out.accumulator + int(start[n]) + int(sums[n]) for out in row] for row in outputs[image][n]]
-            untouched = np.full(output, -7).tolist()
-            assert accumulators[n, image].tolist() == (plane if n % 2 == 0 else untouched)

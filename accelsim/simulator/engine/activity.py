@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from accelsim.machine import Machine
 from accelsim.program.geometry import Geometry
 from accelsim.simulator.counts import Toggles, ZeroOperands
+from accelsim.simulator.engine.bounds import register
 from accelsim.simulator.engine.convolution import convolution_columns, positions_at_a_time
-from accelsim.simulator.engine.gemm import Int32, Int64, in_accumulator_units, product_rounding, register
+from accelsim.simulator.engine.gemm import Int32, Int64, in_accumulator_units, product_rounding
 from accelsim.simulator.widths import GridWidths
 from accelsim_kernels import activity as kernels
+
+Codes = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,50 @@ class ZeroCounter:
         self.weights = np.count_nonzero(shaped, axis=1).astype(np.int64)  # (groups, k)
         self.activations = np.zeros_like(self.weights)
         self.num_positions = 0
+        self._geometry: Geometry | None = None
+        self._places: Int32 | None = None  # (height, width, channels): images with something else than 0 there
+
+    def add_vectors(self, rows: Codes, zero: int) -> None:
+        """Take in stored vectors (positions, k) of a matrix product, contiguous; ``zero`` is what the PEs see as 0."""
+        counts = np.zeros(rows.shape[1], dtype=np.int32)
+        kernels.count_unequal(_unsigned(rows).reshape(-1), _unsigned_code(rows, zero), counts)
+        self.activations[0] += counts
+        self.num_positions += len(rows)
+
+    def add_channels_last(self, images: Codes, zero: int, geometry: Geometry, pad_value: int) -> None:
+        """Take in stored images (images, height, width, channels) of a convolution, contiguous; ``zero`` as before."""
+        if self._places is None:
+            self._geometry, self._places = geometry, np.zeros(images.shape[1:], dtype=np.int32)
+        kernels.count_unequal(_unsigned(images).reshape(-1), _unsigned_code(images, zero), self._places.reshape(-1))
+        self._add_padding(len(images), geometry, pad_value)
+        self.num_positions += len(images) * geometry.num_positions
+
+    def _add_padding(self, num_images: int, geometry: Geometry, pad_value: int) -> None:
+        """Count the padded taps, unless they are 0."""
+        if pad_value:
+            rows, columns = (_positions_inside(geometry, axis) for axis in (0, 1))
+            outside = num_images * (geometry.num_positions - np.outer(rows, columns))
+            self._add_taps(np.broadcast_to(outside, (geometry.input_shape[0], *geometry.kernel_shape)))
+
+    def _add_taps(self, taps: Int64) -> None:
+        """Add counts (channels, kernel rows, kernel columns)."""
+        grouped = taps.reshape(len(self.weights), -1, *taps.shape[1:])
+        if self.spatial_first:
+            grouped = grouped.transpose(0, 2, 3, 1)
+        self.activations += grouped.reshape(self.activations.shape)
+
+    def _count_places(self) -> None:
+        """Add what every tap met at the places of the images."""
+        if self._geometry is None or self._places is None:
+            return
+        geometry, places = self._geometry, self._places.astype(np.int64)
+        taps = np.zeros((geometry.input_shape[0], *geometry.kernel_shape), dtype=np.int64)
+        for i in range(geometry.kernel_shape[0]):
+            line = places[_met(geometry, 0, i)].sum(axis=0)
+            for j in range(geometry.kernel_shape[1]):
+                taps[:, i, j] = line[_met(geometry, 1, j)].sum(axis=0)
+        self._add_taps(taps)
+        self._places = None
 
     def add_rows(self, rows: Int32) -> None:
         """Take in vectors (positions, k) of a matrix product."""
@@ -65,18 +114,13 @@ class ZeroCounter:
             images, geometry.kernel_shape, geometry.strides, geometry.pads[:2], geometry.dilations,
             geometry.output_shape, taps,
         )  # fmt: skip
-        if pad_value:
-            rows, columns = (_positions_inside(geometry, axis) for axis in (0, 1))
-            inside = np.outer(rows, columns)
-            taps += images.shape[0] * (geometry.num_positions - inside)
-        grouped = taps.reshape(len(self.weights), -1, *geometry.kernel_shape)
-        if self.spatial_first:
-            grouped = grouped.transpose(0, 2, 3, 1)
-        self.activations += grouped.reshape(self.activations.shape)
+        self._add_taps(taps)
+        self._add_padding(images.shape[0], geometry, pad_value)
         self.num_positions += images.shape[0] * geometry.num_positions
 
     def zero_operands(self) -> ZeroOperands:
         """Return the counts over everything that was taken in."""
+        self._count_places()
         n, p = self.num_outputs, self.num_positions
         everything = self.weights.size * n * p
         return ZeroOperands(
@@ -290,6 +334,27 @@ def _mask(bits: int) -> np.int64:
 def _scaled(count: int, whole: int, part: int) -> int:
     """Scale a count from a part to the whole, rounded down."""
     return count * whole // part
+
+
+def _unsigned(codes: Codes) -> Codes:
+    """Return codes as unsigned integers of their width, in 16 bits where they are wider than that."""
+    narrow = codes if codes.itemsize <= 2 else codes.astype(np.uint16)
+    return narrow.view(np.dtype(f"uint{8 * narrow.itemsize}"))
+
+
+def _unsigned_code(codes: Codes, code: int) -> np.int64:
+    """Return a code as `_unsigned` shows it; no code of 8 bits where it has none."""
+    bits = 8 if codes.itemsize == 1 else 16
+    return np.int64(code % (1 << bits))
+
+
+def _met(geometry: Geometry, axis: int, tap: int) -> slice:
+    """Return the places along an axis that a tap of the kernel meets, over all positions."""
+    stride, length = geometry.strides[axis], geometry.input_shape[axis + 1]
+    offset = tap * geometry.dilations[axis] - geometry.pads[axis]
+    first = max(0, ceil(-offset / stride))
+    last = min(geometry.output_shape[axis] - 1, (length - 1 - offset) // stride)
+    return slice(first * stride + offset, last * stride + offset + 1, stride) if last >= first else slice(0, 0)
 
 
 def _positions_inside(geometry: Geometry, axis: int) -> Int64:

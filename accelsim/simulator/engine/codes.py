@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Requantizer
 from accelsim.program.geometry import Geometry
+from accelsim.program.layers import MacLayer
 from accelsim.program.rescale import Rescale
 from accelsim_kernels import pooling, vector
 from accelsim_kernels import requantize as kernels
+from accelsim_kernels import requantize_rows as rows
 from accelsim_kernels import softmax as softmax_kernels
 from accelsim_kernels.rounding import RULES
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Clamp = tuple[int, int]
+
+_REPEATED = 512
+"""Sums that one loop of `requantize_rows` takes, so that it is worth entering."""
 
 
 def _kind(requantizer: Requantizer) -> np.int64:
@@ -82,6 +89,109 @@ def requantize(accumulators: Int64, rescale: Rescale, zero_point: int, clamp: Cl
             codes,
         )
     return codes
+
+
+@dataclass(frozen=True, eq=False)
+class RowRequantizer:
+    """Requantization of sums that lie channels last.
+
+    Parameters
+    ----------
+    num_channels : int
+        Channels whose codes are stored.
+    channels : tuple of arrays
+        Per channel, repeated; see `accelsim_kernels.requantize_rows`.
+    shared : tuple
+        Likewise.
+    shifts_left : bool
+        Whether a multiplier shifts to the left.
+    dtype : numpy dtype
+        Of the codes.
+    requantizer : Requantizer
+        Whose arithmetic it is.
+    """
+
+    num_channels: int
+    channels: rows.Channels
+    shared: rows.Shared
+    shifts_left: bool
+    dtype: np.dtype[Any]
+    requantizer: Requantizer
+
+    @staticmethod
+    def of(layer: MacLayer, start: Int64, part: slice, width: int | None) -> RowRequantizer:
+        """Make the requantization of some channels of a layer.
+
+        Parameters
+        ----------
+        layer : MacLayer
+            Whose multipliers, zero point and clamp are taken.
+        start : int64 array, shape (all channels,)
+            What is added to each sum.
+        part : slice
+            The channels.
+        width : int or None
+            Length of a row of sums, where it is longer than the channels.
+        """
+        rescale, start = layer.multipliers, start[part]
+        count = start.size
+        width = count if width is None else width
+        repeats = max(1, _REPEATED // width)
+
+        def repeated(values: npt.ArrayLike, dtype: type) -> npt.NDArray[Any]:
+            row: npt.NDArray[Any] = np.zeros(width, dtype=dtype)
+            array = np.asarray(values)
+            row[:count] = array[part] if array.size > 1 else array
+            return np.tile(row, repeats)
+
+        low, high = layer.clamp
+        padded = np.zeros(width, dtype=np.int64)
+        padded[:count] = start
+        channels = (
+            np.tile(padded, repeats),
+            repeated(rescale.mantissas, np.int32),
+            repeated(rescale.exponents, np.int32),
+            repeated(rescale.reals, np.float64),
+            repeated(rescale.bits, np.int32),
+            repeated(low, np.int32),
+            repeated(high, np.int32),
+        )
+        requantizer, inside = rescale.requantizer, _inside(rescale)
+        zero_point, nothing = np.int64(layer.zero_point), np.int64(0)
+        shared = (
+            _kind(requantizer), np.int64(requantizer.pre_shift_bits), *_rules(requantizer),
+            zero_point if inside else nothing, nothing if inside else zero_point,
+        )  # fmt: skip
+        shifts_left = requantizer.pre_shift_bits > 0 or bool((rescale.exponents > 0).any())
+        return RowRequantizer(count, channels, shared, shifts_left, narrowest_type(low, high), requantizer)
+
+    def store(self, sums: Int32, codes: npt.NDArray[Any]) -> None:
+        """Bring sums (positions, width) to codes (positions, channels), whose low bits are stored.
+
+        Parameters
+        ----------
+        sums : int32 array, shape (positions, width)
+            Contiguous.
+        codes : array of `dtype`, shape (positions, channels)
+            Output.
+        """
+        unsigned = np.dtype(f"uint{8 * self.dtype.itemsize}")
+        direct = codes.shape == sums.shape and codes.flags.c_contiguous
+        target = codes if direct else np.empty(sums.shape, dtype=self.dtype)
+        with _infinity_is_meant(self.requantizer):
+            rows.requantize_rows(
+                sums.reshape(-1), self.channels, self.shared, self.shifts_left, target.reshape(-1).view(unsigned)
+            )
+        if not direct:
+            codes[...] = target[:, : self.num_channels]
+
+
+def narrowest_type(low: int, high: int) -> np.dtype[Any]:
+    """Return the narrowest of int8, uint8, int16 and uint16 that holds two codes."""
+    return next(
+        kind for kind in map(np.dtype, ("int8", "uint8", "int16", "uint16"))
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max
+    )  # fmt: skip
 
 
 def rescale_codes(codes: Int32, zero_point: int, rescale: Rescale, output_zero_point: int, clamp: Clamp) -> Int32:

@@ -14,13 +14,9 @@ from accelsim.simulator.engine.gemm import (
     GemmOperands,
     GemmValues,
     Int32,
-    Int64,
     Track,
-    register,
     run_gemm,
-    sum_bounds,
 )
-from accelsim_kernels.depthwise import exact_depthwise
 from accelsim_kernels.lowering import columns_of
 
 MAX_COLUMN_BYTES = 64 << 20
@@ -125,51 +121,3 @@ def convolution_columns(
         columns,
     )
     return columns
-
-
-def safe_depthwise(
-    activations: Int32, weights: Int32, start: Int64, geometry: Geometry, pad_value: int, machine: Machine
-) -> Int64 | None:
-    """Convolve depthwise without columns where no accumulator can overflow.
-
-    Parameters
-    ----------
-    activations : int32 array, shape (batch, channels, height, width)
-        Operands as the PEs multiply them.
-    weights : int32 array, shape (channels * multiplier, kernel rows * kernel columns)
-        Likewise; symmetric.
-    start : int64 array, shape (channels * multiplier,)
-        What the accumulators are loaded with.
-    geometry, pad_value, machine
-        As in `run_convolution`.
-
-    Returns
-    -------
-    int64 array, shape (channels * multiplier, positions), or None
-        The accumulators; None where a channel is not proven safe.
-    """
-    if machine.product_shift_bits > 0:
-        return None
-    least, greatest = min(int(activations.min()), pad_value), max(int(activations.max()), pad_value)
-    low, high = sum_bounds(weights, start, np.zeros_like(start), least, greatest)
-    spread = np.maximum(high - start, start - low).max(initial=0)  # bounds every partial sum, too
-    accumulator_low, accumulator_high, _ = register(machine.accumulator_bits, machine.overflow)
-    partial_bits = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
-    _, partial_high, _ = register(partial_bits, machine.overflow)
-    if low.min() < accumulator_low or high.max() > accumulator_high or spread > partial_high:
-        return None
-    batch = activations.shape[0]
-    accumulators = np.empty((weights.shape[0], batch, *geometry.output_shape), dtype=np.int64)
-    exact_depthwise(
-        activations,
-        weights,
-        start,
-        np.arange(weights.shape[0]),
-        geometry.kernel_shape,
-        geometry.strides,
-        geometry.pads[:2],
-        geometry.dilations,
-        np.int64(pad_value),
-        accumulators,
-    )
-    return accumulators.reshape(weights.shape[0], -1)

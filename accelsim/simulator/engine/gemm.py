@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
+from accelsim.simulator.engine.bounds import ChannelBounds, register
 from accelsim.simulator.engine.trace import Recorder, Trace, TraceWindow
 from accelsim_kernels.accumulate import (
     accumulate_products,
@@ -73,12 +74,6 @@ class GemmValues:
     range_max: Int64 | None
 
 
-def register(bits: int | None, overflow: str) -> tuple[np.int64, np.int64, bool]:
-    """Return ``(low, high, saturate)`` of a register; None bits is as wide as int64."""
-    half = 1 << ((64 if bits is None else bits) - 1)
-    return np.int64(-half), np.int64(half - 1), overflow == "saturate"
-
-
 def product_rounding(machine: Machine) -> tuple[np.int64, np.int64]:
     """Return ``(shift, rule)`` of a PE's products, docs/numerics.md (13a)."""
     return np.int64(machine.product_shift_bits), np.int64(RULES[machine.product_rounding])
@@ -107,39 +102,6 @@ def terms_per_addition(machine: Machine) -> int:
             return machine.columns
         case _:
             return machine.rows
-
-
-def sum_bounds(
-    weights: Int32, start: Int64, weight_zero_points: Int64, least: int, greatest: int
-) -> tuple[Int64, Int64]:
-    """Bound every partial sum of every output channel, in any order: docs/numerics.md (17) and (18).
-
-    Parameters
-    ----------
-    weights : int32 array, shape (n, k)
-        Operands.
-    start, weight_zero_points : int64 arrays, shape (n,)
-        As in `GemmOperands`.
-    least, greatest : int
-        Bounds of the activations as the PEs multiply them.
-
-    Returns
-    -------
-    tuple of int64 arrays, shape (n,)
-        ``low`` and ``high``.
-
-    Notes
-    -----
-    A product ``w * x`` with ``least <= x <= greatest`` lies between the products with the two ends, and a product that
-    has not been added yet counts as 0; so each term contributes between ``min(0, ...)`` and ``max(0, ...)`` at any
-    time.
-    """
-    wide = weights.astype(np.int64)
-    ends = wide * least, wide * greatest
-    low = start + np.minimum(np.minimum(*ends), 0).sum(axis=1)
-    high = start + np.maximum(np.maximum(*ends), 0).sum(axis=1)
-    last = np.abs(weight_zero_points) * (weights.shape[1] * max(abs(least), abs(greatest)))
-    return low - last, high + last
 
 
 def run_gemm(operands: GemmOperands, machine: Machine, engine: EngineName, track: Track) -> GemmValues:
@@ -222,10 +184,8 @@ def _fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> GemmVa
     weights, columns, start = operands.weights, operands.columns, _start(operands, machine)
     shape = (weights.shape[0], columns.shape[1])
     least, greatest = int(columns.min()), int(columns.max())
-    low, high = sum_bounds(weights, start, operands.weight_zero_points, least, greatest)
+    safe = ChannelBounds(weights, start, operands.weight_zero_points).safe(machine, least, greatest)
     limits = register(machine.accumulator_bits, machine.overflow)
-    safe = (limits[0] <= low) & (high <= limits[1]) & _partials_safe(weights, machine, least, greatest)
-    safe &= machine.product_shift_bits == 0
 
     accumulators = np.empty(shape, dtype=np.int64)
     events, partial_events = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
@@ -252,17 +212,6 @@ def _fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> GemmVa
         running_range(weights, columns, start, product_rounding(machine), tile, range_min, range_max, unbounded)
         _finish_range(operands, machine, unbounded, range_min, range_max)
     return _tracked(track, accumulators, events, first, partial_events, range_min, range_max)
-
-
-def _partials_safe(weights: Int32, machine: Machine, least: int, greatest: int) -> npt.NDArray[np.bool_]:
-    """Whether no partial sum or adder tree of a channel can overflow: (17) and (18) without start."""
-    bits = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
-    if bits is None or machine.dataflow == "output_stationary":
-        return np.ones(weights.shape[0], dtype=np.bool_)
-    none = np.zeros(weights.shape[0], dtype=np.int64)
-    low, high = sum_bounds(weights, none, none, least, greatest)
-    limits = register(bits, machine.overflow)
-    return (limits[0] <= low) & (high <= limits[1])
 
 
 def _finish(operands: GemmOperands, machine: Machine, accumulators: Int64, events: Int64, first: Int64) -> None:

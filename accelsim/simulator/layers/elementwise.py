@@ -14,16 +14,24 @@ from accelsim.simulator.layers.registry import Codes, VectorCount, counts, execu
 from accelsim.simulator.operations import FLOAT_BITS, WIDE_BITS, ending, rescaling
 
 
-@executes(kinds.AddLayer)
+@executes(kinds.AddLayer, as_stored=True)
 def add(layer: kinds.AddLayer, inputs: Sequence[Codes]) -> Codes:
     """Add or subtract, docs/numerics.md (25) to (27)."""
     shape = np.broadcast_shapes(*(array.shape for array in inputs))
-    a, b = (np.broadcast_to(array, shape) for array in inputs)
+    channels_last = len(shape) == 4 and not inputs[0].flags.c_contiguous  # as convolutions leave their images
+    a, b = (_in_memory(np.broadcast_to(array, shape), channels_last) for array in inputs)
     (zero_a, zero_b), (rescale_a, rescale_b) = layer.zero_points, layer.rescales
-    return engine_codes.add(
+    stored = engine_codes.add(
         a, zero_a, rescale_a, b, zero_b, rescale_b, layer.sign, layer.left_shift, layer.rescale,
         layer.zero_point, layer.clamp,
     )  # fmt: skip
+    narrow = stored.astype(engine_codes.narrowest_type(*layer.clamp))
+    return narrow.transpose(0, 3, 1, 2) if channels_last else narrow
+
+
+def _in_memory(codes: Codes, channels_last: bool) -> Codes:
+    """Return codes as a contiguous int32 array, with axis 1 at the end where images lie in memory like that."""
+    return np.ascontiguousarray(codes.transpose(0, 2, 3, 1) if channels_last else codes, dtype=np.int32)
 
 
 @executes(kinds.MultiplyLayer)

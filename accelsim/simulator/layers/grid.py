@@ -14,10 +14,11 @@ from accelsim.program import layers as kinds
 from accelsim.simulator.counts import Toggles, ZeroOperands
 from accelsim.simulator.engine import codes as engine_codes
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
-from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution, safe_depthwise
+from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution
 from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues, Int32, Int64, Track, run_gemm
+from accelsim.simulator.engine.safe import SafeLayer
 from accelsim.simulator.gemm import refuse_overflow, tracking_level
-from accelsim.simulator.layers.registry import from_planes, planes
+from accelsim.simulator.layers.registry import Codes, from_planes, planes, wide, writable
 from accelsim.simulator.widths import GridWidths
 
 
@@ -103,6 +104,10 @@ class Grid:
         self._zeros = {layer.name: ZeroCounter(layer.weights, layer.groups, self._spatial_first) for layer in known}
         self._bound_zeros: dict[str, ZeroOperands] = {}
         self._asymmetric: dict[str, int] = {}
+        self._safe: dict[str, SafeLayer] = {}
+        if engine == "fast" and self.level != "range" and sampling is None:
+            prepared = {layer.name: SafeLayer.of(layer, machine) for layer in known}
+            self._safe = {name: safe for name, safe in prepared.items() if safe is not None}
         self._toggles: dict[str, ToggleCounter] = {}
         if sampling is not None:
             for layer in known:
@@ -128,19 +133,19 @@ class Grid:
         """Return the bit toggles of a layer so far; zeros where they are not counted."""
         return self._toggles[layer.name].toggles() if layer.name in self._toggles else Toggles()
 
-    def run(self, layer: kinds.MacLayer, codes: Int32) -> Int32:
+    def run(self, layer: kinds.MacLayer, codes: Codes) -> Codes:
         """Run a convolution or matrix product and requantize it.
 
         Parameters
         ----------
         layer : MacLayer
             What runs.
-        codes : int32 array, samples along axis 0
+        codes : integer array, samples along axis 0
             What it reads.
 
         Returns
         -------
-        int32 array, shape (samples, *layer.output_shape)
+        integer array, shape (samples, *layer.output_shape)
             What it stores.
 
         Raises
@@ -148,8 +153,30 @@ class Grid:
         AccumulatorOverflowError
             When a register overflowed and the machine's mode is ``error``.
         """
-        fed = codes - np.int32(layer.input_offset) if layer.input_offset else codes
+        safe = self._safe.get(layer.name)
+        if safe is not None and safe.is_safe(self.machine, codes):
+            return self._run_safe(safe, codes)
+        fed = wide(codes)
+        if layer.input_offset:
+            fed = fed - np.int32(layer.input_offset)
         return self._matrix_product(layer, fed) if layer.geometry is None else self._convolution(layer, fed)
+
+    def _run_safe(self, safe: SafeLayer, codes: Codes) -> Codes:
+        """Run a layer none of whose outputs can overflow: there is nothing to tally but zero operands."""
+        layer, zeros = safe.layer, self._zeros[safe.layer.name]
+        if layer.geometry is None:
+            rows = writable(codes.reshape(-1, layer.reduction))
+            zeros.add_vectors(rows, layer.input_offset)
+            return safe.run(rows).reshape(codes.shape[0], *layer.output_shape)
+        channels, *space = layer.geometry.input_shape
+        if layer.channels_last:
+            images = codes.reshape(-1, *space, channels)
+        else:
+            images = codes.reshape(-1, channels, *space).transpose(0, 2, 3, 1)
+        rows = writable(images)
+        zeros.add_channels_last(rows, layer.input_offset, layer.geometry, layer.pad_value)
+        stored = np.moveaxis(safe.run(rows), -1, 1)
+        return from_planes(stored, (codes.shape[0], *layer.output_shape), layer.channels_last)
 
     def _convolution(self, layer: kinds.MacLayer, fed: Int32) -> Int32:
         """Run a convolution."""
@@ -162,12 +189,6 @@ class Grid:
             count_convolution(self._toggles[layer.name], images, geometry, layer.pad_value, where)
         channels, num_images = layer.weights.shape[0], images.shape[0]
         output = np.empty((channels, num_images * geometry.num_positions), dtype=np.int32)
-        depthwise = geometry.group_channels == 1 and self.engine == "fast" and self.level != "range"
-        if depthwise and not layer.weight_zero_points.any():
-            accumulators = safe_depthwise(images, layer.weights, layer.start, geometry, layer.pad_value, self.machine)
-            if accumulators is not None:
-                output[:] = self._stored(layer, accumulators, slice(None))
-                return _images_first(output, layer, fed.shape[0])
         per_group = layer.num_outputs
         none = np.empty((layer.reduction, 0), dtype=np.int32)
         operands = [

@@ -24,13 +24,13 @@ def concat(layer: kinds.ConcatLayer, inputs: Sequence[Codes]) -> Codes:
     return np.concatenate(parts, axis=layer.axis)
 
 
-@executes(kinds.ReshapeLayer)
+@executes(kinds.ReshapeLayer, as_stored=True)
 def reshape(layer: kinds.ReshapeLayer, inputs: Sequence[Codes]) -> Codes:
     """Give codes the output's shape."""
     return inputs[0].reshape(output_shape(layer, inputs[0]))
 
 
-@executes(kinds.TransposeLayer)
+@executes(kinds.TransposeLayer, as_stored=True)
 def transpose(layer: kinds.TransposeLayer, inputs: Sequence[Codes]) -> Codes:
     """Exchange the axes."""
     return np.ascontiguousarray(inputs[0].transpose(layer.permutation))

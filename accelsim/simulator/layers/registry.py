@@ -14,7 +14,8 @@ from accelsim.program.layers import Layer
 from accelsim.simulator.counts import Operation
 
 Codes = npt.NDArray[Any]
-"""What a layer reads or stores, samples along axis 0: int32 codes, or float32 where the model computes in float."""
+"""What a layer reads or stores, samples along axis 0: codes in any integer type that holds them and in any memory
+layout, or float32 where the model computes in float."""
 
 VectorCount = tuple[int, Counter[Operation], int]
 """Vector operations; the elementary operations of an element; how many elements there are."""
@@ -25,14 +26,21 @@ _ExecuteT = TypeVar("_ExecuteT", bound=Execute)
 _CountT = TypeVar("_CountT", bound=Count)
 
 _EXECUTE: dict[type[Layer], Execute] = {}
+_AS_STORED: set[type[Layer]] = set()
 _COUNT: dict[type[Layer], Count] = {}
 
 
-def executes(kind: type[Layer]) -> Callable[[_ExecuteT], _ExecuteT]:
-    """Register ``function(layer, inputs) -> codes`` as the execution of a kind of layer."""
+def executes(kind: type[Layer], as_stored: bool = False) -> Callable[[_ExecuteT], _ExecuteT]:
+    """Register ``function(layer, inputs) -> codes`` as the execution of a kind of layer.
+
+    The inputs arrive as contiguous int32 arrays, channels first; float32 as they are. A function that is registered
+    with ``as_stored`` gets them as they lie in memory, see `Codes`.
+    """
 
     def register(function: _ExecuteT) -> _ExecuteT:
         _EXECUTE[kind] = function
+        if as_stored:
+            _AS_STORED.add(kind)
         return function
 
     return register
@@ -59,12 +67,12 @@ def execute_layer(layer: Layer, inputs: Sequence[Codes]) -> Codes:
     ----------
     layer : Layer
         Of a registered kind.
-    inputs : sequence of int32 or float32 array
+    inputs : sequence of integer or float32 array
         What it reads, samples along axis 0; constants as they are.
 
     Returns
     -------
-    int32 or float32 array, shape (samples, *layer.output_shape)
+    integer or float32 array, shape (samples, *layer.output_shape)
         What it stores.
 
     Raises
@@ -75,8 +83,22 @@ def execute_layer(layer: Layer, inputs: Sequence[Codes]) -> Codes:
     function = _of_kind(_EXECUTE, layer)
     if function is None:
         raise LoweringError(f"layer {layer.name!r} ({layer.op}): nothing executes a {type(layer).__name__}")
+    if not any(kind in _AS_STORED for kind in type(layer).__mro__):
+        inputs = [wide(codes) for codes in inputs]
     codes: Codes = function(layer, inputs)
     return codes
+
+
+def wide(codes: Codes) -> Codes:
+    """Return codes as a contiguous array of int32, or wider where they are; float32 as it is."""
+    if codes.dtype.kind not in "iu":
+        return codes
+    return np.ascontiguousarray(codes, dtype=np.int32 if codes.itemsize < 4 else codes.dtype)
+
+
+def writable(codes: Codes) -> Codes:
+    """Return codes as a contiguous array that may be written to: to a kernel, a read-only array is another type."""
+    return np.require(codes, requirements=("C", "W"))
 
 
 def count_layer(layer: Layer, outputs: int, num_samples: int, bits: Sequence[int]) -> VectorCount:

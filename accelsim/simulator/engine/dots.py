@@ -1,0 +1,159 @@
+"""Dot products of channels with windows of activations, modulo 2**32, by whatever the processor does best.
+
+Two paths give the same bits: the processor's dot-product instructions, docs/numerics.md (100), and floating-point
+matrix products of integers that are proven exact, (101).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim_kernels.exact import dot_rows
+from accelsim_kernels.vectors import GROUP_BYTES, LANES, ROWS_OF_NARROW_TILE, has_dot_instructions
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+_LINE_BYTES = 64
+"""A line of the cache; vectors that begin with one are read at once."""
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+    """Return an uninitialised array that begins with a line of the cache."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _LINE_BYTES, dtype=np.uint8)
+    begin = -memory.ctypes.data % _LINE_BYTES
+    array: npt.NDArray[Any] = memory[begin : begin + size].view(dtype).reshape(shape)
+    return array
+
+
+def exact_float(weights: npt.NDArray[Any], greatest: int) -> Any:
+    """Return the floating-point type in which sums of products are exact, docs/numerics.md (101).
+
+    Parameters
+    ----------
+    weights : integer array, shape (n, k)
+        One factor of each product.
+    greatest : int
+        Greatest magnitude of the other.
+
+    Returns
+    -------
+    type or None
+        float32, float64, or None where neither is.
+
+    Notes
+    -----
+    Integers up to ``2**24`` (``2**53``) are float32 (float64) numbers. Where ``Σ_k |w| * greatest`` is at most that, so
+    is every product and every partial sum, in any order and with or without fused multiplication: nothing is rounded.
+    """
+    most = int(np.abs(weights.astype(np.int64)).sum(axis=1).max(initial=0)) * greatest
+    if most <= 1 << 24:
+        return np.float32
+    return np.float64 if most <= 1 << 53 else None
+
+
+@dataclass(frozen=True, eq=False)
+class PackedWeights:
+    """Weights of some channels in the order in which the dot products read them.
+
+    Parameters
+    ----------
+    weights : integer array, shape (n, pieces, length)
+        Of every contiguous piece of a window.
+    words : bool
+        Operands of 16 bits instead of 8.
+    """
+
+    weights: npt.NDArray[Any]
+    words: bool
+
+    @property
+    def width(self) -> int:
+        """Channels, rounded up to whole vectors."""
+        return -(-len(self.weights) // LANES) * LANES
+
+    def positions_at_a_time(self, num_bytes: int) -> int:
+        """Return how many positions' sums fit so many bytes; at least a tile, and whole tiles."""
+        tile = ROWS_OF_NARROW_TILE
+        return max(1, num_bytes // (4 * self.width * tile)) * tile
+
+    def room_for(self, num_positions: int) -> Int32:
+        """Return an array (positions, width) for sums, with room for whole tiles."""
+        tiles = -(-num_positions // ROWS_OF_NARROW_TILE) * ROWS_OF_NARROW_TILE
+        return aligned_empty((tiles, self.width), np.int32)
+
+    def sums(self, operands: npt.NDArray[Any], bases: Int64, segments: Int64, room: Int32) -> Int32:
+        """Multiply the windows of some positions with all channels.
+
+        Parameters
+        ----------
+        operands : uint8 array, or int16 with ``words``
+            Activations, with some slack behind the last window.
+        bases : int64 array, shape (positions,)
+            Where each window begins.
+        segments : int64 array, shape (pieces,)
+            Where each piece begins, after its base.
+        room : int32 array
+            From `room_for` at least as many positions; overwritten.
+
+        Returns
+        -------
+        int32 array, shape (positions, width)
+            Sums modulo 2**32; mostly a part of ``room``.
+        """
+        if not has_dot_instructions():
+            return self._float_sums(operands, bases, segments)
+        tiles = -(-bases.size // ROWS_OF_NARROW_TILE) * ROWS_OF_NARROW_TILE
+        size = operands.itemsize
+        whole = np.empty(tiles, dtype=np.int64)
+        np.multiply(bases, size, out=whole[: bases.size])
+        whole[bases.size :] = whole[bases.size - 1]
+        groups = np.int64(self._groups)
+        dot_rows(operands.view(np.uint8), whole, segments * size, groups, self._packed, self.words, room[:tiles])
+        return room[: bases.size]
+
+    @cached_property
+    def _groups(self) -> int:
+        """Groups of operands in a piece."""
+        return -(-int(self.weights.shape[2]) * (2 if self.words else 1) // GROUP_BYTES)
+
+    @cached_property
+    def _packed(self) -> npt.NDArray[np.uint8]:
+        """Bytes by tile of channels, then by piece, group and channel; 0 where a piece ends within a group."""
+        channels, pieces, length = self.weights.shape
+        per_group = GROUP_BYTES // (2 if self.words else 1)
+        padded = np.zeros((self.width, pieces, self._groups * per_group), dtype=np.int16 if self.words else np.int8)
+        padded[:channels, :, :length] = self.weights
+        packed = aligned_empty((padded.size,), padded.dtype)
+        begin = 0
+        while begin < self.width:
+            left = self.width - begin
+            tile = 4 * LANES if left >= 4 * LANES else 2 * LANES if left >= 2 * LANES and not self.words else LANES
+            part = padded[begin : begin + tile].reshape(tile, -1, per_group).transpose(1, 0, 2)
+            place = begin * pieces * self._groups * per_group
+            packed[place : place + part.size] = part.reshape(-1)
+            begin += tile
+        return packed.view(np.uint8)
+
+    @cached_property
+    def _float_weights(self) -> npt.NDArray[Any]:
+        """Weights (pieces * length, width) as floating-point numbers whose sums of products are exact."""
+        flat = self.weights.reshape(len(self.weights), -1)
+        kind = exact_float(flat, 1 << (15 if self.words else 8))
+        floats = np.zeros((flat.shape[1], self.width), dtype=kind or np.float64)
+        floats[:, : len(flat)] = flat.T
+        return floats
+
+    def _float_sums(self, operands: npt.NDArray[Any], bases: Int64, segments: Int64) -> Int32:
+        """Multiply as `sums` does, by a floating-point matrix product."""
+        weights = self._float_weights
+        places = (segments[:, None] + np.arange(self.weights.shape[2])).reshape(-1)
+        windows = operands[bases[:, None] + places].astype(weights.dtype)
+        sums: Int32 = (windows @ weights).astype(np.int32)
+        return sums

@@ -1,0 +1,326 @@
+"""Layers whose outputs are all proven safe: dot products in 32 bits, channels last, requantized while in the cache.
+
+Convolutions are not lowered to columns. A window is a few contiguous pieces of the padded image, one per kernel row (or
+per tap where taps are apart), and the kernels read the pieces where they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.machine import Machine
+from accelsim.program.geometry import Geometry
+from accelsim.program.layers import MacLayer
+from accelsim.simulator.engine.bounds import ChannelBounds
+from accelsim.simulator.engine.codes import RowRequantizer
+from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
+from accelsim_kernels.depthwise import depthwise_rows
+
+Codes = npt.NDArray[Any]
+Int64 = npt.NDArray[np.int64]
+
+_SUM_BYTES = 256 << 10
+"""Sums that are held at a time: they should stay in the second-level cache."""
+
+_SLACK_BYTES = 64
+"""Bytes behind an image that a vector may reach into; what is there is multiplied with 0, or not stored."""
+
+_MADE: WeakKeyDictionary[MacLayer, tuple[bool, SafeLayer | None]] = WeakKeyDictionary()
+"""Layers that ran before, with the order of their reduction."""
+
+
+@dataclass(frozen=True, eq=False)
+class SafeLayer:
+    """A convolution or matrix product in the form that the fast kernels take.
+
+    Parameters
+    ----------
+    layer : MacLayer
+        What runs.
+    spatial_first : bool
+        Order of the reduction in its weights.
+    """
+
+    layer: MacLayer
+    spatial_first: bool
+
+    @staticmethod
+    def of(layer: MacLayer, machine: Machine) -> SafeLayer | None:
+        """Return the layer in this form, made once for all runs; None where it has none.
+
+        Notes
+        -----
+        Refused are operands that do not fit 8 x 8 or 16 x 16 bits, asymmetric weights, whose last addition depends on
+        the data, a third spatial axis, layers that store accumulators, depthwise layers with several kernels per
+        channel, and sums of more than 32 bits: docs/numerics.md (100).
+        """
+        if machine.product_shift_bits > 0:
+            return None
+        spatial_first = machine.reduction_order == "spatial_first"
+        made = _MADE.get(layer)
+        if made is None or made[0] != spatial_first:
+            made = _MADE[layer] = spatial_first, SafeLayer._prepared(layer, spatial_first)
+        return made[1]
+
+    @staticmethod
+    def _prepared(layer: MacLayer, spatial_first: bool) -> SafeLayer | None:
+        """Return the layer in this form, see `of`."""
+        prepared, geometry = SafeLayer(layer, spatial_first), layer.geometry
+        if layer.rescale is None or layer.depth is not None or layer.weight_zero_points.any():
+            return None
+        if geometry is not None and geometry.groups > 1 and geometry.group_channels == 1 and not prepared.depthwise:
+            return None
+        low, high = int(layer.weights.min()), int(layer.weights.max())
+        if low < -(1 << 15) or high >= 1 << 15:
+            return None
+        ends = prepared.shifted_range
+        least, greatest = prepared.bounds.of_products(*ends)
+        if least.min() < -(1 << 31) or greatest.max() >= 1 << 31:
+            return None
+        return prepared
+
+    @cached_property
+    def bounds(self) -> ChannelBounds:
+        """Bounds of the layer's sums."""
+        return ChannelBounds(self.layer.weights, self.layer.start, self.layer.weight_zero_points)
+
+    @cached_property
+    def depthwise(self) -> bool:
+        """Whether every input channel has one kernel of its own."""
+        geometry = self.layer.geometry
+        return geometry is not None and geometry.groups == len(self.layer.weights) > 1 and geometry.group_channels == 1
+
+    @cached_property
+    def words(self) -> bool:
+        """Whether operands take 16 bits instead of 8."""
+        weights = self.layer.weights
+        return self.layer.input_format.bits > 8 or int(weights.min()) < -128 or int(weights.max()) > 127
+
+    @cached_property
+    def shift(self) -> int:
+        """What the kernels' operands are less than the stored codes, docs/numerics.md (100)."""
+        stored = self.layer.input_format
+        if not self.words:
+            return -128 if stored.signed else 0
+        return 0 if stored.signed or stored.bits < 16 else 1 << 15
+
+    @property
+    def shifted_range(self) -> tuple[int, int]:
+        """Least and greatest operand of the kernels, padding among them."""
+        stored, pad = self.layer.input_format, self._pad_operand
+        return min(stored.minimum - self.shift, pad), max(stored.maximum - self.shift, pad)
+
+    @property
+    def fed_range(self) -> tuple[int, int]:
+        """Least and greatest activation as the PEs multiply them."""
+        stored, offset = self.layer.input_format, self.layer.input_offset
+        return stored.minimum - offset, stored.maximum - offset
+
+    def is_safe(self, machine: Machine, codes: Codes) -> bool:
+        """Whether no register can overflow: by the format's range, else by the range of these codes."""
+        pad = () if self.layer.geometry is None else (self.layer.pad_value,)
+        least, greatest = self.fed_range
+        if self.bounds.safe(machine, min(least, *pad, least), max(greatest, *pad, greatest)).all():
+            return True
+        least, greatest = int(codes.min()) - self.layer.input_offset, int(codes.max()) - self.layer.input_offset
+        return bool(self.bounds.safe(machine, min(least, *pad, least), max(greatest, *pad, greatest)).all())
+
+    def run(self, rows: Codes) -> Codes:
+        """Run the layer.
+
+        Parameters
+        ----------
+        rows : integer array, shape (images, height, width, channels) or (positions, k)
+            Stored codes, contiguous, channels last.
+
+        Returns
+        -------
+        integer array, shape (images, height, width, channels) or (positions, n)
+            Codes, in the narrowest type that holds the clamp's range.
+        """
+        geometry = self.layer.geometry
+        operands = self._operands(rows)
+        if geometry is None:
+            windows = _Windows.of_vectors(len(rows), self.layer.reduction)
+            return self._dot(operands, windows)
+        windows = _Windows.of(geometry, len(rows), self.depthwise)
+        codes = self._depthwise(operands, windows) if self.depthwise else self._dot(operands, windows)
+        return codes.reshape(len(rows), *geometry.output_shape, -1)
+
+    @property
+    def _pad_operand(self) -> int:
+        """What a padded tap holds in the kernels' form."""
+        return self.layer.pad_value + self.layer.input_offset - self.shift
+
+    def _operands(self, rows: Codes) -> Codes:
+        """Return codes padded and shifted, as uint8 or int16, flat, with some slack behind them."""
+        target: Any = np.int16 if self.words else np.uint8
+        geometry = self.layer.geometry
+        if geometry is None or not any(geometry.pads):
+            if self.shift == 0 and rows.dtype.itemsize == np.dtype(target).itemsize and rows.size % 4 == 0:
+                return rows.reshape(-1).view(target)
+            shape, inside = rows.shape, rows.shape
+            place: Any = ...
+        else:
+            top, left, bottom, right = geometry.pads
+            images, height, width, channels = rows.shape
+            shape = (images, height + top + bottom, width + left + right, channels)
+            inside = (images, height, width, channels)
+            place = np.s_[:, top : top + height, left : left + width]
+        size = int(np.prod(shape))
+        flat = np.empty(size + _SLACK_BYTES, dtype=target)
+        flat[size:] = 0
+        padded = flat[:size].reshape(shape)
+        if shape != inside:
+            _fill_border(padded, geometry.pads, self._pad_operand)  # type: ignore[union-attr]
+        self._shift_into(padded[place], rows)
+        return flat
+
+    def _shift_into(self, target: Codes, rows: Codes) -> None:
+        """Store ``rows - shift``; both shifts that there are flip the highest bit."""
+        if self.shift == 0:
+            target[...] = rows
+        else:
+            unsigned = np.dtype(f"uint{8 * target.itemsize}")
+            stored = rows if rows.itemsize == target.itemsize else rows.astype(unsigned)
+            flipped = unsigned.type(1 << (8 * target.itemsize - 1))
+            np.bitwise_xor(stored.view(unsigned), flipped, out=target.view(unsigned))
+
+    @cached_property
+    def _start(self) -> Int64:
+        """What the sums of the kernels are added to, (100)."""
+        weights_sums = self.bounds.positive + self.bounds.negative
+        return self.layer.start + (self.shift - self.layer.input_offset) * weights_sums
+
+    @cached_property
+    def _by_tap(self) -> npt.NDArray[np.int32]:
+        """Weights of shape (outputs, kernel rows, kernel columns, channels of a group)."""
+        weights, geometry = self.layer.weights, self.layer.geometry
+        if geometry is None:
+            return weights.reshape(len(weights), 1, 1, -1)
+        if self.spatial_first:
+            return weights.reshape(len(weights), *geometry.kernel_shape, -1)
+        return weights.reshape(len(weights), -1, *geometry.kernel_shape).transpose(0, 2, 3, 1)
+
+    @cached_property
+    def _packed(self) -> list[PackedWeights]:
+        """Weights of every group for the dot products."""
+        pieces = _pieces_per_window(self.layer.geometry)
+        weights, per_group = self._by_tap, self.layer.num_outputs
+        return [
+            PackedWeights(weights[begin : begin + per_group].reshape(per_group, pieces, -1), self.words)
+            for begin in range(0, len(weights), per_group)
+        ]
+
+    @cached_property
+    def _requantizers(self) -> list[RowRequantizer]:
+        """Requantization of every group; of a depthwise layer, of all channels at once."""
+        per_group = len(self.layer.weights) if self.depthwise else self.layer.num_outputs
+        parts = (slice(begin, begin + per_group) for begin in range(0, len(self.layer.weights), per_group))
+        width = None if self.depthwise else self._packed[0].width
+        return [RowRequantizer.of(self.layer, self._start, part, width) for part in parts]
+
+    def _dot(self, operands: Codes, windows: _Windows) -> Codes:
+        """Multiply windows with all channels; returns (positions, channels)."""
+        outputs = np.empty((windows.bases.size, len(self.layer.weights)), dtype=self._requantizers[0].dtype)
+        per_group = self.layer.num_outputs
+        step = self._packed[0].positions_at_a_time(_SUM_BYTES)
+        room = self._packed[0].room_for(min(step, windows.bases.size))
+        for group, (packed, requantizer) in enumerate(zip(self._packed, self._requantizers, strict=True)):
+            bases = windows.bases + group * windows.group_offset if group else windows.bases
+            for begin in range(0, bases.size, step):
+                sums = packed.sums(operands, bases[begin : begin + step], windows.segments, room)
+                requantizer.store(sums, outputs[begin : begin + step, group * per_group : (group + 1) * per_group])
+        return outputs
+
+    @cached_property
+    def _depthwise_weights(self) -> npt.NDArray[np.int16]:
+        """Weights of shape (taps, repeats * channels)."""
+        channels = len(self.layer.weights)
+        weights = self._by_tap.reshape(channels, -1).T.astype(np.int16)
+        return np.ascontiguousarray(np.tile(weights, (1, max(1, 512 // channels))))
+
+    def _depthwise(self, operands: Codes, windows: _Windows) -> Codes:
+        """Convolve every channel with its own kernel; returns (positions, channels)."""
+        requantizer, run = self._requantizers[0], windows.run
+        outputs = np.empty((windows.bases.size, run), dtype=requantizer.dtype)
+        step = max(1, _SUM_BYTES // (4 * run))
+        weights, room = self._depthwise_weights, aligned_empty((min(step, windows.bases.size), run), np.int32)
+        for begin in range(0, windows.bases.size, step):
+            bases = windows.bases[begin : begin + step]
+            sums = room[: bases.size]
+            depthwise_rows(operands, bases, np.int64(run), windows.segments, weights, sums.reshape(-1))
+            requantizer.store(sums, outputs[begin : begin + step])
+        return outputs.reshape(-1, len(self.layer.weights))
+
+
+@dataclass(frozen=True, eq=False)
+class _Windows:
+    """Where the windows of a layer lie among its operands, counted in operands.
+
+    Parameters
+    ----------
+    bases : int64 array
+        Where each position's window begins; of a depthwise layer with a stride of 1, each output row's first window.
+    segments : int64 array
+        Where each piece of a window begins, after its base.
+    run : int
+        Outputs of a depthwise layer that lie side by side from a base on.
+    group_offset : int
+        From a group's window to the next group's.
+    """
+
+    bases: Int64
+    segments: Int64
+    run: int
+    group_offset: int
+
+    @staticmethod
+    def of_vectors(num_positions: int, reduction: int) -> _Windows:
+        """Return the windows of vectors, one piece each."""
+        return _Windows(np.arange(num_positions) * reduction, np.zeros(1, dtype=np.int64), 0, 0)
+
+    @staticmethod
+    def of(geometry: Geometry, num_images: int, depthwise: bool) -> _Windows:
+        """Return the windows of a convolution of padded images, channels last."""
+        channels, height, width = geometry.input_shape
+        top, left, bottom, right = geometry.pads
+        line = (width + left + right) * channels
+        image = (height + top + bottom) * line
+        out_rows, out_columns = (np.arange(length) for length in geometry.output_shape)
+        bases = np.add.outer(np.arange(num_images) * image, out_rows * geometry.strides[0] * line)
+        run = channels
+        if depthwise and geometry.strides[1] == 1:
+            run = channels * len(out_columns)
+        else:
+            bases = np.add.outer(bases, out_columns * geometry.strides[1] * channels)
+        rows = np.arange(geometry.kernel_shape[0]) * geometry.dilations[0] * line
+        taps = np.arange(geometry.kernel_shape[1]) * geometry.dilations[1] * channels
+        whole_rows = not depthwise and _pieces_per_window(geometry) == geometry.kernel_shape[0]
+        segments = rows if whole_rows else np.add.outer(rows, taps).reshape(-1)
+        return _Windows(bases.reshape(-1), segments, run, geometry.group_channels)
+
+
+def _pieces_per_window(geometry: Geometry | None) -> int:
+    """Return in how many contiguous pieces a window of all input channels of a group lies."""
+    if geometry is None:
+        return 1
+    rows, columns = geometry.kernel_shape
+    side_by_side = columns == 1 or (geometry.groups == 1 and geometry.dilations[1] == 1)
+    return rows if side_by_side else rows * columns
+
+
+def _fill_border(images: Codes, pads: tuple[int, int, int, int], value: int) -> None:
+    """Fill the padding of images (images, height, width, channels)."""
+    top, left, bottom, right = pads
+    _, height, width, _ = images.shape
+    images[:, :top] = value
+    images[:, height - bottom :] = value
+    images[:, top : height - bottom, :left] = value
+    images[:, top : height - bottom, width - right :] = value

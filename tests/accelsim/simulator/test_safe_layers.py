@@ -1,0 +1,182 @@
+"""Layers without risk of overflow, by all ways that compute them: docs/numerics.md (100) and (101)."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import accelsim as ax
+from accelsim.program.geometry import Geometry
+from accelsim.program.layers import MacLayer
+from accelsim.program.rescale import Rescale
+from accelsim.simulator.engine.dots import PackedWeights, exact_float
+from accelsim.simulator.engine.safe import SafeLayer
+from accelsim_kernels import vectors
+from tests.naive import conv as naive
+from tests.naive.gemm import gemm as naive_gemm
+
+PATHS = ["instructions", "portable"]
+EXACT = SimpleNamespace(
+    dataflow="output_stationary", accumulator_bits=64, partial_sum_bits=None, adder_tree_bits=None, overflow="wrap",
+    zero_point="folded", reduction_order="channel_first", product_shift_bits=0, product_rounding="floor",
+)  # fmt: skip
+
+
+@contextmanager
+def path(name):
+    """Compute dot products in one of two ways."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(vectors.PORTABLE_VARIABLE, "1" if name == "portable" else "0")
+        vectors.has_dot_instructions.cache_clear()
+        try:
+            yield
+        finally:
+            patch.undo()
+            vectors.has_dot_instructions.cache_clear()
+
+
+def mac_layer(weights, start, geometry, x, clamp, requantizer, input_offset=0, pad_value=0):
+    rescale = Rescale.of(ax.Requantizer.preset(requantizer), [np.float32(0.5), np.float32(0.5)], np.float32(64), "test")
+    return MacLayer(
+        name="layer", op="Conv", inputs=("x",), output="y", output_shape=(len(weights), *geometry.output_shape),
+        weights=weights.reshape(len(weights), -1).astype(np.int32), start=start, input_offset=input_offset,
+        weight_zero_points=np.zeros(len(weights), dtype=np.int64), pad_value=pad_value, geometry=geometry,
+        weight_format=ax.IntegerFormat(8, True), input_format=x, rescale=rescale, zero_point=3, clamp=clamp,
+    )  # fmt: skip
+
+
+def expected_codes(layer, images, weights):
+    """The layer by the definition of the convolution, then by the public requantization, whose oracle is its own."""
+    g = layer.geometry
+    fed = images.astype(int) - layer.input_offset
+    outputs = naive.conv2d(
+        fed.tolist(), weights.tolist(), EXACT, [0] * len(weights), None, layer.pad_value, g.strides, g.pads,
+        g.dilations, g.groups,
+    )  # fmt: skip
+    sums = np.array([[[[o.accumulator for o in row] for row in plane] for plane in image] for image in outputs])
+    # The oracle folds the zero point, which the layer knows only as what a padded tap holds: take the term (7) back.
+    sums += layer.pad_value * weights.reshape(len(weights), -1).sum(axis=1)[:, None, None]
+    sums += layer.start[:, None, None]
+    low, high = layer.clamp
+    wide = ax.QuantizationParameters(64.0, layer.zero_point, ax.IntegerFormat(16, low < 0))
+    codes = ax.requantize(
+        sums.reshape(1, -1), layer.rescale.requantizer, input_scale=0.5, weight_scale=0.5, output=wide, minimum=low,
+        maximum=high,
+    )  # fmt: skip
+    return codes.reshape(sums.shape)
+
+
+@st.composite
+def convolutions(draw):
+    groups, group_channels, per_group = draw(st.sampled_from([(1, 3, 5), (1, 8, 20), (3, 1, 1), (17, 1, 1), (2, 2, 3)]))
+    kernel, strides, dilations = (tuple(draw(st.integers(1, most)) for _ in range(2)) for most in (3, 2, 2))
+    pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
+    reach = [dilations[axis] * (kernel[axis] - 1) + 1 for axis in range(2)]
+    shape = tuple(draw(st.integers(max(1, reach[a] - pads[a] - pads[a + 2]), reach[a] + 3)) for a in range(2))
+    output = tuple(
+        naive.output_size(shape[a], kernel[a], strides[a], pads[a], pads[a + 2], dilations[a]) for a in range(2)
+    )
+    geometry = Geometry((groups * group_channels, *shape), kernel, strides, pads, dilations, output, groups)
+    return geometry, groups * per_group
+
+
+@pytest.mark.parametrize("way", PATHS)
+@given(
+    case=convolutions(), bits=st.sampled_from([4, 8, 11, 16]), signed=st.booleans(),
+    weight_bits=st.sampled_from([8, 16]),
+    requantizer=st.sampled_from(["tflite", "tflite_single_rounding", "ruy_x86", "onnxruntime", "float64_half_away",
+                                 "power_of_two"]),
+    images=st.integers(1, 2), seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+@example(
+    case=(Geometry((1, 1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1)), 1), bits=16, signed=False, weight_bits=16,
+    requantizer="tflite", images=1, seed=0,
+)  # fmt: skip
+def test_a_safe_layer_is_the_convolution_by_its_definition(
+    way, case, bits, signed, weight_bits, requantizer, images, seed
+):
+    geometry, channels = case
+    rng, x = np.random.default_rng(seed), ax.IntegerFormat(bits, signed)
+    shape = (channels, geometry.group_channels, *geometry.kernel_shape)
+    ends = [-(2 ** (weight_bits - 1)), 2 ** (weight_bits - 1) - 1]
+    weights = np.where(rng.random(shape) < 0.3, rng.choice(ends, shape), rng.integers(-9, 10, shape))
+    codes = rng.choice([x.minimum, x.maximum, 0, 1], (images, *geometry.input_shape))
+    start = rng.integers(-(2**33), 2**33, channels)
+    offset = int(rng.integers(x.minimum, x.maximum + 1))
+    clamp = (-(2**15), 2**15 - 1) if bits > 8 else (0, 200)
+    layer = mac_layer(weights, start, geometry, x, clamp, requantizer, offset, int(rng.choice([0, 5])))
+    with path(way):
+        safe = SafeLayer.of(layer, ax.Machine(accumulator_bits=64))
+        if safe is None:  # 16 x 16 bits of many terms
+            assert weight_bits == 16
+            assert bits > 8
+            return
+        rows = np.ascontiguousarray(codes.astype(x.dtype).transpose(0, 2, 3, 1))
+        stored = safe.run(rows).transpose(0, 3, 1, 2)
+    assert np.array_equal(stored, expected_codes(layer, codes, weights))
+
+
+@pytest.mark.parametrize("way", PATHS)
+@pytest.mark.parametrize("words", [False, True])
+def test_sums_are_exact_up_to_the_bound_and_not_beyond_it(way, words):
+    # Operands of one sign and their greatest magnitudes: sums of 2**31 - 1 at most are exact, the next product wraps.
+    kind, x, w = (np.int16, 32767, 32767) if words else (np.uint8, 255, 127)
+    length = (2**31 - 1) // (x * w)
+    for terms in (length, length + 1):
+        weights = np.full((1, 1, terms), w)
+        packed, operands = PackedWeights(weights, words), np.full(terms + 64, x, dtype=kind)
+        with path(way):
+            if terms > length and not vectors.has_dot_instructions():
+                continue  # the conversion from floating point is not defined there
+            sums = packed.sums(operands, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), packed.room_for(1))
+        assert (int(sums[0, 0]) == terms * x * w) == (terms == length)
+
+
+@given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from([np.float32, np.float64]), data=st.data())
+def test_floating_point_products_are_exact_up_to_their_bound(seed, kind, data):
+    # Σ|w| * greatest is the bound itself: the last weight takes what is left of it. Products in random order.
+    rng = np.random.default_rng(seed)
+    most = 2**24 if kind is np.float32 else 2**53
+    greatest = data.draw(st.sampled_from([1, 255, 65535, 131071]))
+    budget = most // greatest
+    weights = rng.integers(-(budget // 50), budget // 50 + 1, 40)
+    weights[-1] = budget - int(np.abs(weights[:-1]).sum())
+    assert exact_float(weights[None], greatest) is kind
+    wider = weights.copy()
+    wider[-1] += 1 if greatest > 1 or most == 2**24 else 0
+    if wider[-1] != weights[-1] and budget * greatest + greatest > most:
+        assert exact_float(wider[None], greatest) is not kind
+    activations = rng.choice([-greatest, greatest, greatest - 1, 0], (40, 3))
+    product = weights[None].astype(kind) @ activations.astype(kind)
+    expected = [[sum(int(w) * int(x) for w, x in zip(weights, column, strict=True)) for column in activations.T]]
+    assert [[Fraction(float(value)) for value in row] for row in product] == expected
+
+
+def test_one_beyond_the_bound_of_float32_can_be_wrong():
+    # 2**24 + 1 is no float32 number: the bound cannot be raised.
+    assert exact_float(np.array([[2**24 - 1, 1]]), 1) is np.float32
+    assert exact_float(np.array([[2**24, 1]]), 1) is np.float64
+    assert int((np.array([[2**24, 1]], np.float32) @ np.ones((2, 1), np.float32))[0, 0]) == 2**24
+
+
+def test_what_has_no_safe_form_takes_the_other_path():
+    geometry = Geometry((2, 3, 3), (2, 2), (1, 1), (0, 0, 0, 0), (1, 1), (2, 2))
+    weights, start = np.ones((3, 2, 2, 2)), np.zeros(3, dtype=np.int64)
+    x = ax.IntegerFormat(8, True)
+    layer = mac_layer(weights, start, geometry, x, (-128, 127), "tflite")
+    machine = ax.Machine()
+    assert SafeLayer.of(layer, machine) is SafeLayer.of(layer, machine)
+    assert SafeLayer.of(layer, ax.Machine(product_shift_bits=1)) is None
+    assert SafeLayer.of(replace(layer, weight_zero_points=np.array([0, 1, 0])), machine) is None
+    assert SafeLayer.of(replace(layer, weights=layer.weights * 40000), machine) is None
+    safe = SafeLayer.of(layer, machine)
+    codes = np.full((1, 3, 3, 2), 3, dtype=np.int8)
+    assert safe.is_safe(ax.Machine(accumulator_bits=12), codes)  # 8 products of at most 128
+    assert safe.is_safe(ax.Machine(accumulator_bits=6), codes)  # 8 products of 3, as these codes are
+    assert not safe.is_safe(ax.Machine(accumulator_bits=5), codes)
+    assert naive_gemm([[1] * 8], [[3]] * 8, SimpleNamespace(**{**vars(EXACT), "accumulator_bits": 5}))[0][0].events
