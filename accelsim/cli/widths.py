@@ -33,6 +33,20 @@ Examples:
       --machine paper_4x4 --max-loss 0.5 --json
 """
 
+MaxLoss = Annotated[
+    float,
+    typer.Option(
+        metavar="POINTS",
+        min=0,
+        max=100,
+        help="Accuracy holds where it is at most this much under the exact integers'.",
+    ),
+]
+SearchLimit = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Measure the accuracy on the first N images; the ranges on all of them."),
+]
+
 
 def command(
     model: options.AnyModel,
@@ -40,19 +54,8 @@ def command(
     labels: options.Labels = None,
     machine: options.MachineName = "edge_16x16",
     settings: options.Settings = None,
-    max_loss: Annotated[
-        float,
-        typer.Option(
-            metavar="POINTS",
-            min=0,
-            max=100,
-            help="Accuracy holds where it is at most this much under the exact integers'.",
-        ),
-    ] = 1.0,
-    search_limit: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Measure the accuracy on the first N images; the ranges on all of them."),
-    ] = 256,
+    max_loss: MaxLoss = 1.0,
+    search_limit: SearchLimit = 256,
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Searches at the same time; by default one per processor.")
     ] = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from accelsim.errors import DataError
+from accelsim.explore.width_report import WidthReport
 from accelsim.graph.quantized import QuantizedGraph
 from accelsim.machine import Machine
 from accelsim.program.program import IntegerProgram
@@ -19,7 +20,7 @@ from accelsim.simulator.results import SimulationResult
 from accelsim.simulator.tracing import TracedLayer
 
 Traced = GemmResult | TracedLayer
-Subject = SimulationResult | ComparisonReport | GemmResult | TracedLayer
+Subject = SimulationResult | ComparisonReport | WidthReport | GemmResult | TracedLayer
 
 
 def html_report(
@@ -32,11 +33,11 @@ def html_report(
     title: str | None = None,
     inputs: Facts = (),
 ) -> HtmlReport:
-    """Make one HTML page of a run, a comparison or a traced GEMM.
+    """Make one HTML page of a run, a comparison, a width analysis or a traced GEMM.
 
     Parameters
     ----------
-    subject : SimulationResult, ComparisonReport, GemmResult or TracedLayer
+    subject : SimulationResult, ComparisonReport, WidthReport, GemmResult or TracedLayer
         What to show; the last two need a trace and show the cycle viewer.
     machine : Machine
         What it ran on.
@@ -77,12 +78,17 @@ def html_report(
         sections, what = run_sections(subject, accuracy), "A run"
     elif isinstance(subject, ComparisonReport):
         sections, what = comparison_sections(subject), "Float, simulated and actual"
+    elif isinstance(subject, WidthReport):
+        from accelsim.report.html.width_sections import width_sections
+
+        sections, what = width_sections(subject), "How wide each register must be"
     elif isinstance(subject, GemmResult | TracedLayer):
         sections, what = [], "Every register in every cycle"
         traced = [subject, *traced]
     else:
         raise DataError(
-            f"subject must be a SimulationResult, a ComparisonReport or something traced, got {type(subject).__name__}"
+            "subject must be a SimulationResult, a ComparisonReport, a WidthReport or something traced, got "
+            f"{type(subject).__name__}"
         )
     views = [CycleView.of(item, machine) for item in traced]
     if isinstance(network, QuantizedGraph):

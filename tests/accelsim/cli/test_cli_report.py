@@ -73,6 +73,18 @@ def test_a_comparison_as_a_page(accelsim, small, quantized, tmp_path):
     assert tables[0] == tables[1]
 
 
+def test_widths_as_a_page(accelsim, small, quantized, tmp_path):
+    output = tmp_path / "widths.html"
+    arguments = [quantized, "--images", small.test, "--labels", small.labels, "--max-loss", 20]
+    result = accelsim("report", "widths", *arguments, "--output", output, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    whole = json.loads(accelsim("widths", *arguments, "--json").stdout)
+    (register,) = [r for r in whole["network_registers"] if r["register"] == "accumulator"]
+    assert found["accumulator"] == {name: register[name] for name in found["accumulator"]}
+    assert f"{register['proven_bits']} bits" in output.read_text(encoding="utf-8")
+
+
 def test_a_trace_as_a_page(accelsim, tmp_path):
     np.save(tmp_path / "w.npy", np.array([[3, -2], [1, 4]]))
     np.save(tmp_path / "x.npy", np.array([[5], [6]]))

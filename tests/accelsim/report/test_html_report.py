@@ -11,6 +11,7 @@ import pytest
 import accelsim as ax
 from accelsim.report.html import HtmlReport, html_report
 from accelsim.report.html.elements import Column, Tile, facts, paragraph, table, tiles
+from accelsim.report.html.figures import figure_html
 from accelsim.report.html.page import Section
 from accelsim.report.html.provenance import file_facts
 from accelsim.simulator.tracing import trace_layer
@@ -125,6 +126,50 @@ def test_a_comparison_shows_three_sides(digits):
         assert f"{layer.sqnr_actual_db:,.2f}" in row
         assert f"{layer.num_elements:,}" in row
         assert f"{100 * layer.own_differing_share:.4f} %" in row
+
+
+@pytest.mark.slow
+def test_a_width_analysis_shows_its_curve(digits):
+    quantized, images, labels = digits
+    machine = ax.Machine(rows=8, columns=8, dataflow="weight_stationary")
+    report = ax.accumulator_widths(quantized, images, machine, labels, max_loss=0.5)
+    text = html_report(report, machine, network=quantized).to_html()
+    page = Page(text)
+    for layer in report.layers:
+        for register, row in zip(layer.registers, [row for row in page.cells if row[0] == layer.name], strict=True):
+            assert row[3:5] == ["" if b is None else str(b) for b in (register.proven_bits, register.needed_bits)]
+            assert row[7:9] == [str(register.holds_wrap_bits), str(register.holds_saturate_bits)]
+    steps = [row for row in page.cells if row[0] in ("wrap", "saturate")]
+    assert [row[1] for row in steps] == [str(step.bits) for step in report.curve]
+    assert "accumulator width (bits)" in page.texts  # words of the figure are words
+    assert html_report(report, machine, network=quantized).to_html() == text
+
+
+def test_figures_take_the_colours_of_the_page():
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(3, 2), facecolor="white")
+    axes = drawn.subplots()
+    axes.plot([1, 2, 3], [3, 1, 2], color="#0072B2", marker="o", label="<one> & more")
+    axes.grid(color="#B0B0B0")
+    axes.legend()
+    first, second = (figure_html(drawn, name, HOSTILE) for name in ("a", "b"))
+    page = Page(first + second)
+    names = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(names) == len(set(names)) > 10
+    used = re.findall(r'(?:href="|url\()#([^")]+)', first + second)
+    assert used
+    assert set(used) <= set(names)
+    assert "<one> & more" in page.texts
+    assert page.texts.count(HOSTILE) == 2
+    assert re.search(r"stroke: #0072b2", first, re.IGNORECASE)
+    assert not re.search(r"#000000|#ffffff|#b0b0b0", first, re.IGNORECASE)
+    assert "currentColor" in first
+    assert "http" not in first
+    assert figure_html(drawn, "a", HOSTILE) == first
+    (svg,) = [attributes for tag, attributes in page.tags if tag == "svg"][:1]
+    assert "viewbox" in svg
+    assert "width" not in svg
 
 
 def test_what_cannot_be_reported_is_named():
