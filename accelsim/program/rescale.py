@@ -148,6 +148,18 @@ class Addition:
         where: str,
     ) -> Addition:
         """Return what a requantizer adds two tensors with; errors as in `Rescale.of`."""
+        with np.errstate(over="ignore", under="ignore"):  # what leaves float32 is refused by Rescale.of, or is 0
+            return cls._of(requantizer, a, b, output_scale, where)
+
+    @classmethod
+    def _of(
+        cls,
+        requantizer: Requantizer,
+        a: QuantizationParameters,
+        b: QuantizationParameters,
+        output_scale: Any,
+        where: str,
+    ) -> Addition:
         rescale: Rescale | None
         common_scale: Any
         match requantizer.multiplier:

@@ -205,8 +205,7 @@ def clamp_of(real_bounds: tuple[float | None, float | None], stored: Quantizatio
         if bound is None:
             bounds.append(limit)
             continue
-        with np.errstate(over="ignore"):
-            steps = float(np.float32(bound) / stored.scale)
+        steps = float(np.float32(bound) / stored.scale)
         away = np.trunc(steps) + np.sign(steps) * (abs(steps - np.trunc(steps)) >= 0.5) if np.isfinite(steps) else steps
         bounds.append(int(np.clip(int(stored.zero_point) + away, stored.format.minimum, stored.format.maximum)))
     return bounds[0], bounds[1]

@@ -56,8 +56,7 @@ def mul(context: Context, operator: TfliteOperator) -> list[Layer]:
     factors: list[Any] = [a.scale[0], b.scale[0]]
     divisor: Any = output.scale[0]
     if context.means_tflite:
-        with np.errstate(over="ignore"):
-            factors, divisor = [np.float32(a.scale[0] * b.scale[0]) / divisor], np.float32(1)
+        factors, divisor = [np.float32(a.scale[0] * b.scale[0]) / divisor], np.float32(1)
     return [*layers, MultiplyLayer(**common, rescale=context.rescale(operator, factors, divisor))]
 
 
@@ -75,10 +74,10 @@ def _operands(
     if all(tensor.data is not None for tensor in tensors):
         raise ModelError(f"{operator.where}: both inputs are constants")
     try:
-        shape = np.broadcast_shapes(*(tensor.shape for tensor in tensors))
+        fits = np.broadcast_shapes(*(tensor.shape for tensor in tensors)) == output.shape
     except ValueError:
-        shape = ()
-    if shape != output.shape:
+        fits = False
+    if not fits:
         shapes = " and ".join(str(tensor.shape) for tensor in tensors)
         raise ModelError(f"{operator.where}: inputs {shapes} do not make an output of shape {output.shape}")
     stored = context.activations_stored(operator, *tensors, output)
@@ -189,8 +188,7 @@ def leaky_relu(context: Context, operator: TfliteOperator) -> list[Layer]:
         raise ModelError(f"{operator.where}: alpha must be a number of at least 0, got {alpha}")
     one = np.float32(1)
     if context.means_tflite and context.kernels == "litert":
-        with np.errstate(over="ignore", under="ignore"):
-            ratio, slope = stored.scale / target.scale, np.float32(stored.scale * alpha) / target.scale
+        ratio, slope = stored.scale / target.scale, np.float32(stored.scale * alpha) / target.scale
         rescales = [context.rescale(operator, [factor], one) for factor in (ratio, slope)]
     else:
         rescales = [context.rescale(operator, [stored.scale, factor], target.scale) for factor in (one, alpha)]

@@ -8,6 +8,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
+
 from accelsim.errors import ModelError
 from accelsim.graph.graph import Tensor
 from accelsim.machine import Machine
@@ -133,6 +135,11 @@ class TfliteProgramSource:
 
     def lower(self, machine: Machine) -> IntegerProgram:
         """Return the program for a machine; errors as in `load_tflite`."""
+        with np.errstate(over="ignore", under="ignore"):  # a multiplier out of range is refused, or is 0
+            return self._lower(machine)
+
+    def _lower(self, machine: Machine) -> IntegerProgram:
+        """Lower operator by operator."""
         model = self.model
         context = Context(model, machine, self.kernels)
         known = {model.tensors[index].name for index in model.inputs}
