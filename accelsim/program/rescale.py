@@ -66,7 +66,7 @@ class Rescale:
             When a multiplier is out of the kind's range, or not a power of two where it must be.
         """
         dtype: Any = np.float32 if requantizer.multiplier == "float32" else np.float64
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             product = np.asarray(1, dtype=dtype)
             for factor in numerators:
                 product = (product * np.asarray(factor, dtype=dtype)).astype(dtype)
