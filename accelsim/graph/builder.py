@@ -105,6 +105,9 @@ class ModelBuilder:
                 attributes["kernel_shape"] = list(self._graph.constants[node.inputs[1]].shape[2:])
             case "Clip":
                 operands, attributes = [*operands, *self._clip_bounds(node)], {}
+            case "ChannelClip":
+                self._emit_channel_clip(node, operands, output)
+                return
             case "PRelu":
                 operands[1] = self._slope(node, operands[1])
             case "Swish":
@@ -136,6 +139,16 @@ class ModelBuilder:
         while names and not names[-1]:
             names.pop()
         return names
+
+    def _emit_channel_clip(self, node: Node, operands: Sequence[str], output: str) -> None:
+        """Append ``Min(Max(x, low), high)``: standard nodes with a bound per channel."""
+        rank = len(self._graph.shapes[node.inputs[0]])
+        bounds = []
+        for name, kind in zip(node.inputs[1:], ("low", "high"), strict=True):
+            value = self._graph.constants[name].reshape(-1, *(1,) * (rank - 2))
+            bounds.append(self.new_constant(f"{node.name}.{kind}", value))
+        raised = self.add("Max", [operands[0], bounds[0]], self.fresh(f"{output}.raised"))
+        self.add("Min", [raised, bounds[1]], output, node.name)
 
     def _slope(self, node: Node, name: str) -> str:
         """Return PRelu's slope in a shape that broadcasts along axis 1."""

@@ -12,6 +12,8 @@ BatchNormalization            (x, scale, B, mean, var), all but x constant
 Relu, Sigmoid, Tanh           (x)
 HardSwish                     (x): ``x · max(0, min(1, x/6 + 1/2))``
 Clip                          (x); ``min`` and ``max`` are infinite where a bound is absent
+ChannelClip                   (x, low, high): ``min(max(x, low), high)``, one bound per channel of axis 1, constant, may
+                              be infinite; what becomes of Clip where channels are rescaled, the reader never makes it
 LeakyRelu, HardSigmoid        (x)
 PRelu                         (x, slope), slope constant of shape () or (channels of axis 1,)
 Swish                         (x): ``x · sigmoid(alpha · x)``
@@ -58,6 +60,7 @@ OPERATORS: dict[str, Operator] = {
     "BatchNormalization": Operator(5, 5, ("epsilon",)),
     "Relu": Operator(1, 1),
     "Clip": Operator(1, 1, ("min", "max")),
+    "ChannelClip": Operator(3, 3),
     "LeakyRelu": Operator(1, 1, ("alpha",)),
     "PRelu": Operator(2, 2),
     "Sigmoid": Operator(1, 1),
@@ -86,8 +89,13 @@ OPERATORS: dict[str, Operator] = {
 LINEAR = frozenset({"Conv", "Gemm", "MatMul"})
 """Layers with weights: ``Y = W · X + b``."""
 
-ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish"})
-"""Functions of one element (PRelu: of one element and its channel)."""
+ACTIVATIONS = frozenset(
+    {"Relu", "Clip", "ChannelClip", "LeakyRelu", "PRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish"}
+)
+"""Functions of one element (PRelu, ChannelClip: of one element and its channel)."""
+
+CLAMPS = frozenset({"Relu", "Clip", "ChannelClip"})
+"""Activation functions that a requantizer's clamp computes."""
 
 ELEMENTWISE = frozenset({"Add", "Sub", "Mul"})
 """Functions of two elements."""

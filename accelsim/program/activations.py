@@ -36,6 +36,9 @@ def activation_function(node: Node, graph: Graph) -> tuple[Callable[[Float64], F
             return lambda x: np.maximum(x, 0.0), 1
         case "Clip":
             return lambda x: np.clip(x, attributes["min"], attributes["max"]), 1
+        case "ChannelClip":
+            low, high = (graph.constants[name].astype(np.float64).reshape(-1, 1) for name in node.inputs[1:])
+            return lambda x: np.minimum(np.maximum(x, low), high), low.shape[0]
         case "LeakyRelu":
             return lambda x: np.where(x < 0, attributes["alpha"] * x, x), 1
         case "PRelu":

@@ -95,6 +95,22 @@ class PTQConfig(Configuration):
     seed: Annotated[int, Field(ge=0)] = 0
     """Of every random choice. The same seed and data give the same integers."""
 
+    prune_constants: bool = True
+    """Fold channels that are constant, above all dead ones, into the next bias before anything else."""
+
+    equalize: bool = True
+    """Rescale channels from layer to layer so that they quantize better (white paper section 3.2)."""
+
+    equalization: Literal["noise", "cross_layer"] = "noise"
+    """How: ``noise`` minimises the predicted quantization noise, ``cross_layer`` evens out weight ranges."""
+
+    equalization_sweeps: Annotated[int, Field(ge=1, le=1000)] = 3
+    """How often ``cross_layer`` goes over all pairs of layers. Few are better: see benchmarks/README.md."""
+
+    absorb_biases: Literal["auto", "always", "never"] = "auto"
+    """Move the part of a bias that no activation goes below into the next layer; ``auto``: where channels are
+    equalized and biases not corrected, which is the only case in which it was measured to help."""
+
     bias_correction: Literal["auto", "empirical", "analytic", "none"] = "auto"
     """Bring mean outputs back to the float network's (section 3.3); ``auto``: ``empirical`` with calibration data,
     ``analytic`` without."""
@@ -105,6 +121,13 @@ class PTQConfig(Configuration):
 
     activation_range: RangeMethod = "mse"
     """Range setting of activations: least squared error on the calibration data, or their whole range."""
+
+    input_range: tuple[float, float] | None = None
+    """Least and greatest value of every input, for a run without calibration data; where it is not given, it is told
+    from the batch norm behind the first layer."""
+
+    batch_norm_alpha: Annotated[float, Field(gt=0)] = 6.0
+    """Without calibration data values are taken to lie within so many deviations of the mean, (18) and (19)."""
 
     bias_bits: Annotated[int, Field(ge=4, le=64)] = 32
     """Width that a bias in accumulator units must fit; weight scales are raised until it does, with a bit to spare."""

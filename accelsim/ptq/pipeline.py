@@ -6,18 +6,19 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from accelsim.errors import CalibrationError, DataError
 from accelsim.graph.feeds import Feeds, Images
-from accelsim.graph.graph import Graph
+from accelsim.graph.graph import Graph, Node
 from accelsim.graph.operators import LINEAR
 from accelsim.graph.quantized import QuantizedGraph, QuantizedWeights
-from accelsim.ptq.bias_correction import channel_axis, corrected_bias, mean_output
-from accelsim.ptq.bit_widths import BitWidths
+from accelsim.ptq.bias_correction import channel_axis, corrected_bias, expected_shift, mean_output
 from accelsim.ptq.config import PTQConfig, RoundingMethod
-from accelsim.ptq.folding import fold
+from accelsim.ptq.moments import propagate_moments
 from accelsim.ptq.quantizers import choose_activations, choose_weights, largest_bias
 from accelsim.ptq.sequential import SequentialRun, StoredLayer
+from accelsim.ptq.steps import absorb, assign_widths, equalize_ranges, fold_norms, observe_channels, prune
 from accelsim.ptq.work import Work
 from accelsim.reference.batches import Progress
 
@@ -71,29 +72,19 @@ def quantize(
     return work.quantized()
 
 
-def fold_norms(work: Work) -> None:
-    """Fold batch norms into linear layers, and keep what they tell of their tensors."""
-    folded = fold(work.graph)
-    work.graph, work.norms = folded.graph, folded.norms
-    work.log += folded.log
-
-
-def assign_widths(work: Work) -> None:
-    """Find the layers and tensors that have a width of their own."""
-    work.widths = BitWidths.of(work.graph, work.placement, work.config.layers)
-    work.log += [f"{bits} bits for the weights of {name!r}" for name, bits in work.widths.weights.items()]
-    work.log += [
-        f"{work.widths.activations[name]} bits for the activation {name!r}"
-        for name in (*work.placement.calibrated, *work.placement.fixed)
-        if name in work.widths.activations
-    ]
-
-
 def round_and_correct(work: Work) -> None:
     """Round weights and correct biases layer by layer, each with the layers before it already quantized."""
     linear = [node for node in work.graph.nodes if node.op in LINEAR]
     methods = {node.name: work.config.rounding_method(work.weight_format(node).bits) for node in linear}
-    if work.feeds is None or not (work.corrects_empirically or set(methods.values()) - {"nearest"}):
+    optimizes = work.feeds is not None and bool(set(methods.values()) - {"nearest"})
+    if work.config.bias_correction == "analytic" and optimizes:
+        raise CalibrationError(
+            "bias_correction='analytic' corrects rounding to nearest; with calibration data and optimized rounding use "
+            "'empirical', or set rounding='nearest'"
+        )
+    if work.feeds is None or not (work.corrects_empirically or optimizes):
+        if work.config.bias_correction in ("auto", "analytic"):
+            _correct_analytically(work)
         return
     run = SequentialRun(work.graph, work.activations, work.feeds)
     for number, layer in enumerate(run.layers):
@@ -137,7 +128,28 @@ def _correct_bias(work: Work, run: SequentialRun, layer: StoredLayer) -> None:
     axis = channel_axis(work.graph, node)
     wanted = mean_output((y for _, y in run.batches(layer)), axis)
     shift = mean_output(run.simulate(layer, work.weights), axis) - wanted
-    limit = largest_bias(node, work.weights[node.inputs[1]], work.activations[node.inputs[0]], work.config.bias_bits)
+    _set_bias(work, node, shift)
+
+
+def _correct_analytically(work: Work) -> None:
+    """Correct biases by the expected input of each layer."""
+    moments = propagate_moments(
+        work.graph, work.norms, {name: statistics.moments for name, statistics in work.inputs.items()}
+    )
+    for node in work.graph.nodes:
+        if node.op not in LINEAR:
+            continue
+        if node.inputs[0] not in moments:
+            work.log.append(f"left the bias of {node.op} {node.name!r} alone: no batch norm tells of its input")
+            continue
+        weights = work.weights[node.inputs[1]]
+        _set_bias(work, node, expected_shift(work.graph, node, weights, moments[node.inputs[0]]))
+
+
+def _set_bias(work: Work, node: Node, shift: npt.NDArray[np.float64]) -> None:
+    """Correct a bias as far as the accumulator's width lets it."""
+    weights = work.weights[node.inputs[1]]
+    limit = largest_bias(node, weights, work.activations[node.inputs[0]], work.config.bias_bits)
     work.biases[node.name] = corrected_bias(work.graph, node, shift, limit)
     work.log.append(f"corrected the bias of {node.op} {node.name!r} by up to {np.abs(shift).max():.3g}")
 
@@ -145,6 +157,10 @@ def _correct_bias(work: Work, run: SequentialRun, layer: StoredLayer) -> None:
 STEPS: tuple[Step, ...] = (
     fold_norms,
     assign_widths,
+    observe_channels,
+    prune,
+    equalize_ranges,
+    absorb,
     choose_activations,
     choose_weights,
     round_and_correct,

@@ -9,10 +9,7 @@ from types import MappingProxyType
 
 from accelsim.errors import CalibrationError
 from accelsim.graph.graph import Graph, Node
-from accelsim.graph.operators import ELEMENTWISE, LINEAR, RESHAPES
-
-FUSED_ACTIVATIONS = frozenset({"Relu", "Clip"})
-"""Activation functions that the requantizer's clamp computes, so nothing is stored before them."""
+from accelsim.graph.operators import CLAMPS, ELEMENTWISE, LINEAR, RESHAPES
 
 SHARING = RESHAPES | {"AveragePool", "GlobalAveragePool", "MaxPool", "Pad", "ReduceMean", "Transpose"}
 """Operators whose output has the quantizer of their input."""
@@ -64,10 +61,10 @@ def place_quantizers(graph: Graph) -> Placement:
 
     Notes
     -----
-    A layer is a Conv, Gemm, MatMul, Add, Sub or Mul together with the Relu or Clip that alone reads its output; nothing
-    is stored between the two. Any other activation function reads stored integers and makes stored integers, as a table
-    over its input's codes needs. Pooling, shape operators and Pad keep the quantizer of their input; Concat has one of
-    its own, to which each input is requantized.
+    A layer is a Conv, Gemm, MatMul, Add, Sub or Mul together with the Relu, Clip or ChannelClip that alone reads its
+    output; nothing is stored between the two. Any other activation function reads stored integers and makes stored
+    integers, as a table over its input's codes needs. Pooling, shape operators and Pad keep the quantizer of their
+    input; Concat has one of its own, to which each input is requantized.
     """
     calibrated = [tensor.name for tensor in graph.inputs]
     shared: dict[str, str] = {}
@@ -94,7 +91,7 @@ def fuses_with_activation(graph: Graph, node: Node) -> bool:
     if node.op not in LINEAR | ELEMENTWISE or node.output in graph.outputs:
         return False
     consumers = graph.consumers(node.output)
-    return len(consumers) == 1 and consumers[0].op in FUSED_ACTIVATIONS
+    return len(consumers) == 1 and consumers[0].op in CLAMPS
 
 
 def _pad_value(node: Node) -> float:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.errors import CalibrationError
 from accelsim.formats import IntegerFormat, QuantizationParameters
 from accelsim.graph.graph import Graph, Node
 from accelsim.graph.operators import ELEMENTWISE, LINEAR
@@ -14,6 +15,7 @@ from accelsim.graph.quantized import QuantizedWeights
 from accelsim.ptq.calibration import TensorStatistics, calibrate
 from accelsim.ptq.config import PTQConfig
 from accelsim.ptq.folding import weight_axis
+from accelsim.ptq.placement import Placement
 from accelsim.ptq.ranges import Distribution, per_tensor, set_range, weight_range
 from accelsim.ptq.work import Work
 
@@ -22,15 +24,18 @@ SPARE_BIAS_BITS = 2
 
 
 def choose_activations(work: Work) -> None:
-    """Choose the quantizer of every stored activation, from calibration data."""
+    """Choose the quantizer of every stored activation, from calibration data or from batch norms."""
     placement, config = work.placement, work.config
-    assert work.feeds is not None
-    statistics = calibrate(
-        work.graph, placement.calibrated, work.feeds, config.activation_range == "mse", work.progress
-    )
+    if work.feeds is None:
+        found = _expected_ranges(work, placement)
+        how = f"from batch norms, within {config.batch_norm_alpha:g} deviations"
+    else:
+        histograms = config.activation_range == "mse"
+        found = calibrate(work.graph, placement.calibrated, work.feeds, histograms, work.progress)
+        how = f"on {work.feeds.num_samples} samples"
     for name in placement.calibrated:
-        found = statistics[name].widened(placement.required.get(name, ()))
-        work.activations[name] = activation_range(found, work.activation_format(name, found.low), config)
+        statistics = found[name].widened(placement.required.get(name, ()))
+        work.activations[name] = activation_range(statistics, work.activation_format(name, statistics.low), config)
     for name in placement.fixed:
         # A probability: 2**-bits makes 1.0 clip by one step, and is a shift on any hardware.
         format = IntegerFormat(work.activation_format(name, 0.0).bits, signed=False)
@@ -41,9 +46,25 @@ def choose_activations(work: Work) -> None:
     work.log += [
         f"placed {len(work.activations)} activation quantizers, {len(placement.shared)} of them shared with their "
         "input",
-        f"calibrated {len(placement.calibrated)} tensors on {work.feeds.num_samples} samples",
+        f"calibrated {len(placement.calibrated)} tensors {how}",
         f"set activation ranges: {config.activation_bits} bits, {config.activation_scheme}, {config.activation_range}",
     ]
+
+
+def _expected_ranges(work: Work, placement: Placement) -> dict[str, TensorStatistics]:
+    """Return the ranges of stored tensors that batch norms tell: white paper equations (18) and (19)."""
+    ranges: dict[str, TensorStatistics] = {}
+    for name in placement.calibrated:
+        if name in work.inputs:
+            ranges[name] = TensorStatistics(work.inputs[name].low, work.inputs[name].high)
+        elif name in work.statistics:
+            channels = work.statistics[name]
+            ranges[name] = TensorStatistics(float(channels.minimum.min()), float(channels.maximum.max()))
+        else:
+            raise CalibrationError(
+                f"tensor {name!r}: no batch norm tells its range; quantize with calibration data instead"
+            )
+    return ranges
 
 
 def activation_range(statistics: TensorStatistics, format: IntegerFormat, config: PTQConfig) -> QuantizationParameters:

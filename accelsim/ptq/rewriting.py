@@ -12,6 +12,9 @@ import numpy.typing as npt
 from accelsim.errors import ModelError
 from accelsim.graph.graph import Graph, Node
 
+INFINITE = ("low", "high")
+"""Kinds of operands that may be infinite."""
+
 
 def free_name(wanted: str, taken: Iterable[str]) -> str:
     """Return a name, with a number behind it where it is taken."""
@@ -65,7 +68,7 @@ class Rewriting:
         """
         with np.errstate(over="ignore"):
             stored = np.asarray(values).astype(np.float32)
-        if not (np.isfinite(stored).all() or kind == "bound"):
+        if np.isnan(stored).any() or (kind not in INFINITE and np.isinf(stored).any()):
             raise ModelError(f"node {node.name!r} ({node.op}): its {kind} is not finite in float32 any more")
         current = self._nodes[node.name]
         name = free_name(f"{node.output}.{kind}", (*self._graph.shapes, *self._graph.constants, *self._constants))

@@ -13,7 +13,9 @@ from accelsim.graph.feeds import Feeds
 from accelsim.graph.graph import Graph, Node
 from accelsim.graph.quantized import QuantizedGraph, QuantizedWeights
 from accelsim.ptq.bit_widths import BitWidths
+from accelsim.ptq.channel_statistics import ChannelStatistics
 from accelsim.ptq.config import PTQConfig
+from accelsim.ptq.input_statistics import InputStatistics
 from accelsim.ptq.moments import Moments
 from accelsim.ptq.placement import Placement, place_quantizers
 from accelsim.reference.batches import Progress
@@ -37,6 +39,10 @@ class Work:
         The float network as the steps so far have rewritten it.
     norms : mapping of tensor name to Moments
         Mean and deviation per channel of the tensors that batch norms made, kept up to date by every rewriting.
+    inputs : dict of tensor name to InputStatistics
+        What is known of the graph's inputs without calibration data.
+    statistics : dict of tensor name to ChannelStatistics
+        What the channels of tensors do, measured or expected, kept up to date by every rewriting.
     activations : dict of tensor name to QuantizationParameters
         Quantizers chosen so far.
     weights : dict of constant name to QuantizedWeights
@@ -55,6 +61,8 @@ class Work:
     progress: Progress | None = None
     graph: Graph = field(init=False)
     norms: Mapping[str, Moments] = field(default_factory=dict)
+    inputs: dict[str, InputStatistics] = field(default_factory=dict)
+    statistics: dict[str, ChannelStatistics] = field(default_factory=dict)
     activations: dict[str, QuantizationParameters] = field(default_factory=dict)
     weights: dict[str, QuantizedWeights] = field(default_factory=dict)
     biases: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
@@ -73,6 +81,14 @@ class Work:
     def corrects_empirically(self) -> bool:
         """Whether biases are corrected on calibration data."""
         return self.feeds is not None and self.config.bias_correction in ("auto", "empirical")
+
+    @property
+    def absorbs_biases(self) -> bool:
+        """Whether high biases are absorbed; measured, it helps an equalized network whose biases are not corrected."""
+        choice = self.config.absorb_biases
+        return choice == "always" or (
+            choice == "auto" and self.config.equalize and self.config.bias_correction == "none"
+        )
 
     def weight_format(self, node: Node) -> IntegerFormat:
         """Return the format of a layer's weights."""
