@@ -36,7 +36,7 @@ def with_multiplier_bits(layer: MacLayer, bits: int) -> MacLayer:
 def codes_of(layer: MacLayer, accumulators: Int64, channels: slice = slice(None)) -> npt.NDArray[np.int32]:
     """Bring accumulators (channels, p) to codes as the layer does."""
     rescale = layer.multipliers if layer.multipliers.reals.size == 1 else layer.multipliers.channels(channels)
-    return requantize(accumulators, rescale, layer.zero_point, layer.clamp)
+    return requantize(accumulators, rescale, layer.zero_point, layer.bounds(channels))
 
 
 def proven_multiplier_bits(layer: MacLayer, bounds: Bounds) -> int | None:

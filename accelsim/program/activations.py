@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -76,27 +77,52 @@ def activation_tables(
     return target.quantize(function(real).astype(np.float32)).astype(np.int32)
 
 
-def fused_bounds(nodes: list[Node], stored: QuantizationParameters) -> tuple[int, int]:
-    """Return the clamp of a layer with fused Relu and Clip nodes: docs/numerics.md section 5.
+@dataclass(frozen=True, eq=False)
+class FusedBounds:
+    """The clamp of a layer with fused activation functions: docs/numerics.md section 5.
 
     Parameters
     ----------
-    nodes : list of Node
-        The fused nodes, in order.
-    stored : QuantizationParameters
-        Of the layer's output.
-
-    Returns
-    -------
-    pair of int
-        Codes inside the format. Quantization is monotone, so clamping codes to the codes of the bounds is quantizing
-        the clamped real number.
+    clamp : pair of int
+        Codes inside the format.
+    channel_clamps : int32 array, shape (2, channels), or None
+        Codes of each channel where a function has bounds per channel; ``clamp`` spans them all then.
     """
-    low, high = -np.inf, np.inf
-    for node in nodes:
-        attributes: dict[str, Any] = {"min": 0.0, "max": np.inf, **node.attributes}
-        least, most = attributes["min"], attributes["max"]
-        # ONNX's Clip is min(max(x, least), most): where least > most, the result is most
-        low, high = min(max(low, least), most), min(max(high, least), most)
-    codes = stored.quantize(np.array([low, high], dtype=np.float32))
-    return int(codes[0]), int(codes[1])
+
+    clamp: tuple[int, int]
+    channel_clamps: npt.NDArray[np.int32] | None
+
+    @classmethod
+    def of(cls, nodes: list[Node], graph: Graph, stored: QuantizationParameters) -> FusedBounds:
+        """Return the clamp of some fused nodes.
+
+        Parameters
+        ----------
+        nodes : list of Node
+            Relu, Clip and ChannelClip nodes, in order.
+        graph : Graph
+            Holds the bounds of a ChannelClip.
+        stored : QuantizationParameters
+            Of the layer's output.
+
+        Notes
+        -----
+        Quantization is monotone, so clamping codes to the codes of the bounds is quantizing the clamped real number.
+        """
+        low, high = np.array(-np.inf), np.array(np.inf)
+        for node in nodes:
+            if node.op == "ChannelClip":
+                least, most = (graph.constants[name].astype(np.float64) for name in node.inputs[1:])
+            else:
+                attributes: dict[str, Any] = {"min": 0.0, "max": np.inf, **node.attributes}
+                least, most = np.array(float(attributes["min"])), np.array(float(attributes["max"]))
+            # ONNX's Clip is min(max(x, least), most): where least > most, the result is most
+            low, high = (np.minimum(np.maximum(bound, least), most) for bound in (low, high))
+        bounds = np.stack(np.broadcast_arrays(low, high)).astype(np.float32)
+        codes = stored.quantize(bounds).astype(np.int32)
+        clamp = int(codes[0].min()), int(codes[1].max())
+        return cls(clamp, codes if codes.ndim == 2 else None)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a layer."""
+        return {"clamp": self.clamp, "channel_clamps": self.channel_clamps}

@@ -71,6 +71,8 @@ class MacLayer(Layer):
         z_y.
     clamp : pair of int
         The output's format, narrowed by a fused activation function.
+    channel_clamps : int32 array, shape (2, channels), or None
+        Least and greatest code of each channel within ``clamp``, where a fused function has bounds per channel.
     channels_last : bool
         Input and output of a convolution are (..., height, width, channels), else (..., channels, height, width).
     depth : DepthWindow or None
@@ -88,6 +90,7 @@ class MacLayer(Layer):
     rescale: Rescale | None
     zero_point: int
     clamp: tuple[int, int]
+    channel_clamps: Int32 | None = None
     channels_last: bool = False
     depth: DepthWindow | None = None
 
@@ -97,6 +100,12 @@ class MacLayer(Layer):
         if self.rescale is None:
             raise AssertionError(f"layer {self.name!r} stores accumulators")
         return self.rescale
+
+    def bounds(self, channels: slice) -> tuple[npt.ArrayLike, npt.ArrayLike]:
+        """Return least and greatest code of some output channels."""
+        if self.channel_clamps is None:
+            return self.clamp
+        return self.channel_clamps[0, channels], self.channel_clamps[1, channels]
 
     @property
     def groups(self) -> int:
@@ -191,7 +200,7 @@ class AddLayer(Layer):
         L of (25).
     rescale : Rescale or None
         From the common grid to the output; None for float multipliers, whose common grid is the output's.
-    zero_point, clamp
+    zero_point, clamp, channel_clamps
         As in `MacLayer`.
     """
 
@@ -202,6 +211,7 @@ class AddLayer(Layer):
     rescale: Rescale | None
     zero_point: int
     clamp: tuple[int, int]
+    channel_clamps: Int32 | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -212,6 +222,7 @@ class MultiplyLayer(Layer):
     rescale: Rescale
     zero_point: int
     clamp: tuple[int, int]
+    channel_clamps: Int32 | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

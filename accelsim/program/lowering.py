@@ -12,17 +12,16 @@ import numpy.typing as npt
 from accelsim.errors import LoweringError
 from accelsim.formats import IntegerFormat, QuantizationParameters
 from accelsim.graph.graph import Node
-from accelsim.graph.operators import ACTIVATIONS, ELEMENTWISE, LINEAR, RESHAPES
+from accelsim.graph.operators import ACTIVATIONS, CLAMPS, ELEMENTWISE, LINEAR, RESHAPES
 from accelsim.graph.quantized import QuantizedGraph
 from accelsim.machine import Machine
 from accelsim.program import layers as kinds
-from accelsim.program.activations import activation_tables, fused_bounds
+from accelsim.program.activations import FusedBounds, activation_tables
 from accelsim.program.geometry import Geometry
 from accelsim.program.program import IntegerProgram
 from accelsim.program.rescale import Addition, Rescale
 
 WIDEST_START = 1 << 61
-FUSABLE = ("Relu", "Clip")
 _SOFTMAX_FRACTION_BITS = 23
 
 
@@ -85,7 +84,7 @@ class _Lowering:
         last = node
         while last.output not in self.quantized.activations:
             consumers = self.graph.consumers(last.output)
-            if len(consumers) != 1 or consumers[0].op not in FUSABLE or node.op not in LINEAR | ELEMENTWISE:
+            if len(consumers) != 1 or consumers[0].op not in CLAMPS or node.op not in LINEAR | ELEMENTWISE:
                 raise LoweringError(
                     f"node {last.name!r} ({last.op}): its output {last.output!r} has no quantizer and is not "
                     f"followed by one Relu or Clip that could be fused"
@@ -180,7 +179,7 @@ class _Lowering:
             input_format=source.format,
             rescale=Rescale.of(self.machine.requantizer, factors, target.scale, where),
             zero_point=int(target.zero_point),
-            clamp=fused_bounds(followers, target),
+            **FusedBounds.of(followers, self.graph, target).fields(),
         )
 
     def _elementwise(self, node: Node, followers: list[Node], common: dict[str, Any]) -> kinds.Layer:
@@ -203,7 +202,7 @@ class _Lowering:
             "inputs": node.inputs,
             "zero_points": (int(a.zero_point), int(b.zero_point)),
             "zero_point": int(target.zero_point),
-            "clamp": fused_bounds(followers, target),
+            **FusedBounds.of(followers, self.graph, target).fields(),
         }
         requantizer = self.machine.requantizer
         if node.op == "Mul":

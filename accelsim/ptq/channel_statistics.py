@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from accelsim.errors import CalibrationError, DataError
 from accelsim.graph.feeds import Feeds
 from accelsim.graph.graph import Graph, Node
 from accelsim.graph.operators import CLAMPS
@@ -77,6 +78,11 @@ def measure_channels(
         The calibration data; it is run once, batch by batch.
     progress : callable, optional
         Told ``("channel statistics", samples done, samples in all)``.
+
+    Raises
+    ------
+    CalibrationError
+        When an input or a tensor is not finite.
     """
     clamps = {node.output: node for node in graph.nodes if node.op in CLAMPS and node.output in tensors}
     before = {node.inputs[0] for node in clamps.values()}
@@ -86,9 +92,17 @@ def measure_channels(
     size = samples_per_batch(graph)
     for start in range(0, feeds.num_samples, size):
         stop = min(start + size, feeds.num_samples)
-        batch = feeds.slice(start, stop)
+        try:
+            batch = feeds.slice(start, stop)
+        except DataError as problem:
+            raise CalibrationError(f"calibration data: {problem}") from None
         values = {**batch, **(runner.run(batch) if runner else {})}
         for name, total in sums.items():
+            if not np.isfinite(values[name]).all():
+                raise CalibrationError(
+                    f"tensor {name!r} must be finite on the calibration data, but has values that are not; "
+                    "check the scaling of the images and the network"
+                )
             total.add(values[name], values[clamps[name].inputs[0]] if name in clamps else None)
         if progress is not None:
             progress("channel statistics", stop, feeds.num_samples)

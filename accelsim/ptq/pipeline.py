@@ -77,11 +77,6 @@ def round_and_correct(work: Work) -> None:
     linear = [node for node in work.graph.nodes if node.op in LINEAR]
     methods = {node.name: work.config.rounding_method(work.weight_format(node).bits) for node in linear}
     optimizes = work.feeds is not None and bool(set(methods.values()) - {"nearest"})
-    if work.config.bias_correction == "analytic" and optimizes:
-        raise CalibrationError(
-            "bias_correction='analytic' corrects rounding to nearest; with calibration data and optimized rounding use "
-            "'empirical', or set rounding='nearest'"
-        )
     if work.feeds is None or not (work.corrects_empirically or optimizes):
         if work.config.bias_correction in ("auto", "analytic"):
             _correct_analytically(work)
@@ -95,6 +90,8 @@ def round_and_correct(work: Work) -> None:
         run.advance(layer, work.weights, work.biases)
         if work.progress is not None:
             work.progress("rounding and bias correction", number + 1, len(run.layers))
+    if work.config.bias_correction == "analytic":
+        _correct_analytically(work)
 
 
 def _round(work: Work, run: SequentialRun, layer: StoredLayer, method: RoundingMethod) -> None:

@@ -330,13 +330,16 @@ def _layer_codes(traced: TracedLayer) -> tuple[list[_Vector], dict[str, Any] | N
     if layer.rescale is None or not isinstance(output, QuantizationParameters):  # it stores accumulators
         return [], None
     rescale = layer.rescale if layer.rescale.reals.size == 1 else layer.rescale.channels(traced.channels)
-    codes = engine_codes.requantize(traced.result.accumulators, rescale, layer.zero_point, layer.clamp)
+    codes = engine_codes.requantize(
+        traced.result.accumulators, rescale, layer.zero_point, layer.bounds(traced.channels)
+    )
+    low, high = (np.asarray(bound).tolist() for bound in layer.bounds(traced.channels))
     entry = {
         "multiplier": rescale.reals.tolist(),
         "output_scale": float(output.scale),
         "output_zero_point": layer.zero_point,
-        "minimum": layer.clamp[0],
-        "maximum": layer.clamp[1],
+        "minimum": low,
+        "maximum": high,
     }
     return _code_vectors(codes, output.format, rescale), entry
 

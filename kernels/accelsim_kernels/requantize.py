@@ -93,8 +93,8 @@ def requantize(
     rule2: Int,
     zero_point: Int,
     inside: bool,
-    low: Int,
-    high: Int,
+    lows: npt.NDArray[np.int64],
+    highs: npt.NDArray[np.int64],
     codes: npt.NDArray[np.int32],
 ) -> None:
     """Requantize a GEMM's accumulators, one multiplier per output channel.
@@ -115,8 +115,8 @@ def requantize(
         Output zero point.
     inside : bool
         Whether the rounding sees the zero point.
-    low, high : int64
-        Clamp bounds.
+    lows, highs : int64 arrays, shape (n,)
+        Clamp bounds of each channel.
     codes : int32 array, shape (n, p)
         Output.
     """
@@ -124,5 +124,6 @@ def requantize(
     after = np.int64(0) if inside else zero_point
     for n in range(accumulators.shape[0]):
         multiplier = (kind, mantissas[n], exponents[n], reals[n], bits[n], pre_shift, rule1, rule2)
+        low, high = lows[n], highs[n]
         for p in range(accumulators.shape[1]):
             codes[n, p] = clamp(scale(accumulators[n, p], multiplier, offset) + after, low, high)

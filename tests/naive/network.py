@@ -12,7 +12,7 @@ from tests.naive.quantizer import quantize
 from tests.naive.requantize import requantize
 
 LINEAR = ("Conv", "Gemm", "MatMul")
-FUSED = ("Relu", "Clip")
+FUSED = ("Relu", "Clip", "ChannelClip")
 RESHAPES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 
@@ -114,10 +114,10 @@ class Network:
         """Return the codes of one stored tensor as a flat list."""
         target = self.quantizers[output]
         if node.op in LINEAR:
-            return self.linear(node, self.narrowed(fused, target), shape)
+            return self.linear(node, fused, target, shape)
         self.element_operations[node.name] = self.count_operations(node, target, shape)
         if node.op in ("Add", "Sub", "Mul"):
-            return self.elementwise(node, self.narrowed(fused, target), shape)
+            return self.elementwise(node, fused, target, shape)
         x = self.tensors[node.inputs[0]]
         match node.op:
             case "Concat":
@@ -160,16 +160,22 @@ class Network:
             case _:  # multiplications, tables, Softmax
                 return outputs
 
-    def narrowed(self, fused, target):
+    def bounds_of(self, node, channel):
+        """What a clamping function clamps a channel to."""
+        if node.op == "ChannelClip":
+            return tuple(float(self.graph.constants[name][channel]) for name in node.inputs[1:])
+        return (0.0, math.inf) if node.op == "Relu" else (node.attributes["min"], node.attributes["max"])
+
+    def narrowed(self, fused, target, channel):
         """The quantizer with its code limits narrowed to the codes of the bounds of fused functions: section 5."""
         scale, zero_point, (low, high) = target
         for node in fused:
-            bounds = (0.0, math.inf) if node.op == "Relu" else (node.attributes["min"], node.attributes["max"])
+            bounds = self.bounds_of(node, channel)
             least, most = (code_of(bound, target) for bound in bounds)
             low, high = (min(max(code, least), most) for code in (low, high))
         return scale, zero_point, (low, high)
 
-    def linear(self, node, target, shape):
+    def linear(self, node, fused, target, shape):
         """Conv, Gemm and MatMul: sections 2, 3 and 5."""
         x = self.tensors[node.inputs[0]]
         s_x, z_x, _ = self.quantizers[node.inputs[0]]
@@ -192,12 +198,13 @@ class Network:
             outputs = self.convolution(node, x, array.tolist(), bias, z_w, z_x)
         else:
             outputs = self.matrix_product(node, x, array.tolist(), bias, z_w, z_x)
-        s_y, z_y, (low, high) = target
+        s_y, z_y, _ = target
         channel_axis = 1 if node.op == "Conv" else len(shape) - 1
+        limits = [self.narrowed(fused, target, channel)[2] for channel in range(num_outputs)]
         units = [scale * 2**self.machine.product_shift_bits for scale in s_w]  # (13a)
         return [
-            requantize(out.accumulator, s_x, units[index[channel_axis]], s_y, z_y, low, high, self.machine.requantizer)
-            for index, out in zip(indices(shape), outputs, strict=True)
+            requantize(out.accumulator, s_x, units[n], s_y, z_y, *limits[n], self.machine.requantizer)
+            for n, out in zip((index[channel_axis] for index in indices(shape)), outputs, strict=True)
         ]
 
     def convolution(self, node, x, weights, bias, z_w, z_x):
@@ -228,7 +235,7 @@ class Network:
         self.gemms[node.name] = Gemms(len(weights), reduction, len(outputs) // len(weights), 1, outputs)
         return outputs
 
-    def elementwise(self, node, target, shape):
+    def elementwise(self, node, fused, target, shape):
         """(25) to (28), the shapes broadcast as numpy's."""
         operands, widths = [], []
         for name in node.inputs:
@@ -248,7 +255,9 @@ class Network:
             return codes.at([0 if length == 1 else i for i, length in zip(places, codes.shape, strict=True)])
 
         result = []
+        narrowed = [self.narrowed(fused, target, channel) for channel in range(shape[1] if len(shape) > 1 else 1)]
         for index in indices(shape):
+            target = narrowed[index[1] if len(shape) > 1 else 0]
             p, q = stretched(a, index), stretched(b, index)
             if node.op == "Mul":
                 result.append(vector.multiply(p, q, quantizer_a, quantizer_b, target, requantizer))
@@ -317,6 +326,8 @@ class Network:
         """(32); of a table only the entries that are asked for."""
         (scale, zero_point, _), entries = self.quantizers[node.inputs[0]], {}
         slopes = self.graph.constants[node.inputs[1]].reshape(-1).tolist() if node.op == "PRelu" else [None]
+        if node.op == "ChannelClip":
+            slopes = [self.bounds_of(node, channel) for channel in range(x.shape[1])]
         result = []
         for index, q in zip(indices(x.shape), x.flat, strict=True):
             slope = slopes[index[1] if len(slopes) > 1 else 0]
@@ -331,12 +342,13 @@ def sigmoid(x):
 
 
 def function_of(node, slope):
-    """The activation function of a Python float."""
+    """The activation function of a Python float; ``slope`` is a PRelu's, or the pair of bounds of a ChannelClip."""
     known = dict(node.attributes)
     alpha, beta = known.get("alpha"), known.get("beta")
     return {
         "Relu": lambda x: max(x, 0.0),
         "Clip": lambda x: min(max(x, known["min"]), known["max"]),
+        "ChannelClip": lambda x: min(max(x, slope[0]), slope[1]),
         "LeakyRelu": lambda x: alpha * x if x < 0 else x,
         "PRelu": lambda x: slope * x if x < 0 else x,
         "Sigmoid": sigmoid,

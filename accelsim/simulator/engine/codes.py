@@ -69,10 +69,13 @@ def _inside(rescale: Rescale) -> bool:
     return rescale.requantizer.zero_point == "inside"
 
 
-def requantize(accumulators: Int64, rescale: Rescale, zero_point: int, clamp: Clamp) -> Int32:
-    """Bring accumulators (n, p) to codes (n, p): docs/numerics.md (20) to (24)."""
+def requantize(
+    accumulators: Int64, rescale: Rescale, zero_point: int, clamp: tuple[npt.ArrayLike, npt.ArrayLike]
+) -> Int32:
+    """Bring accumulators (n, p) to codes (n, p), one clamp for all or per channel: docs/numerics.md (20) to (24)."""
     codes = np.empty(accumulators.shape, dtype=np.int32)
     channels = accumulators.shape[:1]
+    low, high = (np.broadcast_to(np.asarray(bound, dtype=np.int64), channels).copy() for bound in clamp)
     with _infinity_is_meant(rescale.requantizer):
         kernels.requantize(
             np.ascontiguousarray(accumulators),
@@ -85,7 +88,8 @@ def requantize(accumulators: Int64, rescale: Rescale, zero_point: int, clamp: Cl
             *_rules(rescale.requantizer),
             np.int64(zero_point),
             _inside(rescale),
-            *_bounds(clamp),
+            low,
+            high,
             codes,
         )
     return codes
@@ -144,7 +148,7 @@ class RowRequantizer:
             row[:count] = array[part] if array.size > 1 else array
             return np.tile(row, repeats)
 
-        low, high = layer.clamp
+        low, high = layer.bounds(slice(None))
         padded = np.zeros(width, dtype=np.int64)
         padded[:count] = start
         channels = (
@@ -163,7 +167,7 @@ class RowRequantizer:
             zero_point if inside else nothing, nothing if inside else zero_point,
         )  # fmt: skip
         shifts_left = requantizer.pre_shift_bits > 0 or bool((rescale.exponents > 0).any())
-        return RowRequantizer(count, channels, shared, shifts_left, narrowest_type(low, high), requantizer)
+        return RowRequantizer(count, channels, shared, shifts_left, narrowest_type(*layer.clamp), requantizer)
 
     def store(self, sums: Int32, codes: npt.NDArray[Any]) -> None:
         """Bring sums (positions, width) to codes (positions, channels), whose low bits are stored.

@@ -26,7 +26,7 @@ def add(layer: kinds.AddLayer, inputs: Sequence[Codes]) -> Codes:
         layer.zero_point, layer.clamp,
     )  # fmt: skip
     narrow = stored.astype(engine_codes.narrowest_type(*layer.clamp))
-    return narrow.transpose(0, 3, 1, 2) if channels_last else narrow
+    return _clamped(narrow.transpose(0, 3, 1, 2) if channels_last else narrow, layer)
 
 
 def _in_memory(codes: Codes, channels_last: bool) -> Codes:
@@ -40,7 +40,16 @@ def multiply(layer: kinds.MultiplyLayer, inputs: Sequence[Codes]) -> Codes:
     shape = np.broadcast_shapes(*(array.shape for array in inputs))
     a, b = (np.broadcast_to(array, shape) for array in inputs)
     zero_a, zero_b = layer.zero_points
-    return engine_codes.multiply(a, zero_a, b, zero_b, layer.rescale, layer.zero_point, layer.clamp)
+    codes = engine_codes.multiply(a, zero_a, b, zero_b, layer.rescale, layer.zero_point, layer.clamp)
+    return _clamped(codes, layer)
+
+
+def _clamped(codes: Codes, layer: kinds.AddLayer | kinds.MultiplyLayer) -> Codes:
+    """Clamp each channel to bounds of its own, where a fused function has them."""
+    if layer.channel_clamps is None:
+        return codes
+    low, high = layer.channel_clamps.astype(codes.dtype).reshape(2, -1, *(1,) * (codes.ndim - 2))
+    return np.clip(codes, low, high)
 
 
 @counts(kinds.AddLayer)

@@ -105,7 +105,7 @@ def test_every_stored_tensor_is_made_by_one_layer(name):
 
 
 def test_a_fused_function_narrows_the_clamp_and_lends_its_name():
-    program = ax.lower(quantized_network("convolutions"), ax.Machine())
+    program = ax.lower(quantized_network("convolutions", "plain"), ax.Machine())
     found = {layer.name: (layer.op, layer.clamp) for layer in program.layers if isinstance(layer, kinds.MacLayer)}
     assert [op for op, _ in found.values()] == ["Conv+Relu", "Conv+Clip", "Conv", "Gemm"]
     for layer in program.layers:
@@ -115,6 +115,19 @@ def test_a_fused_function_narrows_the_clamp_and_lends_its_name():
             assert found[layer.name][1] == tuple(bounds)
         elif layer.op in ("Conv", "Gemm"):
             assert found[layer.name][1] == (low, high)
+
+
+def test_rescaled_channels_have_clamps_of_their_own():
+    """ReLU6 and its like become min(x, 6 / s), per channel: docs/numerics.md (88)."""
+    quantized = quantized_network("convolutions")
+    (clip,) = [node for node in quantized.graph.nodes if node.op == "ChannelClip"]
+    (layer,) = [layer for layer in ax.lower(quantized, ax.Machine()).layers if layer.op == "Conv+ChannelClip"]
+    scale, zero_point, (low, high) = triple(quantized.activations[layer.output])
+    bounds = [quantized.graph.constants[name].tolist() for name in clip.inputs[1:]]
+    codes = [[quantize(bound, scale, zero_point, low, high) for bound in row] for row in bounds]
+    assert len(set(codes[1])) > 1
+    assert layer.channel_clamps.tolist() == codes
+    assert layer.clamp == (min(codes[0]), max(codes[1]))
 
 
 @given(

@@ -197,6 +197,8 @@ CONFIGS = {
     "2 bits": {"weight_bits": 2, "activation_bits": 2, "per_channel": True},
     "3 and 12 bits": {"weight_bits": 3, "activation_bits": 12, "activation_signed": True},
     "16 bits": {"weight_bits": 16, "activation_bits": 16},
+    "plain": {"equalize": False, "prune_constants": False, "bias_correction": "none"},
+    "cross-layer": {"equalization": "cross_layer", "absorb_biases": "always"},
 }  # fmt: skip
 """Choices of quantization; with ``power_of_two`` in addition for the shift-only requantizer."""
 
