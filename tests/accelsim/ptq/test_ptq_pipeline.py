@@ -16,6 +16,9 @@ from accelsim.reference import OnnxRunner
 from accelsim.simulator.run import simulate
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
+PLAIN = {"prune_constants": False, "equalize": False, "bias_correction": "none", "rounding": "nearest"}
+"""Quantization without any of the steps that repair what it does."""
+
 CONFIGS = st.builds(
     PTQConfig,
     weight_bits=st.integers(1, 16),
@@ -28,6 +31,11 @@ CONFIGS = st.builds(
     weight_range=st.sampled_from(["auto", "mse", "min_max"]),
     activation_range=st.sampled_from(["mse", "min_max"]),
     bias_bits=st.integers(4, 64),
+    prune_constants=st.booleans(),
+    equalize=st.booleans(),
+    equalization=st.sampled_from(["noise", "cross_layer"]),
+    absorb_biases=st.sampled_from(["auto", "always", "never"]),
+    bias_correction=st.sampled_from(["auto", "analytic", "none"]),
 )
 
 
@@ -182,7 +190,7 @@ def test_resnet8_collapses_with_four_bit_weights_and_min_max(resnet8):
     graph, calibration, images, labels, _ = resnet8
     scores = {}
     for method in ("min_max", "mse"):
-        config = PTQConfig(weight_bits=4, weight_range=method, bias_correction="none", rounding="nearest")
+        config = PTQConfig(weight_bits=4, weight_range=method, **PLAIN)
         scores[method] = top1(OnnxRunner.of_simulated(quantize(graph, calibration, config)), images, labels)
     assert scores["min_max"] < 30
     assert scores["mse"] > scores["min_max"] + 15
