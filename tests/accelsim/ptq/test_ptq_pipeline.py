@@ -217,9 +217,7 @@ def test_mobilenet_needs_a_scale_per_channel():
     assert top1(OnnxRunner.of_original(graph), pixels["test"], labels) > 50
     scores = {}
     for per_channel in (False, True):
-        config = PTQConfig(
-            per_channel=per_channel, weight_range="min_max", activation_range="min_max", bias_correction="none"
-        )
+        config = PTQConfig(per_channel=per_channel, weight_range="min_max", activation_range="min_max", **PLAIN)
         quantized = quantize(graph, pixels["calibration"], config)
         scores[per_channel] = top1(OnnxRunner.of_simulated(quantized), pixels["test"], labels)
     assert scores[False] < 2
