@@ -214,7 +214,7 @@ def run_operands(
     zero_points = operands.weight_zero_points
     operations = gemm_operations(operands.weights, zero_points, 1, num_positions, machine, widths)
     zeros = ZeroCounter(operands.weights, 1)
-    zeros.add_rows(operands.columns.T)
+    zeros.add_columns(operands.columns)
     toggles = None
     if activity:
         counter = ToggleCounter(operands.weights, operands.start, 1, num_positions, machine, widths, Sampling())

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.grid.pe import ProductRounding, Register
+from accelsim_kernels.grid.lanes import Register
+from accelsim_kernels.grid.pe import ProductRounding
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.rounding import round_shift
 

@@ -107,6 +107,11 @@ class ZeroCounter:
         kernels.count_nonzero_columns(np.ascontiguousarray(rows), self.activations[0])
         self.num_positions += len(rows)
 
+    def add_columns(self, columns: Int32) -> None:
+        """Take in the columns (k, positions) of a matrix product."""
+        self.activations[0] += np.count_nonzero(columns, axis=1)
+        self.num_positions += columns.shape[1]
+
     def add_images(self, images: Int32, geometry: Geometry, pad_value: int) -> None:
         """Take in images (batch, channels, height, width) of a convolution."""
         taps = np.zeros((images.shape[1], *geometry.kernel_shape), dtype=np.int64)

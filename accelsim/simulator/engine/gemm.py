@@ -168,10 +168,10 @@ def step_gemm(
             )
         case dataflow:
             keeps_weights = dataflow == "weight_stationary"
-            kept, moving = (weights, columns) if keeps_weights else (columns.T, weights.T)
+            partial = register(machine.partial_sum_bits, machine.overflow)
             cycles = step_stationary_operand(
-                np.ascontiguousarray(kept), np.ascontiguousarray(moving), start, keeps_weights, *grid, full, *pe,
-                accumulator, register(machine.partial_sum_bits, machine.overflow), outputs, partial_events, recorded,
+                weights, columns, start, keeps_weights, *grid, full, track == "range", *pe, accumulator, partial,
+                outputs, partial_events, recorded,
             )  # fmt: skip
     _finish(operands, machine, accumulators, events, first)
     _finish_range(operands, machine, unbounded, least, most)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from accelsim.errors import OperandError
 from accelsim.machine import Machine
 from accelsim.simulator.timing import gemm_cycles
-from accelsim_kernels.grid.pe import ACCUMULATOR_MARK, TREE_MARK
+from accelsim_kernels.grid.recording import ACCUMULATOR_MARK, TREE_MARK
 
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]

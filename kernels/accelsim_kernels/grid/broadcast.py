@@ -6,19 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.grid.pe import (
-    TREE_MARK,
-    ProductRounding,
-    Register,
-    Trace,
-    Tracked,
-    add_to_accumulators,
-    load_accumulator,
-    multiply,
-    record,
-    record_edge,
-    record_fold,
-)
+from accelsim_kernels.grid.lanes import Register
+from accelsim_kernels.grid.pe import ProductRounding, Tracked, add_to_accumulators, load_accumulator, multiply
+from accelsim_kernels.grid.recording import TREE_MARK, Trace, record_edge, record_fold, record_plane, recorded_cycle
 from accelsim_kernels.integers import bring_in
 
 
@@ -102,7 +92,11 @@ def step_broadcast(
                         weight_held[i, j] = weights[n0 + i, k0 + j]
                     weight_held[i, used_columns:] = 0
                     activation_held[i] = operands
-                multiply(weight_held[:used_rows], activation_held[:used_rows], rounding, made[:used_rows])
+                count = used_rows * num_columns
+                multiply(
+                    weight_held.reshape(-1)[:count], activation_held.reshape(-1)[:count], rounding,
+                    made.reshape(-1)[:count],
+                )  # fmt: skip
                 # Evaluate 2: each row's tree sums the products of latency - 1 cycles ago, its accumulator adds the sum.
                 number = t - (latency - 1)
                 if number >= 0:
@@ -121,13 +115,16 @@ def step_broadcast(
                         outputs, channels, positions, sums, exact_sums, used_rows, number, register, marks
                     )
                 # Commit.
-                record(trace, trace[0], cycle, ready)
-                record(trace, trace[1], cycle, weight_held)
-                record(trace, trace[2], cycle, activation_held)
-                for i in range(used_rows):
-                    mark = np.int64(marks[i]) | np.int64(tree_marks[i]) if number >= 0 else np.int64(0)
-                    record_edge(trace, cycle, i - trace[7][1], outputs[0][n0 + i, p], mark)
-                record_fold(trace, cycle, fold)
+                if recorded_cycle(trace, cycle) >= 0:
+                    record_plane(trace, trace[0], cycle, ready.reshape(-1), num_columns, num_rows, num_columns)
+                    record_plane(trace, trace[1], cycle, weight_held.reshape(-1), num_columns, num_rows, num_columns)
+                    record_plane(
+                        trace, trace[2], cycle, activation_held.reshape(-1), num_columns, num_rows, num_columns
+                    )  # fmt: skip
+                    for i in range(used_rows):
+                        mark = np.int64(marks[i]) | np.int64(tree_marks[i]) if number >= 0 else np.int64(0)
+                        record_edge(trace, cycle, i - trace[7][1], outputs[0][n0 + i, p], mark)
+                    record_fold(trace, cycle, fold)
                 cycle += 1
             fold += 1
     return cycle

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels.grid.lanes import (
+    Lanes,
+    Register,
+    accumulate,
+    feed_rows,
+    int32_suffices,
+    lane_limits,
+    multiply_accumulate,
+    skew_right,
+    skewed_stride,
+)
 from accelsim_kernels.grid.pe import (
     ProductRounding,
-    Register,
-    Trace,
     Tracked,
-    add_plane,
+    copy_output,
     load_accumulator,
     multiply,
-    record,
-    record_fold,
-    shift_down,
-    shift_right,
+    settle,
+    tracked_planes,
     widen_range,
 )
+from accelsim_kernels.grid.recording import Trace, record_fold, record_plane, recorded_cycle
 
 
 @kernel
@@ -60,7 +70,7 @@ def step_output_stationary(
     register : tuple
         The accumulators' ``(low, high, saturate)``.
     outputs : tuple of int64 arrays, shape (n, p)
-        Accumulators, events, first, unbounded sums, least, greatest; all written.
+        Accumulators, events, first, unbounded sums, least, greatest; all written, the last three with ``with_range``.
     trace : tuple
         Registers after each clock edge: accumulators, weights, activations; there are none at the edge.
 
@@ -69,80 +79,171 @@ def step_output_stationary(
     int64
         Cycles in which a PE multiplied.
     """
+    grid = (num_rows, num_columns, full_folds)
+    pe = (latency, rounding, register)
+    if int32_suffices(weights, columns, start, register, with_range):
+        return step_folds(np.empty(0, dtype=np.int32), weights, columns, start, grid, with_range, pe, outputs, trace)
+    return step_folds(np.empty(0, dtype=np.int64), weights, columns, start, grid, with_range, pe, outputs, trace)
+
+
+@kernel
+def step_folds(
+    lanes: Lanes,
+    weights: npt.NDArray[np.int32],
+    columns: npt.NDArray[np.int32],
+    start: npt.NDArray[np.int64],
+    grid: tuple[Any, Any, Any],
+    with_range: bool,
+    pe: tuple[Any, Any, Any],
+    outputs: Tracked,
+    trace: Trace,
+) -> Int:
+    """Do `step_output_stationary` with registers of the type of ``lanes``."""
+    num_rows, num_columns, full_folds = grid
+    latency = pe[0]
     num_outputs, num_terms = weights.shape
     num_positions = columns.shape[1]
-    cycle = 0
-    fold = 0
+    # Cycle t of a fold sees terms t - i - j <= t in row i and column j: row 0 of `descending` is the greatest t.
+    most_cycles = num_terms + num_rows + num_columns - 2 + latency - 1
+    descending = np.zeros((most_cycles + num_rows) * num_columns, dtype=lanes.dtype)
+    stride = skewed_stride(most_cycles)
+    entering = np.zeros(num_rows * stride, dtype=lanes.dtype)
+    passing = np.zeros(most_cycles + num_rows * num_columns, dtype=lanes.dtype)
+    cycle: Int = np.int64(0)  # not a literal, which would be a type of its own to the compiler
+    fold = np.int64(0)
     for n0 in range(0, num_outputs, num_columns):
+        used_columns = min(num_columns, num_outputs - n0)
+        cols = num_columns if full_folds else used_columns
+        skew_down(weights, n0, used_columns, cols, most_cycles - 1, descending)
         for p0 in range(0, num_positions, num_rows):
-            used_rows, used_columns = min(num_rows, num_positions - p0), min(num_columns, num_outputs - n0)
+            used_rows = min(num_rows, num_positions - p0)
             rows = num_rows if full_folds else used_rows
-            cols = num_columns if full_folds else used_columns
-            weight_now = np.zeros((rows, cols), dtype=np.int64)
-            weight_next = np.zeros((rows, cols), dtype=np.int64)
-            activation_now = np.zeros((rows, cols), dtype=np.int64)
-            activation_next = np.zeros((rows, cols), dtype=np.int64)
-            products = np.zeros((latency, rows, cols), dtype=np.int64)  # the multipliers' pipelines, bubbles at first
-            # Each PE's accumulator and counters, kept beside each other while the fold runs.
-            held, events, first, unbounded, least, greatest = load_pes(
-                start, n0, rows, cols, used_rows, used_columns, register
-            )
-            for t in range(num_terms + rows + cols - 2 + latency - 1):
-                # Evaluate 1: operands move one PE on; the edges feed the skewed streams.
-                shift_right(activation_now, activation_next)
-                for i in range(rows):
-                    fed = 0 <= t - i < num_terms and i < used_rows
-                    activation_next[i, 0] = columns[t - i, p0 + i] if fed else 0
-                shift_down(weight_now, weight_next)
-                for j in range(cols):
-                    fed = 0 <= t - j < num_terms and j < used_columns
-                    weight_next[0, j] = weights[n0 + j, t - j] if fed else 0
-                # Evaluate 2: PE (i, j) multiplies term k = t - i - j, or zeros in a bubble.
-                multiply(weight_next, activation_next, rounding, products[t % latency])
-                # Evaluate 3: it adds the product that it made latency - 1 cycles ago.
-                ready = products[(t + 1) % latency]
-                add_plane(held, ready, register, t - (latency - 1), events, first, trace, cycle)
-                if with_range:
-                    widen_range(unbounded, ready, least, greatest)
-                # Commit: the clock edge.
-                weight_now, weight_next = weight_next, weight_now
-                activation_now, activation_next = activation_next, activation_now
-                record(trace, trace[0], cycle, held)
-                # Operands also pass PEs that have no output in this fold; those do not use them.
-                record(trace, trace[1], cycle, weight_now[:used_rows, :used_columns])
-                record(trace, trace[2], cycle, activation_now[:used_rows, :used_columns])
-                record_fold(trace, cycle, fold)
-                cycle += 1
+            planes = tracked_planes(rows, cols)
+            for i in range(used_rows):
+                for j in range(used_columns):
+                    load_accumulator(planes, i, j, start[n0 + j], pe[2])
+            used = (rows, cols, used_rows, used_columns)
+            skew_right(columns, False, p0, used_rows, stride, entering)
+            moving = (descending, entering, stride, passing, most_cycles - 1)
+            cycle = step_fold(lanes, used, num_terms, with_range, pe, moving, planes, trace, cycle, fold)
             # Drain: the used PEs' accumulators leave the grid.
             for i in range(used_rows):
                 for j in range(used_columns):
-                    n, p = n0 + j, p0 + i
-                    outputs[0][n, p], outputs[1][n, p], outputs[2][n, p] = held[i, j], events[i, j], first[i, j]
-                    outputs[3][n, p], outputs[4][n, p] = unbounded[i, j], least[i, j]
-                    outputs[5][n, p] = greatest[i, j]
+                    copy_output(outputs, n0 + j, p0 + i, planes, i, j)
             fold += 1
     return cycle
 
 
 @kernel
-def load_pes(
-    start: npt.NDArray[np.int64],
-    n0: Int,
-    rows: Int,
-    cols: Int,
-    used_rows: Int,
-    used_columns: Int,
-    register: Register,
-) -> Tracked:
-    """Return the PEs' accumulators and counters at the start of a fold; unused PEs hold 0."""
-    held = np.zeros((rows, cols), dtype=np.int64)
-    events = np.zeros((rows, cols), dtype=np.int64)
-    first = np.full((rows, cols), -1, dtype=np.int64)
-    unbounded = np.zeros((rows, cols), dtype=np.int64)
-    least = np.zeros((rows, cols), dtype=np.int64)
-    greatest = np.zeros((rows, cols), dtype=np.int64)
-    planes = (held, events, first, unbounded, least, greatest)
-    for i in range(used_rows):
-        for j in range(used_columns):
-            load_accumulator(planes, i, j, start[n0 + j], register)
-    return planes
+def skew_down(
+    weights: npt.NDArray[np.int32], n0: Int, used_columns: Int, columns: Int, top: Int, descending: Lanes
+) -> None:
+    """Lay the weights of a channel tile out as they pass the grid, skewed by a cycle with each column.
+
+    Parameters
+    ----------
+    weights : int32 array, shape (n, k)
+        Operands.
+    n0, used_columns, columns : int64
+        First channel of the tile, its channels, the columns that are stepped.
+    top : int64
+        What row 0 of the buffer stands for.
+    descending : lanes
+        Written as rows of ``columns`` cells; row ``top - d`` is what enters the columns in cycle d of a fold, term
+        ``d - j`` in column j. So the window of ``rows`` rows from there is the whole plane in cycle d, and begins one
+        row earlier in the next cycle: every weight has moved one PE down.
+    """
+    num_terms = weights.shape[1]
+    descending[:] = 0
+    for j in range(used_columns):
+        for k in range(num_terms):
+            descending[(top - j - k) * columns + j] = weights[n0 + j, k]
+
+
+@kernel
+def step_fold(
+    lanes: Lanes,
+    used: tuple[Any, Any, Any, Any],
+    num_terms: Int,
+    with_range: bool,
+    pe: tuple[Any, Any, Any],
+    moving: tuple[Any, Any, Any, Any, Any],
+    planes: Tracked,
+    trace: Trace,
+    cycle: Int,
+    fold: Int,
+) -> Int:
+    """Step one fold and return the number of the cycle after it; ``planes`` are loaded, and hold its results then."""
+    rows, columns, used_rows, used_columns = used
+    latency, rounding, register = pe
+    descending, entering, stride, passing, top = moving
+    size = rows * columns
+    low, high = lane_limits(lanes, register)
+    held = planes[0].reshape(-1).astype(lanes.dtype)
+    unbounded = planes[3].reshape(-1).astype(lanes.dtype)
+    least, greatest = unbounded.copy(), unbounded.copy()
+    events = np.zeros(size, dtype=lanes.dtype)
+    overflowed = np.zeros(size, dtype=np.uint8)
+    first = planes[2].reshape(-1)
+    steps = np.empty(size, dtype=np.int64)  # cycles by which a PE is later than the corner
+    for i in range(size):
+        steps[i] = i // columns + i % columns
+    products = np.zeros((latency, size), dtype=lanes.dtype)  # the multipliers' pipelines, bubbles at first
+    at_once = latency == 1 and rounding[0] == 0 and not with_range
+    passing[top + 1 : top + 1 + size] = 0
+    for t in range(num_terms + rows + columns - 2 + latency - 1):
+        # Evaluate 1: operands move one PE on; the left edge is fed.
+        weight = descending[(top - t) * columns : (top - t) * columns + size]
+        activation = passing[top - t : top - t + size]
+        feed_rows(activation, columns, entering, stride, rows, t)
+        # Evaluate 2: PE (i, j) multiplies term k = t - i - j, or zeros in a bubble, and adds the product that it made
+        # latency - 1 cycles ago.
+        if at_once:
+            outside = multiply_accumulate(held, weight, activation, low, high)
+        else:
+            multiply(weight, activation, rounding, products[t % latency])
+            ready = products[(t + 1) % latency]
+            outside = accumulate(held, ready, low, high)
+            if with_range:
+                widen_range(unbounded, ready, least, greatest)
+        # Commit: the clock edge.
+        if outside:
+            settle(held, register, events, overflowed)
+            number_first_events(overflowed, t - (latency - 1), steps, first)
+        if recorded_cycle(trace, cycle) >= 0:
+            record_plane(trace, trace[0], cycle, held, columns, rows, columns)
+            # Operands also pass PEs that have no output in this fold; those do not use them.
+            record_plane(trace, trace[1], cycle, weight, columns, used_rows, used_columns)
+            record_plane(trace, trace[2], cycle, activation, columns, used_rows, used_columns)
+            if outside:
+                record_plane(trace, trace[3], cycle, overflowed, columns, rows, columns)
+            record_fold(trace, cycle, fold)
+        cycle += 1
+    planes[0].reshape(-1)[:] = held
+    planes[1].reshape(-1)[:] += events
+    planes[3].reshape(-1)[:] = unbounded
+    planes[4].reshape(-1)[:] = least
+    planes[5].reshape(-1)[:] = greatest
+    return cycle
+
+
+@kernel
+def number_first_events(
+    overflowed: npt.NDArray[np.uint8], number: Int, steps: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
+) -> None:
+    """Note the number of the addition in the PEs whose accumulators overflowed for the first time.
+
+    Parameters
+    ----------
+    overflowed : uint8 array, length rows * columns
+        Where an accumulator overflowed in this cycle.
+    number : int64
+        Number of the addition in PE (0, 0).
+    steps : int64 array, length rows * columns
+        By how much it is less in each PE.
+    first : int64 array, length rows * columns
+        Updated where it is -1.
+    """
+    for i in range(first.size):
+        if overflowed[i] != 0 and first[i] < 0:
+            first[i] = number - steps[i]

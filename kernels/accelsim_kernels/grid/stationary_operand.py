@@ -7,39 +7,38 @@ other.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.grid.pe import (
-    ProductRounding,
+from accelsim_kernels.grid.below import add_below, count_partial_events, load_below, store_below, widen_range_below
+from accelsim_kernels.grid.lanes import (
+    Lanes,
     Register,
-    Trace,
-    Tracked,
-    add,
-    add_to_accumulators,
-    any_outside,
-    load_accumulator,
-    mark_register,
-    multiply,
-    record,
-    record_edge,
-    record_fold,
-    shift_down,
-    shift_right,
+    accumulate,
+    feed_rows,
+    int32_suffices,
+    lane_limits,
+    multiply_accumulate,
+    skew_right,
+    skewed_stride,
 )
-from accelsim_kernels.integers import bring_in
+from accelsim_kernels.grid.pe import ProductRounding, Tracked, multiply, settle, tracked_planes
+from accelsim_kernels.grid.recording import Trace, record_fold, record_plane, recorded_cycle
 
 
 @kernel
 def step_stationary_operand(
-    stationary: npt.NDArray[np.int32],
-    moving: npt.NDArray[np.int32],
+    weights: npt.NDArray[np.int32],
+    columns: npt.NDArray[np.int32],
     start: npt.NDArray[np.int64],
     weights_stationary: bool,
     num_rows: Int,
     num_columns: Int,
     full_folds: bool,
+    with_range: bool,
     latency: Int,
     rounding: ProductRounding,
     register: Register,
@@ -52,18 +51,20 @@ def step_stationary_operand(
 
     Parameters
     ----------
-    stationary : int32 array, shape (s, k)
-        Kept in the PEs: weights (n, k), or activations (p, k).
-    moving : int32 array, shape (k, m)
-        Streams through: activations (k, p), or weights (k, n).
+    weights : int32 array, shape (n, k)
+        Operands.
+    columns : int32 array, shape (k, p)
+        Operands.
     start : int64 array, shape (n,)
         What the accumulators are loaded with.
     weights_stationary : bool
-        Which of the two the stationary operand is.
+        The PEs keep weights and activations stream through; else the other way round.
     num_rows, num_columns : int64
         The grid.
     full_folds : bool
         A ragged fold runs for the cycles of the whole grid.
+    with_range : bool
+        Keep the range of the unbounded sums.
     latency : int64
         Cycles from a PE's operands to its adder, at least 1.
     rounding : tuple
@@ -71,7 +72,7 @@ def step_stationary_operand(
     register, partial : tuple
         ``(low, high, saturate)`` of the accumulators below the grid and of the partial-sum registers.
     outputs : tuple of int64 arrays, shape (n, p)
-        Accumulators, events, first, unbounded sums, least, greatest; all written.
+        Accumulators, events, first, unbounded sums, least, greatest; all written, the last three with ``with_range``.
     partial_events : int64 array, shape (n, p)
         Events of the partial-sum registers; written.
     trace : tuple
@@ -83,85 +84,135 @@ def step_stationary_operand(
     int64
         Cycles in which a PE multiplied.
     """
-    low, high, saturate = partial
-    num_stationary, num_terms = stationary.shape
-    num_vectors = moving.shape[1]
     partial_events[:] = 0
-    for channel in range(partial_events.shape[0]):
-        for position in range(partial_events.shape[1]):
-            load_accumulator(outputs, channel, position, start[channel], register)
-    channels = np.empty(num_columns, dtype=np.int64)
-    positions = np.empty(num_columns, dtype=np.int64)
-    sums = np.empty(num_columns, dtype=np.int64)
-    exact_sums = np.empty(num_columns, dtype=np.int64)
-    marks = np.zeros(num_columns, dtype=np.uint8)
-    cycle = 0
-    fold = 0
+    grid = (num_rows, num_columns, full_folds, weights_stationary)
+    pe = (latency, rounding, register, partial)
+    operands = (weights, columns, start)
+    from_zero = np.zeros(start.size, dtype=np.int64)  # what enters the top
+    if int32_suffices(weights, columns, from_zero, partial, with_range):
+        return step_folds(np.empty(0, dtype=np.int32), operands, grid, with_range, pe, outputs, partial_events, trace)
+    return step_folds(np.empty(0, dtype=np.int64), operands, grid, with_range, pe, outputs, partial_events, trace)
+
+
+@kernel
+def step_folds(
+    lanes: Lanes,
+    operands: tuple[Any, Any, Any],
+    grid: tuple[Any, Any, Any, Any],
+    with_range: bool,
+    pe: tuple[Any, Any, Any, Any],
+    outputs: Tracked,
+    partial_events: npt.NDArray[np.int64],
+    trace: Trace,
+) -> Int:
+    """Do `step_stationary_operand` with partial sums of the type of ``lanes``."""
+    weights, activations, start = operands
+    num_rows, num_columns, full_folds, weights_stationary = grid
+    latency, register = pe[0], pe[2]
+    num_outputs, num_terms = weights.shape
+    num_positions = activations.shape[1]
+    num_stationary, num_vectors = num_outputs, num_positions
+    moving = activations
+    if not weights_stationary:
+        num_stationary, num_vectors = num_positions, num_outputs
+        moving = weights
+    most_cycles = num_vectors + num_rows + num_columns - 2 + latency - 1
+    stride = skewed_stride(most_cycles)
+    entering = np.zeros(num_rows * stride, dtype=lanes.dtype)
+    passing = np.zeros(most_cycles + num_rows * num_columns, dtype=lanes.dtype)
+    length = (most_cycles + num_rows) * num_columns
+    falling = np.zeros(length, dtype=lanes.dtype)
+    events = np.zeros(length, dtype=lanes.dtype)
+    exact = np.zeros(length if with_range else 0, dtype=lanes.dtype)
+    cycle: Int = np.int64(0)  # not a literal, which would be a type of its own to the compiler
+    fold = np.int64(0)
     for s0 in range(0, num_stationary, num_columns):
-        for tile in range((num_terms + num_rows - 1) // num_rows):
-            k0 = tile * num_rows
-            used_rows, used_columns = min(num_rows, num_terms - k0), min(num_columns, num_stationary - s0)
+        used_columns = min(num_columns, num_stationary - s0)
+        columns = num_columns if full_folds else used_columns
+        tile = (s0, used_columns, num_vectors, weights_stationary)
+        below = tracked_planes(num_vectors + columns - 1, columns)
+        load_below(below, start, tile, register)
+        for k0 in range(0, num_terms, num_rows):
+            used_rows = min(num_rows, num_terms - k0)
             rows = num_rows if full_folds else used_rows
-            cols = num_columns if full_folds else used_columns
-            kept = np.zeros((rows, cols), dtype=np.int64)
+            kept = np.zeros(rows * columns, dtype=lanes.dtype)
             for i in range(used_rows):
                 for j in range(used_columns):
-                    kept[i, j] = stationary[s0 + j, k0 + i]
-            moving_now = np.zeros((rows, cols), dtype=np.int64)
-            moving_next = np.zeros((rows, cols), dtype=np.int64)
-            sum_now = np.zeros((rows, cols), dtype=np.int64)
-            sum_next = np.zeros((rows, cols), dtype=np.int64)
-            exact_now = np.zeros((rows, cols), dtype=np.int64)
-            exact_next = np.zeros((rows, cols), dtype=np.int64)
-            products = np.zeros((latency, rows, cols), dtype=np.int64)  # the multipliers' pipelines, bubbles at first
-            for t in range(num_vectors + rows + cols - 2 + latency - 1):
-                # Evaluate 1: the moving operand goes one PE right; every PE multiplies, or has a bubble.
-                shift_right(moving_now, moving_next)
-                for i in range(rows):
-                    fed = 0 <= t - i < num_vectors and i < used_rows
-                    moving_next[i, 0] = moving[k0 + i, t - i] if fed else 0
-                multiply(kept, moving_next, rounding, products[t % latency])
-                # Evaluate 2: the partial sum goes one PE down, with the product of latency - 1 cycles ago added.
-                ready = products[(t + 1) % latency]
-                vector_of_corner = t - (latency - 1)
-                shift_down(exact_now, exact_next)
-                add(exact_next, ready)
-                shift_down(sum_now, sum_next)
-                add(sum_next, ready)
-                if any_outside(sum_next, partial):
-                    for i in range(rows):
-                        for j in range(cols):
-                            value = sum_next[i, j]
-                            if value < low or value > high:
-                                vector = vector_of_corner - i - j
-                                n, p = (s0 + j, vector) if weights_stationary else (vector, s0 + j)
-                                partial_events[n, p] += 1
-                                sum_next[i, j] = bring_in(value, low, high, saturate)
-                                mark_register(trace, cycle, i, j)
-                # Below the grid: the sums that leave the last row are added to their accumulators.
-                leaving = 0
-                for j in range(used_columns):
-                    vector = vector_of_corner - (rows - 1) - j
-                    if 0 <= vector < num_vectors:
-                        channels[leaving] = s0 + j if weights_stationary else vector
-                        positions[leaving] = vector if weights_stationary else s0 + j
-                        sums[leaving] = sum_next[rows - 1, j]
-                        exact_sums[leaving] = exact_next[rows - 1, j]
-                        leaving += 1
-                add_to_accumulators(outputs, channels, positions, sums, exact_sums, leaving, tile, register, marks)
-                # Commit: the clock edge.
-                moving_now, moving_next = moving_next, moving_now
-                sum_now, sum_next = sum_next, sum_now
-                exact_now, exact_next = exact_next, exact_now
-                record(trace, trace[0], cycle, sum_now)
-                # The moving operand also passes PEs that keep nothing in this fold; those do not use it.
-                record(trace, trace[1], cycle, kept)
-                record(trace, trace[2], cycle, moving_now[:used_rows, :used_columns])
-                for i in range(leaving):
-                    n, p = channels[i], positions[i]
-                    column = (n if weights_stationary else p) - s0
-                    record_edge(trace, cycle, column - trace[7][2], outputs[0][n, p], marks[i])
-                record_fold(trace, cycle, fold)
-                cycle += 1
+                    kept[i * columns + j] = (
+                        weights[s0 + j, k0 + i] if weights_stationary else activations[k0 + i, s0 + j]
+                    )
+            falling[:] = 0
+            exact[:] = 0
+            used = (rows, columns, used_rows, used_columns)
+            skew_right(moving, weights_stationary, k0, used_rows, stride, entering)
+            planes = (kept, entering, stride, passing, falling, exact, events, most_cycles - 1)
+            begin = cycle
+            cycle, overflowed = step_fold(lanes, num_vectors, used, with_range, pe, planes, trace, cycle, fold)
+            # Below the grid: the sums that have left the last row are still in the buffer; row ``last - d`` is the
+            # diagonal d. Each is added to its accumulator in the cycle in which it left.
+            last = most_cycles - latency
+            left = slice((last + 1 - below[0].shape[0]) * columns, (last + 1) * columns)
+            leaves = begin + (latency - 1) + rows - 1
+            add_below(below, falling[left], k0 // num_rows, register, tile, trace, leaves)
+            if with_range:
+                widen_range_below(below, exact[left])
+            if overflowed:
+                count_partial_events(events[left], columns, partial_events, tile)
+                events[:] = 0
             fold += 1
+        store_below(below, outputs, tile)
     return cycle
+
+
+@kernel
+def step_fold(
+    lanes: Lanes,
+    num_vectors: Int,
+    used: tuple[Any, Any, Any, Any],
+    with_range: bool,
+    pe: tuple[Any, Any, Any, Any],
+    planes: tuple[Any, Any, Any, Any, Any, Any, Any, Any],
+    trace: Trace,
+    cycle: Int,
+    fold: Int,
+) -> tuple[Any, Any]:
+    """Step one fold; return the number of the cycle after it, and whether a partial sum overflowed."""
+    rows, columns, used_rows, used_columns = used
+    latency, rounding, _, partial = pe
+    kept, entering, stride, passing, falling, exact, events, top = planes
+    size = rows * columns
+    low, high = lane_limits(lanes, partial)
+    marks = np.zeros(size, dtype=np.uint8)
+    products = np.zeros((latency, size), dtype=lanes.dtype)  # the multipliers' pipelines, bubbles at first
+    at_once = latency == 1 and rounding[0] == 0 and not with_range
+    overflowed = False
+    passing[top + 1 : top + 1 + size] = 0
+    for t in range(num_vectors + rows + columns - 2 + latency - 1):
+        # Evaluate 1: the moving operand goes one PE right, the partial sums go one PE down; zeros enter the top.
+        operand = passing[top - t : top - t + size]
+        feed_rows(operand, columns, entering, stride, rows, t)
+        plane = slice((top - t) * columns, (top - t) * columns + size)
+        sums = falling[plane]
+        # Evaluate 2: every PE multiplies, or has a bubble, and adds the product of latency - 1 cycles ago.
+        if at_once:
+            outside = multiply_accumulate(sums, kept, operand, low, high)
+        else:
+            multiply(kept, operand, rounding, products[t % latency])
+            ready = products[(t + 1) % latency]
+            outside = accumulate(sums, ready, low, high)
+            if with_range:
+                accumulate(exact[plane], ready, low, high)
+        # Commit: the clock edge. What a sum has overflowed so far falls with it.
+        if outside:
+            settle(sums, partial, events[plane], marks)
+            overflowed = True
+        if recorded_cycle(trace, cycle) >= 0:
+            record_plane(trace, trace[0], cycle, sums, columns, rows, columns)
+            # The moving operand also passes PEs that keep nothing in this fold; those do not use it.
+            record_plane(trace, trace[1], cycle, kept, columns, rows, columns)
+            record_plane(trace, trace[2], cycle, operand, columns, used_rows, used_columns)
+            if outside:
+                record_plane(trace, trace[3], cycle, marks, columns, rows, columns)
+            record_fold(trace, cycle, fold)
+        cycle += 1
+    return cycle, overflowed
