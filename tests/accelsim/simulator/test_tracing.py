@@ -27,6 +27,7 @@ def machine_of(dataflow="output_stationary", **fields):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero_point", ["folded", "at_input"])
 @pytest.mark.parametrize("dataflow", ["output_stationary", "weight_stationary"])
 def test_every_layer_is_that_of_the_whole_run(digits, dataflow, zero_point, tmp_path):
