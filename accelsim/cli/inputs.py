@@ -71,6 +71,17 @@ def is_tflite(model: Path) -> bool:
         return model.suffix == ".tflite" or file.read(8)[4:] == _TFLITE
 
 
+def is_integer_onnx(model: Path) -> bool:
+    """Whether a model file is an ONNX model with quantized operators; False for one that cannot be read."""
+    from accelsim.graph.onnx_file import read_model
+    from accelsim.program.onnx.reader import is_quantized_onnx
+
+    try:
+        return is_quantized_onnx(read_model(model)[0])
+    except ModelError:
+        return False  # the reader of float models says what is wrong with it
+
+
 def open_network(model: Path, calibration: CalibrationChoice, choices: dict[str, Any]) -> Graph | QuantizedGraph:
     """Read a quantized network, or a float one that is still to be quantized.
 
@@ -160,6 +171,11 @@ def load_float(model: Path) -> Graph:
         raise ModelError(
             f"model file {str(model)!r} must be a float ONNX model, but is a TFLite model, which has no float network "
             "beside its integers: give it to `accelsim run`"
+        )
+    if is_integer_onnx(model):
+        raise ModelError(
+            f"model file {str(model)!r} must be a float ONNX model, but has quantized operators; give it to "
+            "`accelsim run`"
         )
     from accelsim.graph.reader import load_onnx
 

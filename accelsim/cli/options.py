@@ -72,8 +72,8 @@ RunnableModel = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL",
-        help="A float network (.onnx), which is quantized first, one that `accelsim quantize` made (.npz), or a "
-        "quantized TFLite model (.tflite).",
+        help="A float network (.onnx), which is quantized first, one that `accelsim quantize` made (.npz), or one that "
+        "another tool quantized (.tflite, .onnx with quantized operators).",
     ),
 ]
 Images = Annotated[
@@ -131,8 +131,8 @@ OwnMachineName = Annotated[
     typer.Option(
         "--machine",
         metavar="NAME|FILE.toml",
-        help="A preset (see `accelsim machines`) or a TOML file; if left out, edge_16x16, for a .tflite model with the "
-        "accumulators and the arithmetic of TFLite.",
+        help="A preset (see `accelsim machines`) or a TOML file; if left out, edge_16x16, for a model that another "
+        "tool quantized with the accumulators and the arithmetic of its own stack.",
     ),
 ]
 Settings = Annotated[

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.cli.inputs import CalibrationChoice, is_tflite, refuse_quantization
+from accelsim.cli.inputs import CalibrationChoice, is_integer_onnx, is_quantized, is_tflite, refuse_quantization
+from accelsim.cli.options import Layout
 
 if TYPE_CHECKING:
     from accelsim.program.program import IntegerProgram
@@ -31,27 +32,36 @@ def open_program(model: Path, calibration: CalibrationChoice, choices: dict[str,
     AccelsimError
         When the file is wrong, or there are options that cannot have an effect.
     """
-    if not is_tflite(model):
+    if is_tflite(model):
+        refuse_quantization(model, calibration, choices)
+        from accelsim.program.tflite.loading import load_tflite
+
+        return load_tflite(model)
+    if is_quantized(model) or not is_integer_onnx(model):
         return None
     refuse_quantization(model, calibration, choices)
-    from accelsim.program.tflite.loading import load_tflite
+    from accelsim.program.onnx.reader import load_integer_onnx
 
-    return load_tflite(model)
+    return load_integer_onnx(model)
 
 
 def load_program_samples(
-    program: IntegerProgram, images: str, labels: str | None, limit: int | None
+    model: Path, program: IntegerProgram, images: str, labels: str | None, limit: int | None, layout: Layout
 ) -> tuple[Any, Any]:
-    """Read images and labels for a program, in the model's own order of axes.
+    """Read images and labels for a program.
 
     Parameters
     ----------
+    model : Path
+        The model's file.
     program : IntegerProgram
         What will be fed.
     images, labels : str
         ``FILE[:ARRAY]``; the labels may be None.
     limit : int or None
         How many samples are taken.
+    layout : Layout
+        Order of the axes in the file of images. TFLite's have their channels last, in the file and in the model.
 
     Returns
     -------
@@ -60,6 +70,7 @@ def load_program_samples(
     """
     from accelsim.arrays import first_samples, num_samples, read_images, read_labels
 
-    every = read_images(images, [tensor.name for tensor in program.inputs])
+    channels_last = layout is Layout.CHANNELS_LAST and not is_tflite(model)
+    every = read_images(images, [tensor.name for tensor in program.inputs], channels_last)
     classes = None if labels is None else read_labels(labels, num_samples(every))[:limit]
     return first_samples(every, limit), classes

@@ -93,7 +93,7 @@ def command(
         network = open_network(model, calibrated_on, choices)
         samples, classes = load_samples(network, images, labels, limit, layout)
     else:
-        samples, classes = load_program_samples(imported, images, labels, limit)
+        samples, classes = load_program_samples(model, imported, images, labels, limit, layout)
     with progress_bar() as progress:
         if imported is None:
             program = lower(quantize_network(network, calibrated_on, choices, progress), target)

@@ -76,7 +76,7 @@ def command(
         network = choice.network()
         samples, classes = choice.samples(network)
     else:
-        samples, classes = load_program_samples(imported, images, labels, limit)
+        samples, classes = load_program_samples(model, imported, images, labels, limit, layout)
     with progress_bar() as progress:
         if imported is None:
             quantized = choice.quantized(network, progress)
