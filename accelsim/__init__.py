@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         ModelError,
         OperandError,
     )
-    from accelsim.explore import WidthReport, accumulator_widths
+    from accelsim.explore import SweepResult, WidthReport, accumulator_widths, sweep
     from accelsim.formats import IntegerFormat, QuantizationParameters
     from accelsim.graph.graph import Graph
     from accelsim.graph.quantized import QuantizedGraph
@@ -72,6 +72,7 @@ _HOMES = {
     "Requantization": "report.vectors",
     "Requantizer": "machine",
     "SimulationResult": "simulator.results",
+    "SweepResult": "explore",
     "WidthReport": "explore",
     "accumulator_widths": "explore",
     "compare": "reference",
@@ -86,6 +87,7 @@ _HOMES = {
     "quantize": "ptq.pipeline",
     "requantize": "simulator.requantization",
     "simulate": "simulator.run",
+    "sweep": "explore",
     "write_vectors": "report.vectors",
 }
 
@@ -116,6 +118,7 @@ __all__ = [
     "Requantization",
     "Requantizer",
     "SimulationResult",
+    "SweepResult",
     "WidthReport",
     "__version__",
     "accumulator_widths",
@@ -131,6 +134,7 @@ __all__ = [
     "quantize",
     "requantize",
     "simulate",
+    "sweep",
     "write_vectors",
 ]
 

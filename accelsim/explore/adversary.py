@@ -151,4 +151,4 @@ def _image(layer: MacLayer, machine: Machine, stored: Int32, channel: int, place
             x * geometry.strides[1] - geometry.pads[1] + column * geometry.dilations[1],
         )
         image[group * channels : (group + 1) * channels, at[0], at[1]] = window[:, row, column]
-    return image[np.newaxis]
+    return (np.moveaxis(image, 0, -1) if layer.channels_last else image)[np.newaxis]

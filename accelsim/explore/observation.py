@@ -126,6 +126,7 @@ def observe(
     machine: Machine,
     *,
     keep_samples: int = 0,
+    partials: bool = True,
     multiplier: bool = True,
     progress: Progress | None = None,
 ) -> Observation:
@@ -141,6 +142,8 @@ def observe(
         Its order of additions.
     keep_samples : int
         Keep the stored tensors of so many samples.
+    partials : bool
+        Look at partial sums or adder trees, too, where the grid has them.
     multiplier : bool
         Look at narrower requantization multipliers, too.
     progress : callable, optional
@@ -154,7 +157,8 @@ def observe(
     feeds = Feeds(program, images, program.whole)
     on_grid = [layer for layer in program.layers if isinstance(layer, MacLayer) and layer.rescale is not None]
     total = feeds.num_samples
-    partial, integer = machine.dataflow != "output_stationary", multiplier and has_integer_multiplier(machine)
+    partial = partials and machine.dataflow != "output_stationary"
+    integer = multiplier and has_integer_multiplier(machine)
     layers = {
         layer.name: LayerSeen(
             RegisterSeen(total), RegisterSeen(total) if partial else None, NARROWEST if integer else None
@@ -169,7 +173,7 @@ def observe(
         count = len(next(iter(codes.values())))
         stored = {**codes, **execution.run(codes, keep=list(program.tensors))}
         for layer in on_grid:
-            for piece in register_ranges(layer, stored[layer.inputs[0]], machine):
+            for piece in register_ranges(layer, stored[layer.inputs[0]], machine, partial):
                 _take_in(layers[layer.name], layer, piece, first)
         outputs.append(narrowed(program, program.outputs[0], stored[program.outputs[0]]))
         if first < keep_samples:

@@ -14,6 +14,7 @@ from accelsim.machine import Machine
 from accelsim.program.layers import Layer, MacLayer
 from accelsim.program.program import IntegerProgram
 from accelsim.simulator.execute import Execution
+from accelsim.simulator.layers.registry import from_planes
 from accelsim.simulator.ranges import exact_accumulators
 from accelsim.simulator.run import batch_size
 
@@ -103,8 +104,7 @@ class Replay:
         outputs = self.exact.copy()
         for number, part in enumerate(self._parts(np.arange(self.num_samples))):
             codes = codes_of(layer, self._accumulators(layer, number, part))
-            made = codes.reshape(codes.shape[0], -1, layer.num_positions).transpose(1, 0, 2)
-            self._follow(layer, made.reshape(len(part), *layer.output_shape), part, outputs)
+            self._follow(layer, _as_stored(codes, layer, len(part)), part, outputs)
         return Replayed(outputs, 0, 0, self.num_samples)
 
     def _accumulators(self, layer: MacLayer, number: int, part: Which) -> npt.NDArray[np.int64]:
@@ -180,6 +180,15 @@ class Replay:
         """Split samples into batches."""
         size = batch_size(self.program)
         return [samples[begin : begin + size] for begin in range(0, len(samples), size)]
+
+
+def _as_stored(codes: npt.NDArray[np.int32], layer: MacLayer, num_samples: int) -> npt.NDArray[np.int32]:
+    """Bring codes of shape (channels, positions) to the order in which the layer stores them."""
+    shape = (num_samples, *layer.output_shape)
+    if layer.geometry is None:
+        return codes.T.reshape(shape)
+    images = codes.reshape(codes.shape[0], -1, layer.geometry.num_positions).transpose(1, 0, 2)
+    return from_planes(np.ascontiguousarray(images), shape, layer.channels_last)
 
 
 def _wide(codes: Codes) -> Codes:

@@ -57,6 +57,11 @@ def save_quantized(quantized: QuantizedGraph, path: str | PathLike[str]) -> None
     DataError
         When the file cannot be written.
     """
+    write_whole(path, quantized_bytes(quantized))
+
+
+def quantized_bytes(quantized: QuantizedGraph) -> bytes:
+    """Return what `save_quantized` writes; equal graphs give equal bytes."""
     members = _Members()
     metadata = {
         "format": FORMAT,
@@ -76,7 +81,7 @@ def save_quantized(quantized: QuantizedGraph, path: str | PathLike[str]) -> None
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members.content.items():
             archive.writestr(zipfile.ZipInfo(name, _DATE), content)
-    write_whole(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def load_quantized(path: str | PathLike[str]) -> QuantizedGraph:
@@ -100,12 +105,16 @@ def load_quantized(path: str | PathLike[str]) -> QuantizedGraph:
     where = f"file {str(Path(path))!r}"
     try:
         # The whole file is read once, so that nothing else can change it between a check and its use.
-        content = _read_members(Path(path).read_bytes(), where)
+        data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{where} cannot be read: {reason}") from None
+    return quantized_from_bytes(data, where)
+
+
+def quantized_from_bytes(data: bytes, where: str) -> QuantizedGraph:
+    """Return the graph that `quantized_bytes` packed; errors, which name ``where``, are those of `load_quantized`."""
+    content = _read_members(data, where)
     try:
         metadata = json.loads(content[_METADATA])
         if metadata["format"] != FORMAT:

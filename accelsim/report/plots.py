@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelsim.errors import DataError
+from accelsim.explore.sweep_result import SweepResult
 from accelsim.explore.width_report import WidthReport
 
 if TYPE_CHECKING:
@@ -128,21 +129,25 @@ def figure_format(path: str | PathLike[str]) -> str:
     return ending
 
 
-def accuracy_by_width(report: WidthReport, register: str = "accumulator") -> Figure:
+def accuracy_by_width(report: WidthReport | SweepResult, register: str = "accumulator") -> Figure:
     """Draw accuracy against the width of a register, narrowed in all layers together, for both overflow modes.
 
     Parameters
     ----------
-    report : WidthReport
-        What was found.
+    report : WidthReport or SweepResult
+        What was found; of a sweep see `accelsim.report.plots_sweep.sweep_by_width`.
     register : {"accumulator", "partial_sum", "adder_tree"}
         Which register.
 
     Returns
     -------
     Figure
-        With the needed and the proven width marked.
+        With the needed and the proven width marked, for a WidthReport.
     """
+    if isinstance(report, SweepResult):
+        from accelsim.report.plots_sweep import sweep_by_width
+
+        return sweep_by_width(report, f"{register}_bits")
     widths = report.register(register)
     with figure(5.2, 3.0) as (drawn, axes):
         for mode in ("wrap", "saturate"):
@@ -178,12 +183,12 @@ def mark_width(axes: Axes, bits: int, text: str) -> None:
     )  # fmt: skip
 
 
-def whole_widths(axes: Axes) -> None:
+def whole_widths(axes: Axes, words: bool = True) -> None:
     """Put ticks at whole bits only, with some room at the right for words."""
     from matplotlib.ticker import MaxNLocator
 
     low, high = axes.get_xlim()
-    axes.set_xlim(low, high + 0.12 * (high - low))
+    axes.set_xlim(low, high + (0.12 * (high - low) if words else 0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

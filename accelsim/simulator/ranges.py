@@ -53,7 +53,7 @@ def exact_accumulators(layer: MacLayer, codes: Int32, machine: Machine) -> Int64
     return whole
 
 
-def register_ranges(layer: MacLayer, codes: Int32, machine: Machine) -> Iterator[RangePiece]:
+def register_ranges(layer: MacLayer, codes: Int32, machine: Machine, partials: bool = True) -> Iterator[RangePiece]:
     """Run a layer with registers that hold everything, and yield what they held, piece by piece.
 
     Parameters
@@ -64,6 +64,8 @@ def register_ranges(layer: MacLayer, codes: Int32, machine: Machine) -> Iterator
         What it reads.
     machine : Machine
         Its order of additions.
+    partials : bool
+        Look at partial sums or adder trees, too, where the grid has them.
 
     Yields
     ------
@@ -73,7 +75,7 @@ def register_ranges(layer: MacLayer, codes: Int32, machine: Machine) -> Iterator
     wide = _wide(machine)
     for channels, first, operands in _pieces(layer, codes, machine):
         values = run_gemm(operands, wide, "fast", "range")
-        partial = partial_range(operands, wide)
+        partial = partial_range(operands, wide) if partials else None
         yield RangePiece(channels, first, values, *((None, None) if partial is None else partial))
 
 
@@ -94,7 +96,7 @@ def _pieces(layer: MacLayer, codes: Int32, machine: Machine) -> Iterator[tuple[s
             columns = np.ascontiguousarray(rows[begin : begin + step].T)
             yield slice(None), begin, GemmOperands(layer.weights, columns, layer.start, layer.weight_zero_points)
         return
-    images = planes(fed, geometry.input_shape)
+    images = planes(fed, geometry.input_shape, layer.channels_last)
     num_positions = images.shape[0] * geometry.num_positions
     step = positions_at_a_time(geometry.reduction, num_positions, "fast", where)
     for group in range(layer.groups):

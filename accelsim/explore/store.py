@@ -1,0 +1,301 @@
+"""The file of a sweep: SQLite, shared by processes, safe against their death.
+
+A *unit* is a piece of work that several points may share: a quantization, an exact run, a simulation. A process claims
+a unit before it works on it, and nobody else takes it while that process lives. What is finished is never done again.
+
+===========  =====================================================================================================
+table        content
+===========  =====================================================================================================
+``units``    key, kind, status (running, done, failed), owner, attempts, error, seconds, time, result
+``points``   key, settings, machine, quantization, status (done, failed), error, metrics, time, in order of arrival
+``owners``   processes that have claimed something, and when they were last heard of
+``about``    what the file was made for
+===========  =====================================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from accelsim.errors import DataError
+
+FORMAT = "accelsim sweep 1"
+LEASE_SECONDS = 30.0
+"""An owner on another computer that was not heard of for so long is dead; on this one its process is looked for."""
+HEARTBEAT_SECONDS = 5.0
+MAX_ATTEMPTS = 3
+"""A unit whose worker died so often is given up."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, host TEXT, pid INTEGER, started TEXT, seen REAL);
+CREATE TABLE IF NOT EXISTS units (
+    key TEXT PRIMARY KEY, kind TEXT NOT NULL, status TEXT NOT NULL, owner TEXT, attempts INTEGER NOT NULL DEFAULT 0,
+    error TEXT, seconds REAL, finished REAL, result BLOB);
+CREATE TABLE IF NOT EXISTS points (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, settings TEXT NOT NULL, machine TEXT,
+    ptq TEXT, status TEXT NOT NULL, error TEXT, metrics TEXT, finished REAL NOT NULL);
+"""
+
+
+class Unit(NamedTuple):
+    """What is known of a unit."""
+
+    key: str
+    status: str
+    error: str | None
+    result: bytes | None
+
+
+@dataclass(frozen=True)
+class PointRow:
+    """A point as it is stored.
+
+    Parameters
+    ----------
+    key : str
+        Hash of model, data, configuration and version.
+    settings, machine, ptq : dict
+        What was asked for; the whole machine and quantization, None where they are not valid.
+    status : str
+        ``done`` or ``failed``.
+    error : str or None
+        Why it failed.
+    metrics : dict
+        Numbers by name; empty where it failed.
+    """
+
+    key: str
+    settings: dict[str, Any]
+    machine: dict[str, Any] | None
+    ptq: dict[str, Any] | None
+    status: str
+    error: str | None
+    metrics: dict[str, Any]
+
+
+class Store:
+    """One process's connection to the file of a sweep.
+
+    Parameters
+    ----------
+    path : path
+        The file; made if it does not exist.
+    read_only : bool
+        Refuse a file that does not exist, and claim nothing.
+
+    Raises
+    ------
+    DataError
+        When the file is something else or cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], read_only: bool = False) -> None:
+        self.path = Path(path)
+        where = f"sweep file {str(self.path)!r}"
+        if read_only and not self.path.is_file():
+            raise DataError(f"{where} must exist; `accelsim sweep` makes it")
+        self._lock = threading.RLock()
+        try:
+            self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as failure:
+            raise DataError(f"{where} cannot be opened: {failure}") from None
+        try:
+            self._prepare(where)
+        except sqlite3.Error as failure:
+            self._connection.close()
+            raise DataError(f"{where} cannot be used: {failure}") from None
+        except DataError:
+            self._connection.close()
+            raise
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._stop = threading.Event()
+        self._pulse: threading.Thread | None = None
+
+    def _prepare(self, where: str) -> None:
+        """Make the tables, or check that they are ours."""
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        with self._transaction() as run:
+            names = {row[0] for row in run("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if names and "about" not in names:
+                raise DataError(f"{where} is a database of something else; name another file")
+            for statement in _SCHEMA.split(";"):
+                run(statement)
+            run("INSERT OR IGNORE INTO about VALUES ('format', ?)", (FORMAT,))
+            (found,) = run("SELECT value FROM about WHERE name = 'format'").fetchone()
+            if found != FORMAT:
+                raise DataError(f"{where} has the format {found!r}, this accelsim knows {FORMAT!r}; name another file")
+
+    def close(self) -> None:
+        """Give back what is claimed and not finished, and close the file."""
+        self._stop.set()
+        if self._pulse is not None:
+            self._pulse.join()
+        with self._transaction() as run:
+            run("DELETE FROM units WHERE status = 'running' AND owner = ?", (self.owner,))
+            run("DELETE FROM owners WHERE owner = ?", (self.owner,))
+        self._connection.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        """Do some statements together or not at all, alone among all processes."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection.execute
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def unit(self, key: str) -> Unit | None:
+        """Return a unit that somebody has claimed or finished."""
+        with self._lock:
+            query = "SELECT key, status, error, result FROM units WHERE key = ?"
+            row = self._connection.execute(query, (key,)).fetchone()
+        return None if row is None else Unit(*row)
+
+    def statuses(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return the status of those units that are claimed or finished."""
+        wanted = set(keys)
+        with self._lock:
+            rows = self._connection.execute("SELECT key, status FROM units").fetchall()
+        return {key: status for key, status in rows if key in wanted}
+
+    def claim(self, key: str, kind: str) -> bool:
+        """Claim a unit; False where it is finished, or a living process works on it.
+
+        A unit whose workers died `MAX_ATTEMPTS` times is recorded as failed.
+        """
+        self._beat()
+        with self._transaction() as run:
+            row = run("SELECT status, owner, attempts FROM units WHERE key = ?", (key,)).fetchone()
+            if row is not None:
+                status, owner, attempts = row
+                if status != "running" or (owner != self.owner and self._alive(run, owner)):
+                    return False
+                if attempts >= MAX_ATTEMPTS:
+                    error = f"its worker died {attempts} times; look for a lack of memory"
+                    run("UPDATE units SET status = 'failed', error = ? WHERE key = ?", (error, key))
+                    return False
+            run(
+                "INSERT INTO units (key, kind, status, owner, attempts) VALUES (?, ?, 'running', ?, 1) "
+                "ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, attempts = attempts + 1",
+                (key, kind, self.owner),
+            )
+        return True
+
+    def finish(self, key: str, seconds: float, result: bytes | None, error: str | None) -> bool:
+        """Record the result, or the error, of a unit that this process has claimed; False where another one has it."""
+        with self._transaction() as run:
+            status = "done" if error is None else "failed"
+            changed = run(
+                "UPDATE units SET status = ?, error = ?, seconds = ?, finished = ?, result = ? "
+                "WHERE key = ? AND status = 'running' AND owner = ?",
+                (status, error, seconds, time.time(), result, key, self.owner),
+            )
+        return bool(changed.rowcount)
+
+    def add_points(self, rows: Sequence[PointRow]) -> None:
+        """Record points; one that is there already stays."""
+        with self._transaction() as run:
+            for row in rows:
+                run(
+                    "INSERT OR IGNORE INTO points (key, settings, machine, ptq, status, error, metrics, finished) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        row.key, *(json.dumps(part) for part in (row.settings, row.machine, row.ptq)), row.status,
+                        row.error, json.dumps(row.metrics), time.time(),
+                    ),
+                )  # fmt: skip
+
+    def points(self) -> list[PointRow]:
+        """Return all points in the order in which they were finished."""
+        query = "SELECT key, settings, machine, ptq, status, error, metrics FROM points ORDER BY number"
+        with self._lock:
+            rows = self._connection.execute(query).fetchall()
+        return [
+            PointRow(
+                key, json.loads(settings), json.loads(machine), json.loads(ptq), status, error, json.loads(metrics)
+            )
+            for key, settings, machine, ptq, status, error, metrics in rows
+        ]
+
+    def forget_failures(self) -> None:
+        """Drop failed units and points, so that they are tried again."""
+        with self._transaction() as run:
+            run("DELETE FROM units WHERE status = 'failed'")
+            run("DELETE FROM points WHERE status = 'failed'")
+
+    def note(self, about: Mapping[str, str]) -> None:
+        """Keep what the sweep is about, for those who read the file."""
+        with self._transaction() as run:
+            for name, value in about.items():
+                run("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
+
+    def about(self) -> dict[str, str]:
+        """Return what `note` kept."""
+        with self._lock:
+            return dict(self._connection.execute("SELECT name, value FROM about").fetchall())
+
+    def _beat(self) -> None:
+        """Begin to tell the others that this process lives."""
+        if self._pulse is None:
+            self._tell()
+            self._pulse = threading.Thread(target=self._beat_on, daemon=True)
+            self._pulse.start()
+
+    def _beat_on(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            self._tell()
+
+    def _tell(self) -> None:
+        with self._transaction() as run:
+            run(
+                "INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?)",
+                (self.owner, socket.gethostname(), os.getpid(), _started(os.getpid()), time.time()),
+            )
+
+    def _alive(self, run: Any, owner: str) -> bool:
+        """Whether the process that has claimed something still lives."""
+        row = run("SELECT host, pid, started, seen FROM owners WHERE owner = ?", (owner,)).fetchone()
+        if row is None:
+            return False
+        host, pid, started, seen = row
+        if host == socket.gethostname():
+            return _started(pid) == started and started is not None
+        return bool(time.time() - seen < LEASE_SECONDS)
+
+
+def _started(pid: int) -> str | None:
+    """Return something that tells a process from a later one of the same number; None where there is no process."""
+    if not Path("/proc/self/stat").exists():  # without it a later process of the same number passes for the first
+        try:
+            os.kill(pid, 0)
+        except OSError:
+            return None
+        return "unknown"
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    state, start_ticks = fields[0], fields[19]
+    return None if state in "ZX" else start_ticks

@@ -1,0 +1,106 @@
+"""What a sweep varies, from words and from files."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import accelsim as ax
+from accelsim.explore import make_axis, parse_axis, read_axes
+from accelsim.explore.space import Space
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "values"),
+    [
+        ("accumulator_bits=14..17", "accumulator_bits", (14, 15, 16, 17)),
+        ("rows=4..16..4", "rows", (4, 8, 12, 16)),
+        ("rows=4,8..10, 32", "rows", (4, 8, 9, 10, 32)),
+        ("overflow=wrap,saturate", "overflow", ("wrap", "saturate")),
+        ('overflow="wrap"', "overflow", ("wrap",)),
+        ("double_buffered=true,false", "double_buffered", (True, False)),
+        ("memory.dram_bytes_per_cycle=0.5,4", "memory.dram_bytes_per_cycle", (0.5, 4)),
+        ("requantizer.rounding=[\"floor\"],['half_up','half_away']", "requantizer.rounding",
+         (["floor"], ["half_up", "half_away"])),
+        ("weight_bits=4,8", "weight_bits", (4, 8)),
+        ("machine.weight_bits=8", "machine.weight_bits", (8,)),
+        ("ptq.per_channel=true", "per_channel", (True,)),
+    ],
+)  # fmt: skip
+def test_axes_are_read_from_words(text, name, values):
+    axis = parse_axis(text)
+    assert (axis.name, axis.values) == (name, values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["rows", "rows=", "=4", "rows=5..4", "rows=4..8..0", "rows=4;8", "rows=[1", "no_such_field=3", "machine.x=1"],
+)
+def test_what_is_no_axis_is_refused_in_a_line(text):
+    with pytest.raises(ax.DataError) as refused:
+        parse_axis(text)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_holds_lists_words_and_tables(tmp_path):
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        '[set]\naccumulator_bits = "14..16"\noverflow = ["wrap", "saturate"]\nrows = 4\n'
+        '"requantizer.multiplier_bits" = [8, 32]\n[set.memory]\ndram_bytes_per_cycle = [1.5]\n'
+    )
+    axes, others = read_axes(path)
+    assert {axis.name: axis.values for axis in axes} == {
+        "accumulator_bits": (14, 15, 16),
+        "overflow": ("wrap", "saturate"),
+        "rows": (4,),
+        "requantizer.multiplier_bits": (8, 32),
+        "memory.dram_bytes_per_cycle": (1.5,),
+    }
+    assert others == {}
+    path.write_text("rows = 4\n")
+    with pytest.raises(ax.DataError, match=r"\[set\]"):
+        read_axes(path)
+    path.write_text("rows == 4\n")
+    with pytest.raises(ax.DataError, match="not TOML"):
+        read_axes(path)
+
+
+def space(*texts, machine=None):
+    return Space(tuple(map(parse_axis, texts)), machine or ax.Machine(), ax.PTQConfig())
+
+
+def test_the_grid_has_every_combination_once_and_in_order():
+    points = list(space("rows=4,8", "overflow=wrap,saturate").grid())
+    assert [tuple(point.values()) for point in points] == [(4, "wrap"), (4, "saturate"), (8, "wrap"), (8, "saturate")]
+
+
+@given(st.integers(0, 1000), st.integers(1, 40))
+def test_points_at_random_are_different_points_of_the_grid(seed, count):
+    chosen = space("rows=1..5", "columns=1..4")
+    drawn = chosen.at_random(count, seed)
+    assert drawn == chosen.at_random(count, seed)
+    assert len(drawn) == min(count, 20) == len({tuple(point.values()) for point in drawn})
+    assert all(point in list(chosen.grid()) for point in drawn)
+
+
+def test_settings_change_machine_and_quantization():
+    chosen = space(
+        "requantizer.multiplier_bits=16", "requantizer=tflite_single_rounding", "weight_bits=4", "machine.weight_bits=6"
+    )
+    (settings,) = chosen.grid()
+    machine, config = chosen.apply(settings)
+    assert machine == ax.Machine(weight_bits=6, requantizer=ax.Requantizer(multiplier_bits=16, rounding=("half_up",)))
+    assert config == ax.PTQConfig(weight_bits=4)
+
+
+def test_wrong_values_are_a_points_matter_and_wrong_fields_the_sweeps():
+    chosen = space("accumulator_bits=3,8")
+    with pytest.raises(ax.MachineError, match="at least 4, got 3"):
+        chosen.apply({"accumulator_bits": 3})
+    with pytest.raises(ax.DataError, match="given once"):
+        space("rows=4", "machine.rows=8")
+    with pytest.raises(ax.DataError, match="at least one value"):
+        Space((make_axis("rows", ()),), ax.Machine(), ax.PTQConfig())
+    with pytest.raises(ax.DataError, match="at most 1,000,000 points"):
+        space("rows=1..4096", "columns=1..4096")
+    with pytest.raises(ax.MachineError, match=r"machine\.rows is no table"):
+        space("rows.x=4").apply({"rows.x": 4})
