@@ -6,13 +6,12 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib import resources
+from importlib import metadata, resources
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import accelsim
 from accelsim.machine import Dataflow, Machine
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -46,7 +45,11 @@ def version() -> str:
         for name, data in sorted(_sources(resources.files(package), package)):
             total.update(name.encode("utf-8"))
             total.update(data)
-    return f"{accelsim.__version__}+{total.hexdigest()[:12]}"
+    try:
+        number = metadata.version("accelsim")
+    except metadata.PackageNotFoundError:  # a checkout that is not installed: its sources say enough
+        number = "0"
+    return f"{number}+{total.hexdigest()[:12]}"
 
 
 def _sources(folder: Any, prefix: str) -> list[tuple[str, bytes]]:
