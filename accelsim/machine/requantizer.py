@@ -139,6 +139,9 @@ _PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
         },
         "ruy_x86": {"multiplier": "integer", "rounding": ("half_up", "half_up")},
         "onnxruntime": {"multiplier": "float32", "rounding": ("half_even",)},
+        "xnnpack": {"multiplier": "float32", "rounding": ("half_even",)},
+        "onnx_reference": {"multiplier": "float64", "rounding": ("half_even",), "zero_point": "inside"},
+        "gemmlowp_legacy": {"multiplier": "integer", "rounding": ("half_away",)},
         "float64_half_away": {"multiplier": "float64", "rounding": ("half_away",)},
         "power_of_two": _shift("half_up"),
         # hardware

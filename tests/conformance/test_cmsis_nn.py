@@ -148,6 +148,7 @@ def cases(shared):
     return loaded
 
 
+@pytest.mark.slow
 def test_every_vector_is_reproduced(cases):
     assert len(cases) == NUM_CASES
     assert {case["kind"] for case, _ in cases} == set(KINDS)
@@ -166,6 +167,7 @@ def test_every_vector_is_reproduced(cases):
     assert compared == NUM_CASES
 
 
+@pytest.mark.slow
 def test_accumulators_and_requantization_one_by_one(cases):
     # The same through the functions for a single product: `matmul`, then `requantize` with integer multipliers.
     compared = 0
@@ -189,6 +191,7 @@ def test_accumulators_and_requantization_one_by_one(cases):
     assert compared == 8
 
 
+@pytest.mark.slow
 def test_single_rounding_is_the_other_build_of_cmsis_nn(cases):
     for case, arrays in cases:
         if "single" in case["mismatches"] and case["kind"].endswith("CONV_2D"):

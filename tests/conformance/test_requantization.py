@@ -33,6 +33,8 @@ COLUMNS = [
     ("float64_half_away", "f64_half_away"),
     ("float64_half_away", "run_litert_ref_fc"),
     ("onnxruntime", "fp32_half_even"),
+    ("onnx_reference", "run_onnx_reference"),
+    ("xnnpack", "run_xnnpack_conv"),
     ("onnxruntime", "run_ort_qlinearconv"),
     ("onnxruntime", "run_xnnpack_conv"),
     ("onnxruntime", "run_xnnpack_fc"),

@@ -49,6 +49,7 @@ def differences(program, arrays, meta, machine=None):
     return found, compared
 
 
+@pytest.mark.slow
 def test_every_layer_of_every_model_is_litert_references(suite):
     cases = sorted(suite.glob("*.npz"))
     assert len(cases) == NUM_CASES
@@ -65,6 +66,7 @@ def test_every_layer_of_every_model_is_litert_references(suite):
     assert compared == 103 * 3 + 5 * 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet8_cifar10_int8", "synth_conv_i16_odd_b64", "synth_fc_pt_odd_NONE_0_0"])
 @pytest.mark.parametrize("dataflow", ["broadcast", "weight_stationary", "input_stationary"])
 def test_other_grids_give_the_same_where_nothing_overflows(suite, name, dataflow):
@@ -77,6 +79,7 @@ def test_other_grids_give_the_same_where_nothing_overflows(suite, name, dataflow
     assert differences(program, arrays, meta, machine)[0] == {}
 
 
+@pytest.mark.slow
 def test_narrow_accumulators_and_another_rounding_change_the_outputs(suite):
     arrays, meta = read(suite / "resnet8_cifar10_int8.npz")
     program = ax.load_tflite(model_of(suite / "resnet8_cifar10_int8.npz"))
@@ -92,6 +95,7 @@ def test_tflite_micro_differs_in_fully_connected(suite):
     assert {op for _, op in differences(program, arrays, meta)[0]} == {"FULLY_CONNECTED"}
 
 
+@pytest.mark.slow
 def test_the_optimised_kernels_of_convolutions_are_ruy(suite):
     compared = 0
     for recorded in sorted(suite.glob("synth_conv_*.npz")):

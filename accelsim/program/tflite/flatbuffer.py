@@ -200,33 +200,28 @@ class _Reader:
         dtype = _TYPES.get(tensor.Type(), f"type {tensor.Type()}")
         if tensor.Sparsity() is not None:
             raise ModelError(f"{where} is sparse; convert the model with dense tensors")
-        scale, zero_point, axis = self._quantization(tensor.Quantization(), shape, where)
+        scale, zero_point = self._quantization(tensor.Quantization(), where)
         data = self._constant(model, tensor.Buffer(), dtype, shape, where)
         if data is not None and tensor.IsVariable():
             raise ModelError(f"{where} is a variable; models with state are not supported")
-        return TfliteTensor(name, dtype, shape, scale, zero_point, axis, data)
+        return TfliteTensor(name, dtype, shape, scale, zero_point, data)
 
-    def _quantization(
-        self, table: Any, shape: tuple[int, ...], where: str
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], int]:
+    def _quantization(self, table: Any, where: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Read scales and zero points."""
-        nothing = np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64), 0
+        nothing = np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64)
         if table is None or table.ScaleLength() == 0:
             return nothing
         scale = self._vector(table.ScaleAsNumpy(), table.ScaleIsNone()).astype(np.float32)
         zero_point = self._vector(table.ZeroPointAsNumpy(), table.ZeroPointIsNone()).astype(np.int64)
         if zero_point.size == 0:
             zero_point = np.zeros(scale.size, dtype=np.int64)
-        axis = table.QuantizedDimension()
         if zero_point.size == 1:
             zero_point = np.repeat(zero_point, scale.size)
         if zero_point.size != scale.size:
             raise ModelError(f"{where}: {scale.size} scales and {zero_point.size} zero points; must be as many")
-        if scale.size > 1 and not (0 <= axis < len(shape) and shape[axis] == scale.size):
-            raise ModelError(f"{where}: {scale.size} scales do not fit axis {axis} of shape {shape}")
         if not (np.isfinite(scale).all() and (scale > 0).all()):
             raise ModelError(f"{where}: scales must be positive numbers, got {scale.min()}..{scale.max()}")
-        return scale, zero_point, axis
+        return scale, zero_point
 
     def _constant(
         self, model: Any, index: int, dtype: str, shape: tuple[int, ...], where: str

@@ -37,7 +37,7 @@ def conv_2d(context: Context, operator: TfliteOperator) -> list[Layer]:
     groups = channels // depth
     geometry = slide(operator, source, (rows, columns), context.output(operator), num_outputs, groups)
     ordered = kernel if context.machine.reduction_order == "spatial_first" else np.moveaxis(kernel, -1, 1)
-    return [_linear(context, operator, np.ascontiguousarray(ordered).reshape(num_outputs, -1), 0, geometry)]
+    return [_linear(context, operator, np.ascontiguousarray(ordered).reshape(num_outputs, -1), geometry)]
 
 
 def depthwise_conv_2d(context: Context, operator: TfliteOperator) -> list[Layer]:
@@ -52,7 +52,7 @@ def depthwise_conv_2d(context: Context, operator: TfliteOperator) -> list[Layer]
             f"(1, rows, columns, a multiple of {channels})"
         )
     geometry = slide(operator, source, (rows, columns), context.output(operator), num_outputs, channels)
-    return [_linear(context, operator, kernel[0].transpose(2, 0, 1).reshape(num_outputs, -1), 3, geometry)]
+    return [_linear(context, operator, kernel[0].transpose(2, 0, 1).reshape(num_outputs, -1), geometry)]
 
 
 def fully_connected(context: Context, operator: TfliteOperator) -> list[Layer]:
@@ -70,7 +70,7 @@ def fully_connected(context: Context, operator: TfliteOperator) -> list[Layer]:
         )
     if output.shape[-1:] != (num_outputs,):
         raise ModelError(f"{operator.where}: the output's last length must be {num_outputs}, got shape {output.shape}")
-    return [_linear(context, operator, np.asarray(weights.data), 0, None)]
+    return [_linear(context, operator, np.asarray(weights.data), None)]
 
 
 def _kernel(operator: TfliteOperator, weights: TfliteTensor) -> npt.NDArray[Any]:
@@ -80,15 +80,13 @@ def _kernel(operator: TfliteOperator, weights: TfliteTensor) -> npt.NDArray[Any]
     return weights.data
 
 
-def _linear(
-    context: Context, operator: TfliteOperator, rows: npt.NDArray[Any], axis: int, geometry: Geometry | None
-) -> MacLayer:
-    """Return the layer: weights (n, k) in the machine's order; ``axis`` is the channel axis of the file's tensor."""
+def _linear(context: Context, operator: TfliteOperator, rows: npt.NDArray[Any], geometry: Geometry | None) -> MacLayer:
+    """Return the layer of weights (n, k) in the machine's order."""
     machine = context.machine
     source, weights, output = context.tensor(operator, 0), context.tensor(operator, 1), context.output(operator)
     stored, target = context.activations_stored(operator, source, output)
     num_outputs, reduction = rows.shape
-    weight_format = _weight_format(operator, weights, axis, num_outputs)
+    weight_format = _weight_format(operator, weights, num_outputs)
     context.check_width(operator, "weight", weight_format, machine.weight_bits)
     context.check_width(operator, "activation", stored.format, machine.activation_bits)
     if reduction > MAX_REDUCTION:
@@ -130,14 +128,14 @@ def _linear(
     )
 
 
-def _weight_format(operator: TfliteOperator, weights: TfliteTensor, axis: int, num_outputs: int) -> IntegerFormat:
-    """Return the format of the weights; refuse other types and scales along another axis."""
+def _weight_format(operator: TfliteOperator, weights: TfliteTensor, num_outputs: int) -> IntegerFormat:
+    """Return the format of the weights; refuse other types and another number of scales."""
     if weights.dtype not in ("INT8", "INT4"):
         raise ModelError(f"{operator.where}: weights must be INT8 or INT4, got {weights.dtype}")
-    if weights.scale.size not in (1, num_outputs) or (weights.scale.size > 1 and weights.axis != axis):
+    if weights.scale.size not in (1, num_outputs):
         raise ModelError(
-            f"{operator.where}: {weights.where} must have one scale or one for each of {num_outputs} channels along "
-            f"axis {axis}, got {weights.scale.size} along axis {weights.axis}"
+            f"{operator.where}: {weights.where} must have one scale or one for each of {num_outputs} channels, "
+            f"got {weights.scale.size}"
         )
     return FORMATS[weights.dtype]
 

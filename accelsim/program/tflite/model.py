@@ -38,11 +38,10 @@ class TfliteTensor:
     shape : tuple of int
         All axes; a length that the file leaves open is 1.
     scale : float32 array, shape (channels,)
-        Empty for a tensor that is not quantized.
+        Empty for a tensor that is not quantized. The file's channel axis is not kept: kernels take several scales for
+        those of their output channels, and old files name another axis.
     zero_point : int64 array, shape (channels,)
         Likewise.
-    axis : int
-        Channel axis of several scales.
     data : array or None
         A constant's values in ``shape``, 4-bit ones unpacked; None for a tensor that is computed.
     """
@@ -52,7 +51,6 @@ class TfliteTensor:
     shape: tuple[int, ...]
     scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.int64]
-    axis: int
     data: npt.NDArray[Any] | None
 
     @property

@@ -168,11 +168,7 @@ REFUSALS = {
         unary("QUANTIZE", output=T("y", IMAGE, "INT16", zero=1)),
         "zero point of INT16 must be 0, got 1",
     ),
-    "scales along no axis": (conv(w=filters("w", (3, 3, 3, 2), 0, channels=2)), "2 scales do not fit axis 0 of shape"),
-    "scales along the wrong axis": (
-        conv(w=T("w", (3, 3, 3, 2), scale=[1.0] * 3, axis=1, data=np.ones((3, 3, 3, 2)))),
-        "one scale or one for each of 3 channels along axis 0, got 3 along axis 1",
-    ),
+    "scales of two channels": (conv(w=filters("w", (3, 3, 3, 2), 0, channels=2)), "one for each of 3 channels, got 2"),
     "computed weights": (
         one_op("CONV_2D", [T("x", IMAGE), T("w", (3, 3, 3, 2)), T("y", (1, 4, 4, 3))], ["x", "w"], ["y"], CONV),
         "tensor 'w' is computed, it must be a constant",
@@ -415,3 +411,14 @@ def test_scales_at_the_ends_of_float32_warn_of_nothing():
     for op in ("ADD", "MUL"):
         with pytest.raises((ax.ModelError, ax.LoweringError)):
             ax.load_tflite(one_op(op, tensors, ["a", "b"], ["y"], {"FusedActivationFunction": 0}))
+
+
+def test_scales_are_those_of_the_output_channels_whatever_axis_the_file_names():
+    # Old files name axis 0 for depthwise weights, whose channels are the last axis.
+    outputs = []
+    for axis in (3, 0):
+        weights = T("w", (1, 3, 3, 2), "INT8", [0.01, 0.05], [0, 0], axis, np.arange(18).reshape(1, 3, 3, 2))
+        model = conv(w=weights, y=T("y", IMAGE), b=bias(2), op="DEPTHWISE_CONV_2D")
+        outputs.append(ax.simulate(ax.load_tflite(model), np.arange(32, dtype=np.int8).reshape(IMAGE)).outputs["y"])
+    assert np.array_equal(*outputs)
+    assert len(np.unique(outputs[0])) > 4
