@@ -154,6 +154,8 @@ def _bias(context: Context, operator: TfliteOperator, num_outputs: int) -> npt.N
     if bias is None:
         return np.zeros(num_outputs, dtype=np.int64)
     known = ("INT32", "INT64") if source.dtype == "INT16" else ("INT32",)
+    if source.dtype == "INT16" and operator.op == "DEPTHWISE_CONV_2D":
+        known = ("INT64",)  # the one that the kernels read
     if bias.data is None or bias.dtype not in known or bias.size != num_outputs:
         raise ModelError(
             f"{operator.where}: the bias must be a constant of {num_outputs} {' or '.join(known)}, got {bias.dtype} of "

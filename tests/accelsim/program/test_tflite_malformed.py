@@ -194,6 +194,16 @@ REFUSALS = {
     "fused tanh": (conv(FusedActivationFunction=4), "fused activation function 4 has no integer form"),
     "short bias": (conv(b=bias(2)), "the bias must be a constant of 3 INT32, got INT32 of shape (2,)"),
     "bias of int64": (conv(b=bias(3, "INT64")), "the bias must be a constant of 3 INT32, got INT64"),
+    "depthwise bias of int32": (
+        conv(
+            T("x", IMAGE, "INT16"),
+            filters("w", (1, 3, 3, 2), 3),
+            T("y", IMAGE, "INT16"),
+            bias(2),
+            op="DEPTHWISE_CONV_2D",
+        ),
+        "the bias must be a constant of 2 INT64, got INT32",
+    ),
     "huge bias": (
         conv(T("x", IMAGE, "INT16"), y=T("y", (1, 4, 4, 3), "INT16"), b=T("b", (3,), "INT64", data=[2**62, 0, 0])),
         "a bias is beyond +-2^60",
