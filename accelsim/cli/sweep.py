@@ -89,9 +89,7 @@ def command(
     weight_bits: options.WeightBits = None,
     activation_bits: options.ActivationBits = None,
     per_channel: options.PerChannel = None,
-    weight_range: options.WeightRange = None,
-    activation_range: options.ActivationRange = None,
-    power_of_two: options.PowerOfTwo = False,
+    ptq: options.QuantizationFile = None,
     layout: options.FileLayout = options.Layout.CHANNELS_FIRST,
     as_json: options.Json = False,
 ) -> None:
@@ -107,9 +105,7 @@ def command(
         figure_format(plot)
     axes = _axes(settings or [], file)
     target = load_machine(machine, [])
-    choices = options.quantization(
-        weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two
-    )
+    choices = options.quantization(weight_bits, activation_bits, per_channel, None, None, False, file=ptq)
     calibrated_on = CalibrationChoice(calibration, calibration_limit, layout)
     network = open_network(model, calibrated_on, choices)
     samples, classes = load_samples(network, images, labels, limit, layout)

@@ -74,6 +74,9 @@ def command(
     weight_range: options.WeightRange = None,
     activation_range: options.ActivationRange = None,
     power_of_two: options.PowerOfTwo = False,
+    rounding: options.Rounding = None,
+    layers: options.LayerWidths = None,
+    ptq: options.QuantizationFile = None,
     layout: options.FileLayout = options.Layout.CHANNELS_FIRST,
     as_json: options.Json = False,
 ) -> None:
@@ -86,7 +89,7 @@ def command(
     check_outputs([plot], model, [images, labels, calibration])
     target = load_machine(machine, settings or [])
     choices = options.quantization(
-        weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two
+        weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two, rounding, layers, ptq
     )
     calibrated_on = CalibrationChoice(calibration, calibration_limit, layout)
     network = open_network(model, calibrated_on, choices)

@@ -15,7 +15,6 @@ from accelsim.explore.bounds import (
     operand_range,
     partial_bounds,
     tap_classes,
-    taps_in_order,
     window_classes,
 )
 from accelsim.machine import Machine
@@ -133,22 +132,23 @@ def _image(layer: MacLayer, machine: Machine, stored: Int32, channel: int, place
     """Return an input whose window at one position holds some codes; the rest is the padding's code."""
     if layer.geometry is None:
         return stored.reshape(1, -1)
-    geometry = layer.geometry
-    image = np.full(geometry.input_shape, layer.pad_value + layer.input_offset, dtype=np.int32)
-    inside, (y, x) = list(window_classes(geometry))[place]
-    group = channel // layer.num_outputs
-    channels = geometry.group_channels
-    kernel = geometry.kernel_shape
-    window = (
-        np.moveaxis(stored.reshape(*kernel, channels), -1, 0)
-        if machine.reduction_order == "spatial_first"
-        else stored.reshape(channels, *kernel)
-    )
-    assert taps_in_order(inside, geometry, machine).size == stored.size
-    for row, column in zip(*np.nonzero(inside), strict=True):
+    geometry, depth = layer.geometry, layer.depth
+    inside, (z, y, x) = list(window_classes(layer))[place]
+    per_tap = 1 if depth is None else depth.kernel
+    shape = (geometry.input_shape[0] // per_tap, 1 if depth is None else depth.length, *geometry.input_shape[1:])
+    image = np.full(shape, layer.pad_value + layer.input_offset, dtype=np.int32)
+    group, channels, kernel = channel // layer.num_outputs, geometry.group_channels, geometry.kernel_shape
+    if machine.reduction_order == "spatial_first":
+        window = np.moveaxis(stored.reshape(*kernel, channels), -1, 0)
+    else:
+        window = stored.reshape(channels, *kernel)
+    for tap, row, column in zip(*np.nonzero(inside), strict=True):
+        plane = 0 if depth is None else depth.taps()[z][tap % per_tap]
+        assert plane is not None
         at = (
             y * geometry.strides[0] - geometry.pads[0] + row * geometry.dilations[0],
             x * geometry.strides[1] - geometry.pads[1] + column * geometry.dilations[1],
         )
-        image[group * channels : (group + 1) * channels, at[0], at[1]] = window[:, row, column]
-    return (np.moveaxis(image, 0, -1) if layer.channels_last else image)[np.newaxis]
+        image[group * (channels // per_tap) + tap // per_tap, plane, at[0], at[1]] = window[tap, row, column]
+    whole = image[:, 0] if depth is None else image
+    return (np.moveaxis(whole, 0, -1) if layer.channels_last else whole)[np.newaxis]

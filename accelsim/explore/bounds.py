@@ -124,18 +124,29 @@ def tap_classes(layer: MacLayer, machine: Machine) -> Iterator[Taps]:
     if layer.geometry is None:
         yield np.ones(layer.reduction, dtype=np.bool_)
         return
-    for inside, _ in window_classes(layer.geometry):
-        yield taps_in_order(inside, layer.geometry, machine)
+    for inside, _ in window_classes(layer):
+        yield (np.moveaxis(inside, 0, -1) if machine.reduction_order == "spatial_first" else inside).reshape(-1)
 
 
-def window_classes(geometry: Geometry) -> Iterator[tuple[Taps, tuple[int, int]]]:
-    """Yield which kernel rows and columns lie inside the image, bool (rows, columns), and one position of each case."""
-    kinds = [
-        _axis_classes(geometry.input_shape[1 + axis], geometry, axis) for axis in (0, 1)
-    ]  # per axis: which taps are inside -> one position
-    for rows, y in kinds[0].items():
-        for columns, x in kinds[1].items():
-            yield np.outer(np.array(rows), np.array(columns)), (y, x)
+def window_classes(layer: MacLayer) -> Iterator[tuple[Taps, tuple[int, int, int]]]:
+    """Yield which taps lie inside the image, and one position (depth, row, column) of each case.
+
+    The taps are bool (channels of a group, kernel rows, kernel columns); those along a third axis are channels, as in
+    `DepthWindow`.
+    """
+    geometry, depth = layer.geometry, layer.depth
+    assert geometry is not None
+    along_depth: dict[tuple[bool, ...], int] = {(True,): 0}
+    if depth is not None:
+        along_depth = {}
+        for position, taps in enumerate(depth.taps()):
+            along_depth.setdefault(tuple(tap is not None for tap in taps), position)
+    rows, columns = (_axis_classes(geometry.input_shape[1 + axis], geometry, axis) for axis in (0, 1))
+    for planes, z in along_depth.items():
+        channels = np.tile(np.array(planes), geometry.group_channels // len(planes))
+        for down, y in rows.items():
+            for across, x in columns.items():
+                yield np.multiply.outer(channels, np.outer(np.array(down), np.array(across))), (z, y, x)
 
 
 def _axis_classes(length: int, geometry: Geometry, axis: int) -> dict[tuple[bool, ...], int]:
@@ -146,13 +157,6 @@ def _axis_classes(length: int, geometry: Geometry, axis: int) -> dict[tuple[bool
         taps = [first + tap * geometry.dilations[axis] for tap in range(geometry.kernel_shape[axis])]
         kinds.setdefault(tuple(0 <= tap < length for tap in taps), position)
     return kinds
-
-
-def taps_in_order(inside: Taps, geometry: Geometry, machine: Machine) -> Taps:
-    """Repeat a window's taps for every channel of a group, in the order of the machine's reduction."""
-    channels = geometry.group_channels
-    flat = inside.reshape(-1)
-    return np.repeat(flat, channels) if machine.reduction_order == "spatial_first" else np.tile(flat, channels)
 
 
 def operand_range(layer: MacLayer) -> tuple[int, int]:

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.explore.bounds import Bounds
-from accelsim.machine import Machine
 from accelsim.program.layers import MacLayer
 from accelsim.program.rescale import Rescale
 from accelsim.simulator.engine.codes import requantize
@@ -20,9 +19,9 @@ Int64 = npt.NDArray[np.int64]
 _MOST_ELEMENTS = 1 << 22
 
 
-def has_integer_multiplier(machine: Machine) -> bool:
+def has_integer_multiplier(layer: MacLayer) -> bool:
     """Whether the width of the multiplier is a choice at all."""
-    return machine.requantizer.multiplier == "integer"
+    return layer.rescale is not None and layer.rescale.requantizer.multiplier == "integer"
 
 
 def with_multiplier_bits(layer: MacLayer, bits: int) -> MacLayer:

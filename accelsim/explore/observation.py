@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.errors import OperandError
 from accelsim.explore.bounds import Int64, register_bits
 from accelsim.explore.multiplier import NARROWEST, has_integer_multiplier, needed_multiplier_bits
 from accelsim.graph.feeds import Feeds, Images
 from accelsim.machine import Machine
 from accelsim.machine.machine import MIN_REGISTER_BITS
-from accelsim.program.layers import MacLayer
+from accelsim.program.layers import MacLayer, RuntimeMacLayer
 from accelsim.program.program import IntegerProgram
 from accelsim.simulator.execute import Execution
 from accelsim.simulator.ranges import RangePiece, register_ranges
@@ -153,15 +154,27 @@ def observe(
     -------
     Observation
         One entry per layer on the grid.
+
+    Raises
+    ------
+    OperandError
+        When a layer multiplies two computed tensors.
     """
+    for layer in program.layers:
+        if isinstance(layer, RuntimeMacLayer):
+            raise OperandError(
+                f"layer {layer.name!r} multiplies two tensors that the run computes; widths are analysed for constant "
+                "weights only: take the model's float form, or simulate the widths that you have in mind"
+            )
     feeds = Feeds(program, images, program.whole)
-    on_grid = [layer for layer in program.layers if isinstance(layer, MacLayer) and layer.rescale is not None]
+    on_grid = [layer for layer in program.layers if isinstance(layer, MacLayer)]
     total = feeds.num_samples
     partial = partials and machine.dataflow != "output_stationary"
-    integer = multiplier and has_integer_multiplier(machine)
     layers = {
         layer.name: LayerSeen(
-            RegisterSeen(total), RegisterSeen(total) if partial else None, NARROWEST if integer else None
+            RegisterSeen(total),
+            RegisterSeen(total) if partial else None,
+            NARROWEST if multiplier and has_integer_multiplier(layer) else None,
         )
         for layer in on_grid
     }

@@ -14,8 +14,7 @@ from accelsim.machine import Machine
 from accelsim.program.layers import Layer, MacLayer
 from accelsim.program.program import IntegerProgram
 from accelsim.simulator.execute import Execution
-from accelsim.simulator.layers.registry import from_planes
-from accelsim.simulator.ranges import exact_accumulators
+from accelsim.simulator.ranges import as_stored, exact_accumulators
 from accelsim.simulator.run import batch_size
 
 MAX_KEPT_BYTES = 256 << 20
@@ -93,7 +92,7 @@ class Replay:
         for part in self._parts(samples):
             execution = self._execution((layer,), machine, len(part))
             codes = {name: stored[name][part] for name in layer.inputs if name in stored}
-            made = execution.run(_wide(codes), keep=[layer.output])[layer.output]
+            made = execution.run(codes, keep=[layer.output])[layer.output]
             tally = execution.grid.tallies[layer.name]
             events, partial_events = events + tally.events, partial_events + tally.partial
             self._follow(layer, made, part, outputs)
@@ -104,7 +103,7 @@ class Replay:
         outputs = self.exact.copy()
         for number, part in enumerate(self._parts(np.arange(self.num_samples))):
             codes = codes_of(layer, self._accumulators(layer, number, part))
-            self._follow(layer, _as_stored(codes, layer, len(part)), part, outputs)
+            self._follow(layer, as_stored(codes, layer, len(part)), part, outputs)
         return Replayed(outputs, 0, 0, self.num_samples)
 
     def _accumulators(self, layer: MacLayer, number: int, part: Which) -> npt.NDArray[np.int64]:
@@ -112,7 +111,7 @@ class Replay:
         key = layer.name, number
         if key in self._kept:
             return self._kept[key]
-        codes = self.observation.stored[layer.inputs[0]][part].astype(np.int32)
+        codes = self.observation.stored[layer.inputs[0]][part]
         accumulators = exact_accumulators(layer, codes, self.machine)
         if accumulators.nbytes + sum(array.nbytes for array in list(self._kept.values())) <= MAX_KEPT_BYTES:
             self._kept[key] = accumulators
@@ -167,7 +166,7 @@ class Replay:
         made = {layer.output for layer in layers}
         read = {name for layer in layers for name in layer.inputs} | {self.program.outputs[0]}
         stored = self.observation.stored
-        return _wide({name: stored[name][part] for name in read - made if name in stored})
+        return {name: stored[name][part] for name in read - made if name in stored}
 
     def _execution(
         self, layers: tuple[Layer, ...], machine: Machine, num_samples: int, track: bool = True
@@ -180,17 +179,3 @@ class Replay:
         """Split samples into batches."""
         size = batch_size(self.program)
         return [samples[begin : begin + size] for begin in range(0, len(samples), size)]
-
-
-def _as_stored(codes: npt.NDArray[np.int32], layer: MacLayer, num_samples: int) -> npt.NDArray[np.int32]:
-    """Bring codes of shape (channels, positions) to the order in which the layer stores them."""
-    shape = (num_samples, *layer.output_shape)
-    if layer.geometry is None:
-        return codes.T.reshape(shape)
-    images = codes.reshape(codes.shape[0], -1, layer.geometry.num_positions).transpose(1, 0, 2)
-    return from_planes(np.ascontiguousarray(images), shape, layer.channels_last)
-
-
-def _wide(codes: Codes) -> Codes:
-    """Return codes as layers take them."""
-    return {name: values if values.dtype.kind == "f" else values.astype(np.int32) for name, values in codes.items()}

@@ -12,7 +12,8 @@ from accelsim.program.layers import MacLayer
 from accelsim.simulator.engine.convolution import convolution_columns, positions_at_a_time
 from accelsim.simulator.engine.gemm import GemmOperands, GemmValues, Int32, Int64, run_gemm
 from accelsim.simulator.engine.partials import partial_range
-from accelsim.simulator.layers.registry import planes
+from accelsim.simulator.layers.grid import images_of, samples_first
+from accelsim.simulator.layers.registry import Codes, wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class RangePiece:
     partial_greatest: Int64 | None
 
 
-def exact_accumulators(layer: MacLayer, codes: Int32, machine: Machine) -> Int64:
+def exact_accumulators(layer: MacLayer, codes: Codes, machine: Machine) -> Int64:
     """Return what a layer leaves in accumulators that hold everything: int64 (channels, samples * positions).
 
     Parameters
@@ -48,19 +49,19 @@ def exact_accumulators(layer: MacLayer, codes: Int32, machine: Machine) -> Int64
     """
     whole = np.empty((layer.weights.shape[0], len(codes) * layer.num_positions), dtype=np.int64)
     for channels, first, operands in _pieces(layer, codes, machine):
-        values = run_gemm(operands, _wide(machine), "fast", "none").accumulators
+        values = run_gemm(operands, _roomy(machine), "fast", "none").accumulators
         whole[channels, first : first + values.shape[1]] = values
     return whole
 
 
-def register_ranges(layer: MacLayer, codes: Int32, machine: Machine, partials: bool = True) -> Iterator[RangePiece]:
+def register_ranges(layer: MacLayer, codes: Codes, machine: Machine, partials: bool = True) -> Iterator[RangePiece]:
     """Run a layer with registers that hold everything, and yield what they held, piece by piece.
 
     Parameters
     ----------
     layer : MacLayer
         As lowered for the machine.
-    codes : int32 array, samples along axis 0
+    codes : integer array, samples along axis 0
         What it reads.
     machine : Machine
         Its order of additions.
@@ -72,21 +73,28 @@ def register_ranges(layer: MacLayer, codes: Int32, machine: Machine, partials: b
     RangePiece
         Bounded in size.
     """
-    wide = _wide(machine)
+    roomy = _roomy(machine)
     for channels, first, operands in _pieces(layer, codes, machine):
-        values = run_gemm(operands, wide, "fast", "range")
-        partial = partial_range(operands, wide) if partials else None
+        values = run_gemm(operands, roomy, "fast", "range")
+        partial = partial_range(operands, roomy) if partials else None
         yield RangePiece(channels, first, values, *((None, None) if partial is None else partial))
 
 
-def _wide(machine: Machine) -> Machine:
+def as_stored(codes: Int32, layer: MacLayer, num_samples: int) -> Codes:
+    """Bring codes of shape (channels, samples * positions) to the shape and order in which the layer stores them."""
+    if layer.geometry is None:
+        return codes.T.reshape(num_samples, *layer.output_shape)
+    return samples_first(codes, layer, num_samples)
+
+
+def _roomy(machine: Machine) -> Machine:
     """Return a machine whose registers hold everything."""
     return machine.replace(accumulator_bits=64, partial_sum_bits=None, adder_tree_bits=None, overflow="wrap")
 
 
-def _pieces(layer: MacLayer, codes: Int32, machine: Machine) -> Iterator[tuple[slice, int, GemmOperands]]:
+def _pieces(layer: MacLayer, codes: Codes, machine: Machine) -> Iterator[tuple[slice, int, GemmOperands]]:
     """Yield the channels, the first position and the operands of the GEMMs that a layer is made of."""
-    fed = codes - np.int32(layer.input_offset) if layer.input_offset else codes
+    fed = wide(codes) - np.int32(layer.input_offset) if layer.input_offset else wide(codes)
     where = f"layer {layer.name!r}"
     geometry = layer.geometry
     if geometry is None:
@@ -96,7 +104,7 @@ def _pieces(layer: MacLayer, codes: Int32, machine: Machine) -> Iterator[tuple[s
             columns = np.ascontiguousarray(rows[begin : begin + step].T)
             yield slice(None), begin, GemmOperands(layer.weights, columns, layer.start, layer.weight_zero_points)
         return
-    images = planes(fed, geometry.input_shape, layer.channels_last)
+    images = images_of(layer, fed)
     num_positions = images.shape[0] * geometry.num_positions
     step = positions_at_a_time(geometry.reduction, num_positions, "fast", where)
     for group in range(layer.groups):

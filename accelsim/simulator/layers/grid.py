@@ -200,7 +200,7 @@ class Grid:
         ):
             part = slice(group * per_group, (group + 1) * per_group)
             output[part, begin:end] = self._requantize(layer, values, part)
-        return _images_first(output, layer, fed.shape[0])
+        return samples_first(output, layer, fed.shape[0])
 
     def _matrix_product(self, layer: kinds.MacLayer, fed: Int32) -> Int32:
         """Run a product over the last axis."""
@@ -264,7 +264,7 @@ class Grid:
         return output
 
 
-def _images_first(output: Int32, layer: kinds.MacLayer, num_samples: int) -> Int32:
+def samples_first(output: Int32, layer: kinds.MacLayer, num_samples: int) -> Int32:
     """Bring (channels, images * positions) to (samples, *output shape)."""
     assert layer.geometry is not None
     channels, depth = output.shape[0], 1 if layer.depth is None else layer.depth.num_positions
