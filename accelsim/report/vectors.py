@@ -330,10 +330,9 @@ def _layer_codes(traced: TracedLayer) -> tuple[list[_Vector], dict[str, Any] | N
     if layer.rescale is None or not isinstance(output, QuantizationParameters):  # it stores accumulators
         return [], None
     rescale = layer.rescale if layer.rescale.reals.size == 1 else layer.rescale.channels(traced.channels)
-    codes = engine_codes.requantize(
-        traced.result.accumulators, rescale, layer.zero_point, layer.bounds(traced.channels)
-    )
-    low, high = (np.asarray(bound).tolist() for bound in layer.bounds(traced.channels))
+    bounds = layer.bounds(traced.channels)
+    codes = engine_codes.requantize(traced.result.accumulators, rescale, layer.zero_point, bounds)
+    low, high = (np.asarray(bound).tolist() for bound in bounds)
     entry = {
         "multiplier": rescale.reals.tolist(),
         "output_scale": float(output.scale),
