@@ -12,6 +12,7 @@ import typer
 
 from accelsim.cli import options
 from accelsim.cli.inputs import (
+    DEFAULT_MACHINE,
     CalibrationChoice,
     check_outputs,
     describe_machine,
@@ -20,12 +21,14 @@ from accelsim.cli.inputs import (
     open_network,
     quantize_network,
 )
+from accelsim.cli.programs import load_program_samples, open_program
 from accelsim.cli.terminal import echo, progress_bar
 from accelsim.errors import DataError, OperandError
 
 if TYPE_CHECKING:
     from accelsim.cli.terminal import Progress
     from accelsim.machine import Machine
+    from accelsim.program.program import IntegerProgram
     from accelsim.report.terminal import GridView
     from accelsim.simulator.engine.gemm import GemmOperands
     from accelsim.simulator.engine.trace import Trace
@@ -97,7 +100,9 @@ class _Traced:
 def command(
     model: Annotated[
         Path | None,
-        typer.Argument(metavar="MODEL", help="A network: float (.onnx), or from `accelsim quantize` (.npz)."),
+        typer.Argument(
+            metavar="MODEL", help="A network: float or quantized (.onnx, .tflite), or from `accelsim quantize`."
+        ),
     ] = None,
     layer: Annotated[str | None, typer.Option(metavar="NAME", help="A convolution or matrix product of it.")] = None,
     images: Annotated[
@@ -114,7 +119,7 @@ def command(
     bias: Annotated[
         str | None, typer.Option(metavar="FILE[:ARRAY]", help="With --weights: integers of shape (n,).")
     ] = None,
-    machine: options.MachineName = "edge_16x16",
+    machine: options.OwnMachineName = None,
     settings: options.Settings = None,
     cycles: Annotated[str | None, typer.Option(metavar="A:B", help="Record cycles A to B - 1 only.")] = None,
     rows: Annotated[str | None, typer.Option(metavar="A:B", help="Record rows A to B - 1 only.")] = None,
@@ -146,7 +151,10 @@ def command(
         check_folder(vectors.resolve(), overwrite)
     elif overwrite:
         raise DataError("--overwrite needs --vectors DIR")
-    target = load_machine(machine, settings or [])
+    calibrated_on = CalibrationChoice(calibration, calibration_limit, layout)
+    choices = options.quantization(weight_bits, activation_bits, per_channel, None, None, False)
+    imported = None if model is None else open_program(model, calibrated_on, choices)
+    target = load_machine(machine, settings or [], None if imported is None else imported.machine)
     window = {
         "trace_cycles": index_range("--cycles", cycles),
         "trace_rows": index_range("--rows", rows),
@@ -157,19 +165,16 @@ def command(
         if model is None:
             traced = _trace_arrays((weights or "", activations or "", bias), target, window)
         else:
-            calibrated_on = CalibrationChoice(calibration, calibration_limit, layout)
-            choices = options.quantization(weight_bits, activation_bits, per_channel, None, None, False)
-            network = open_network(model, calibrated_on, choices)
-            every, _ = load_samples(network, images or "", None, None, layout)
-            quantized = quantize_network(network, calibrated_on, choices, progress)
-            traced = _trace_layer(quantized, every, layer, target, {"sample": sample, "group": group, **window})
+            program, every = _network(model, imported, images or "", target, calibrated_on, choices, progress)
+            traced = _trace_layer(program, every, layer, target, {"sample": sample, "group": group, **window})
         view = _view(traced, target, at, wide=as_json)
         written = _write(traced, target, {"vcd": vcd, "html": html, "vectors": vectors}, overwrite, progress)
     if as_json:
         record = {"machine": target.model_dump(mode="json"), **traced.record()}
         echo(json.dumps({**record, "grid": view.to_dict(), "files": written}, indent=2, allow_nan=False))
         return
-    echo(f"{traced.name} on {describe_machine(machine, settings or [], target)}\n\n{_summary(traced)}\n")
+    where = describe_machine(machine or DEFAULT_MACHINE, settings or [], target)
+    echo(f"{traced.name} on {where}\n\n{_summary(traced)}\n")
     _print(view)
     for path in written.values():
         echo(f"wrote {path}")
@@ -219,12 +224,33 @@ def _trace_arrays(files: tuple[str, str, str | None], machine: Machine, window: 
     return _Traced(f"{files[0]} x {files[1]}", operands, result, result.trace, None)
 
 
-def _trace_layer(quantized: Any, images: Any, layer: str | None, machine: Machine, choice: dict[str, Any]) -> _Traced:
-    """Step a layer of a network on one image."""
+def _network(
+    model: Path,
+    imported: IntegerProgram | None,
+    images: str,
+    machine: Machine,
+    calibration: CalibrationChoice,
+    choices: dict[str, Any],
+    progress: Progress | None,
+) -> tuple[IntegerProgram, Any]:
+    """Return the program of a model on the machine, and the images."""
     from accelsim.program.lowering import lower
+    from accelsim.simulator.run import placed
+
+    if imported is not None:
+        every, _ = load_program_samples(model, imported, images, None, None, calibration.layout)
+        return placed(imported, machine, "stepped", "overflow")[0], every
+    network = open_network(model, calibration, choices)
+    every, _ = load_samples(network, images, None, None, calibration.layout)
+    return lower(quantize_network(network, calibration, choices, progress), machine), every
+
+
+def _trace_layer(
+    program: IntegerProgram, images: Any, layer: str | None, machine: Machine, choice: dict[str, Any]
+) -> _Traced:
+    """Step a layer of a network on one image."""
     from accelsim.simulator.tracing import trace_layer, traceable_layers
 
-    program = lower(quantized, machine)
     if layer is None:
         listed = ", ".join(f"{name} ({n}x{k}x{p})" for name, (n, k, p) in traceable_layers(program).items())
         raise DataError(f"name a layer with --layer; channels x terms x positions of each: {listed}")

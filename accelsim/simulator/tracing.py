@@ -137,7 +137,8 @@ def _sample(program: IntegerProgram, images: Images, sample: int) -> dict[str, A
     feeds = Feeds(program, images, program.whole)
     if not 0 <= sample < feeds.num_samples:
         raise OperandError(f"sample must be one of the {feeds.num_samples} in the images, 0 the first, got {sample}")
-    return dict(feeds.slice(sample, sample + 1))
+    taken = feeds.slice(sample, sample + 1)
+    return {name: values[0] for name, values in taken.items()} if program.whole else dict(taken)
 
 
 def _operands(layer: MacLayer, group: int, codes: Any, machine: Machine) -> GemmOperands:

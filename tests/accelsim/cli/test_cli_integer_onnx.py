@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import accelsim as ax
+from tests.accelsim.report.test_vectors import read
 
 from .conftest import assert_refused
 
@@ -64,3 +65,13 @@ def test_commands_that_need_a_float_network_say_so(accelsim, integer, tmp_path, 
     last = ["--output", tmp_path / "net.npz"] if command == "quantize" else ["--images", data]
     result = accelsim(command, integer / "net.onnx", "--calibration", data, *last)
     assert_refused(result, "has quantized operators; give it to `accelsim run`")
+
+
+def test_a_layer_is_traced_to_the_codes_of_simulate(accelsim, integer, tmp_path):
+    arguments = ["trace", integer / "net.onnx", "--layer", "conv", "--images", f"{integer / 'data.npz'}:first"]
+    result = accelsim(*arguments, "--sample", 2, "--vectors", tmp_path / "v")
+    assert result.exit_code == 0, result.output
+    program = ax.load_integer_onnx(integer / "net.onnx")
+    expected = ax.simulate(program, np.load(integer / "data.npz")["first"]).outputs["y"][2]
+    assert read(tmp_path / "v", "outputs.hex").tolist() == expected.reshape(4, -1).tolist()
+    assert f"{program.machine.accumulator_bits}-bit accumulators" in result.stdout

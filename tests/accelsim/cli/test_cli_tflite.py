@@ -7,6 +7,7 @@ import pytest
 
 import accelsim as ax
 from tests.accelsim.program.tflite_models import T, indices, write
+from tests.accelsim.report.test_vectors import read
 
 from .conftest import assert_failed, assert_refused
 
@@ -119,3 +120,19 @@ def test_commands_that_need_a_float_network_say_so(accelsim, tflite, tmp_path, c
     last = ["--output", tmp_path / "net.npz"] if command == "quantize" else ["--images", data]
     result = accelsim(command, tflite / "net.tflite", "--calibration", data, *last)
     assert_refused(result, "is a TFLite model", "give it to `accelsim run`")
+
+
+def test_layers_are_traced_to_the_codes_of_simulate(accelsim, tflite, tmp_path):
+    """Channels last in the model, channels first on the grid."""
+    program = ax.load_tflite(tflite / "net.tflite")
+    run = ax.simulate(program, np.load(tflite / "data.npz")["stored"][5:6], keep_intermediates=True)
+    arguments = ["trace", tflite / "net.tflite", "--images", f"{tflite / 'data.npz'}:stored", "--sample", 5]
+    on_grid = [record for record in run.layers if record.macs]
+    assert len(on_grid) == 2
+    for record in on_grid:
+        folder = tmp_path / record.output
+        result = accelsim(*arguments, "--layer", record.name, "--vectors", folder)
+        assert result.exit_code == 0, result.output
+        stored = run.tensors[record.output]
+        assert read(folder, "outputs.hex").T.tolist() == stored.reshape(-1, stored.shape[-1]).tolist()
+    assert_refused(accelsim(*arguments, "--layer", on_grid[0].name, "--weight-bits", 4), "--weight-bits")
