@@ -187,9 +187,10 @@ def _integer_multiplier(real: float, requantizer: Requantizer, where: str) -> tu
     mantissa = math.floor(fraction * 2.0 ** (made - 1) + 0.5)
     if mantissa == 1 << (made - 1):
         mantissa, exponent = mantissa >> 1, exponent + 1
-    if real == 0 or exponent < -(made - 1):
+    two = len(requantizer.rounding) == 2
+    if real == 0 or exponent < (-31 if two else made - 63):  # what the shifts reach
         mantissa, exponent = 0, 0
-    if len(requantizer.rounding) == 2 and exponent > 30:
+    if two and exponent > 30:
         raise LoweringError(f"{where}: the requantization multiplier {real} is beyond 2^30; check the scales")
     return _as_held(_shortened(mantissa, bits) if made > bits else mantissa, exponent, requantizer)
 

@@ -9,13 +9,13 @@ from tests.naive.quantizer import clamp
 from tests.naive.rounding import rnd
 
 
-def integer_multiplier(d, bits):
-    """(19): return (m, e) of the float64 number ``d``."""
+def integer_multiplier(d, bits, two=False):
+    """(19): return (m, e) of the float64 number ``d``; ``two`` roundings reach less far than one."""
     f, e = frexp(d)
     m = floor(Fraction(f) * 2 ** (bits - 1) + Fraction(1, 2))
     if m == 2 ** (bits - 1):
         m, e = 2 ** (bits - 2), e + 1
-    if e < -(bits - 1):
+    if e < (-31 if two else bits - 63):
         m, e = 0, 0
     return m, e
 
@@ -74,8 +74,10 @@ def product(a, factors, divisor, requantizer, inside=0):
     match requantizer.multiplier:
         case "integer":
             d = real_multiplier64(factors, divisor)
-            made = shortened_multiplier if requantizer.mantissa == "shortened" else integer_multiplier
-            m, e = made(d, requantizer.multiplier_bits)
+            if requantizer.mantissa == "shortened":
+                m, e = shortened_multiplier(d, requantizer.multiplier_bits)
+            else:
+                m, e = integer_multiplier(d, requantizer.multiplier_bits, len(rules) == 2)
             if len(rules) == 2:
                 return two_roundings(
                     a, m, e, requantizer.multiplier_bits, rules, inside, requantizer.pre_shift_bits

@@ -30,7 +30,7 @@ def of(requantizer, *scales):
 @example(32, 2.0**-40, 2.0**-40, 2.0**20)  # below 2^-31: the multiplier is 0
 def test_two_roundings_hold_mantissa_and_exponent(bits, s_x, s_w, s_y):
     real = real_multiplier64((s_x, s_w), s_y)
-    mantissa, exponent = integer_multiplier(real, bits)
+    mantissa, exponent = integer_multiplier(real, bits, two=True)
     assume(exponent <= 30)
     rescale = of(integer(bits, "half_up", "half_away"), s_x, s_w, s_y)
     assert (rescale.mantissas.tolist(), rescale.exponents.tolist()) == ([mantissa], [exponent])

@@ -418,3 +418,16 @@ def test_a_matrix_layer_is_matmul_then_requantization(op, data, requantizer, bit
     )
     for engine in ("stepped", "fast"):
         assert run(network, {"x": np.array(samples)}, machine, engine=engine).tolist() == expected
+
+
+def test_a_sixteen_bit_multiplier_adds():
+    # Its second multiplier, M / (2^20 s_y), is far below 2^-15, which (19) once took for 0: every sum was z_y.
+    requantizer = ax.Requantizer.preset("nvdla_sdp")
+    a, b, y = stored(0.5, 0), stored(0.25, 3), stored(1.0, -2)
+    network = one_layer([("Add", ("a", "b"), "y", {})], {"a": ((3,), a), "b": ((3,), b)}, ("y", (3,), y))
+    codes = run(network, {"a": np.array([[10, -7, 3]]), "b": np.array([[5, 3, -9]])}, machine_with(requantizer))
+    expected = [
+        vector.add(p, q, triple(a), triple(b), triple(y), requantizer) for p, q in ((10, 5), (-7, 3), (3, -9))
+    ]  # fmt: skip
+    assert codes.tolist() == [expected]
+    assert len(set(expected)) == 3
