@@ -11,7 +11,8 @@ ONNX's Round breaks ties to even, and float32 holds all codes of up to 16 bits e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 
 import numpy as np
@@ -25,7 +26,7 @@ from accelsim.graph.files import write_whole
 from accelsim.graph.graph import Graph, Node, Shape
 from accelsim.graph.onnx_file import read_model
 from accelsim.graph.operators import DATA_MOVEMENT, LINEAR
-from accelsim.graph.quantized import QuantizedGraph
+from accelsim.graph.quantized import QuantizedGraph, QuantizedWeights
 
 STYLES = ("fake_quant",)
 """Ways to write a quantized network."""
@@ -96,7 +97,28 @@ def expose_outputs(source: bytes, names: Sequence[str]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def to_fake_quant_onnx(quantized: QuantizedGraph, outputs: Sequence[str] | None = None) -> ModelProto:
+@dataclass(frozen=True)
+class _Active:
+    """A quantized graph with some of its quantizers switched off."""
+
+    quantized: QuantizedGraph
+    activations: Mapping[str, QuantizationParameters]
+    weights: Mapping[str, QuantizedWeights]
+
+    @classmethod
+    def of(cls, quantized: QuantizedGraph, names: Container[str] | None) -> _Active:
+        if names is None:
+            return cls(quantized, quantized.activations, quantized.weights)
+        return cls(
+            quantized,
+            {name: parameters for name, parameters in quantized.activations.items() if name in names},
+            {name: weights for name, weights in quantized.weights.items() if name in names},
+        )
+
+
+def to_fake_quant_onnx(
+    quantized: QuantizedGraph, outputs: Sequence[str] | None = None, active: Container[str] | None = None
+) -> ModelProto:
     """Write a quantized graph as a float ONNX model with quantizer blocks: simulated quantization.
 
     Parameters
@@ -105,6 +127,10 @@ def to_fake_quant_onnx(quantized: QuantizedGraph, outputs: Sequence[str] | None 
         The network with its quantizers.
     outputs : sequence of str, optional
         Tensors that the model is to return, by default the graph's outputs.
+    active : container of str, optional
+        Tensors and constants that are quantized, by default all; the others stay float. A bias belongs to the weights
+        of its node: with them float it is the float network's, and integers stand for it only if the node's input
+        is quantized, too.
 
     Returns
     -------
@@ -118,23 +144,23 @@ def to_fake_quant_onnx(quantized: QuantizedGraph, outputs: Sequence[str] | None 
     ModelError
         When an output is not a tensor of the model.
     """
-    graph = quantized.graph
+    graph, view = quantized.graph, _Active.of(quantized, active)
     builder = ModelBuilder(graph)
     fed = {tensor.name for tensor in graph.inputs}
     second = {  # graph tensor -> the name of its other version
         name: builder.fresh(f"{name}.quantized" if name in fed else f"{name}.unquantized")
-        for name in quantized.activations
+        for name in view.activations
     }
     origin = {**{name: name for name in graph.shapes}, **{other: name for name, other in second.items()}}
     wanted = _outputs(graph, outputs, known=set(origin))
     read = {name: second[name] if name in fed and name in second else name for name in graph.shapes}
     for tensor in graph.inputs:
         if tensor.name in second:
-            _quantizer(builder, tensor.name, second[tensor.name], quantized.activations[tensor.name])
+            _quantizer(builder, tensor.name, second[tensor.name], view.activations[tensor.name])
     for node in _needed(graph, [origin[name] for name in wanted]):
-        inputs = _operands(builder, quantized, node, read)
-        parameters = quantized.activations.get(node.output)
-        if parameters is None or _redundant(quantized, node, parameters):
+        inputs = _operands(builder, view, node, read)
+        parameters = view.activations.get(node.output)
+        if parameters is None or _redundant(view, node, parameters):
             builder.emit(node, inputs, node.output)
             if second.get(node.output) in wanted:
                 builder.add("Identity", [node.output], second[node.output])
@@ -193,43 +219,49 @@ def _needed(graph: Graph, outputs: Sequence[str]) -> list[Node]:
     return kept[::-1]
 
 
-def _operands(builder: ModelBuilder, quantized: QuantizedGraph, node: Node, read: dict[str, str]) -> list[str]:
+def _operands(builder: ModelBuilder, view: _Active, node: Node, read: dict[str, str]) -> list[str]:
     """Return the names of a node's operands, with the quantized values of its constants stored."""
-    constants = quantized.graph.constants
+    quantized, constants = view.quantized, view.quantized.graph.constants
     names = []
     for index, name in enumerate(node.inputs):
         if name not in constants:
             names.append(read[name])
-        elif index == 2 and _has_integer_bias(quantized, node):
-            names.append(_integer_bias(builder, quantized, node, name))
+        elif index == 2 and _has_own_bias(view, node):
+            names.append(_own_bias(builder, view, node, name))
         else:
-            names.append(builder.constant(name, _constant(quantized, name)))
-    if len(node.inputs) == 2 and node.name in quantized.biases and _has_integer_bias(quantized, node):
-        names.append(_integer_bias(builder, quantized, node, f"{node.output}.bias"))
+            names.append(builder.constant(name, _constant(view, name)))
+    if len(node.inputs) == 2 and node.name in quantized.biases and _has_own_bias(view, node):
+        names.append(_own_bias(builder, view, node, f"{node.output}.bias"))
     return names
 
 
-def _integer_bias(builder: ModelBuilder, quantized: QuantizedGraph, node: Node, name: str) -> str:
-    """Store the real values of a node's bias integers; a bias shared by two layers has two scales, and two sets."""
-    value = quantized.bias_integers(node) * quantized.bias_scale(node)
+def _has_own_bias(view: _Active, node: Node) -> bool:
+    """Return whether the bias of a node is not the float network's: it is corrected, or in accumulator units."""
+    return node.op in LINEAR and node.inputs[1] in view.weights
+
+
+def _own_bias(builder: ModelBuilder, view: _Active, node: Node, name: str) -> str:
+    """Store the real values of a node's bias; a bias shared by two layers has two scales, and two sets of values."""
+    quantized = view.quantized
+    if node.inputs[0] in view.activations:
+        value = quantized.bias_integers(node) * quantized.bias_scale(node)
+    else:
+        bias = quantized.bias(node)
+        assert bias is not None
+        value = bias
     return builder.new_constant(f"{name}.quantized", value.astype(np.float32))
 
 
-def _constant(quantized: QuantizedGraph, name: str) -> npt.NDArray[np.float32]:
+def _constant(view: _Active, name: str) -> npt.NDArray[np.float32]:
     """Return the values that stand for a constant: those of its integers where it has some."""
-    if name in quantized.weights:
-        return quantized.weights[name].dequantize()
-    return quantized.graph.constants[name]
+    if name in view.weights:
+        return view.weights[name].dequantize()
+    return view.quantized.graph.constants[name]
 
 
-def _has_integer_bias(quantized: QuantizedGraph, node: Node) -> bool:
-    """Return whether the bias of a node is held in accumulator units."""
-    return node.op in LINEAR and node.inputs[1] in quantized.weights and node.inputs[0] in quantized.activations
-
-
-def _redundant(quantized: QuantizedGraph, node: Node, parameters: QuantizationParameters) -> bool:
+def _redundant(view: _Active, node: Node, parameters: QuantizationParameters) -> bool:
     """Return whether a node only moves values that are on the quantizer's grid already."""
-    return node.op in DATA_MOVEMENT and quantized.activations.get(node.inputs[0]) == parameters
+    return node.op in DATA_MOVEMENT and view.activations.get(node.inputs[0]) == parameters
 
 
 def _quantizer(builder: ModelBuilder, source: str, target: str, parameters: QuantizationParameters) -> None:

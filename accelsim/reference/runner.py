@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,9 +97,24 @@ class OnnxRunner:
 
     @classmethod
     def of_simulated(
-        cls, quantized: QuantizedGraph, outputs: Sequence[str] | None = None, threads: int = 1
+        cls,
+        quantized: QuantizedGraph,
+        outputs: Sequence[str] | None = None,
+        threads: int = 1,
+        active: Container[str] | None = None,
     ) -> OnnxRunner:
         """Make a runner of the quantization simulation, with any of the graph's tensors as outputs.
+
+        Parameters
+        ----------
+        quantized : QuantizedGraph
+            The network.
+        outputs : sequence of str, optional
+            Tensors to return instead of the graph's outputs.
+        threads : int
+            Threads of one operator.
+        active : container of str, optional
+            The only tensors and constants that are quantized, see `accelsim.graph.writer.to_fake_quant_onnx`.
 
         Notes
         -----
@@ -108,7 +123,7 @@ class OnnxRunner:
         """
         from accelsim.graph.writer import to_fake_quant_onnx
 
-        return cls(to_fake_quant_onnx(quantized, outputs), threads, optimize=False)
+        return cls(to_fake_quant_onnx(quantized, outputs, active), threads, optimize=False)
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, Float32]:
         """Run the model on some samples.
