@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from accelsim.program.program import IntegerProgram
     from accelsim.program.tflite.loading import load_tflite
     from accelsim.ptq.config import PTQConfig
+    from accelsim.ptq.diagnosis import Diagnosis, diagnose
     from accelsim.ptq.pipeline import quantize
     from accelsim.reference import ComparisonReport, compare
     from accelsim.report.html import HtmlReport, html_report
@@ -52,6 +53,7 @@ _HOMES = {
     "ComparisonReport": "reference",
     "CycleCount": "simulator.timing",
     "DataError": "errors",
+    "Diagnosis": "ptq.diagnosis",
     "EnergyTable": "simulator.energy",
     "FormatError": "errors",
     "GemmResult": "simulator.gemm",
@@ -78,6 +80,7 @@ _HOMES = {
     "compare": "reference",
     "conv2d": "simulator.gemm",
     "gemm_cycles": "simulator.timing",
+    "diagnose": "ptq.diagnosis",
     "html_report": "report.html",
     "load_integer_onnx": "program.onnx.reader",
     "load_onnx": "graph.reader",
@@ -98,6 +101,7 @@ __all__ = [
     "ComparisonReport",
     "CycleCount",
     "DataError",
+    "Diagnosis",
     "EnergyTable",
     "FormatError",
     "GemmResult",
@@ -124,6 +128,7 @@ __all__ = [
     "accumulator_widths",
     "compare",
     "conv2d",
+    "diagnose",
     "gemm_cycles",
     "html_report",
     "load_integer_onnx",

@@ -1,6 +1,6 @@
 """One quantization by a peer, in the peer's own environment; `ptq_peers.py` calls it.
 
-Reads a job in JSON from stdin and writes the logits of the test images to ``job["logits"]``; prints CPU seconds in JSON.
+Reads a job in JSON from stdin, writes the logits of the test images to ``job["logits"]``, prints CPU seconds in JSON.
 """
 
 from __future__ import annotations
@@ -19,9 +19,15 @@ BATCH = 32
 
 
 def run_onnxruntime(job: dict[str, Any], calibration: Any, test: Any) -> tuple[Any, dict[str, float]]:
-    """Static quantization of ONNX Runtime with preprocessing, QDQ; it runs the quantized model itself."""
+    """Quantize statically with ONNX Runtime (preprocessing, QDQ), which runs the quantized model itself."""
     import onnxruntime as ort
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
@@ -54,7 +60,7 @@ def run_onnxruntime(job: dict[str, Any], calibration: Any, test: Any) -> tuple[A
 
 
 def run_aimet(job: dict[str, Any], calibration: Any, test: Any) -> tuple[Any, dict[str, float]]:
-    """AIMET's pipeline: batch norms folded, cross-layer equalization and AdaRound if asked for, its own simulation."""
+    """Fold batch norms, equalize and run AdaRound if asked for, and simulate, all of it by AIMET."""
     import aimet_onnx
     from aimet_onnx import QuantizationSimModel
     from aimet_onnx.batch_norm_fold import fold_all_batch_norms_to_weight

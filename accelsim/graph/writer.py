@@ -148,8 +148,7 @@ def to_fake_quant_onnx(
     builder = ModelBuilder(graph)
     fed = {tensor.name for tensor in graph.inputs}
     second = {  # graph tensor -> the name of its other version
-        name: builder.fresh(f"{name}.quantized" if name in fed else f"{name}.unquantized")
-        for name in view.activations
+        name: builder.fresh(f"{name}.quantized" if name in fed else f"{name}.unquantized") for name in view.activations
     }
     origin = {**{name: name for name in graph.shapes}, **{other: name for name, other in second.items()}}
     wanted = _outputs(graph, outputs, known=set(origin))

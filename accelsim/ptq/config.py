@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -190,6 +191,16 @@ class PTQConfig(Configuration):
         except FormatError as failure:
             raise FormatError(f"{origin}: {failure}") from None
 
+    def to_toml(self) -> str:
+        """Return what differs from the defaults as TOML; `from_toml` makes the configuration again."""
+        fields = self.model_dump(mode="json", exclude_defaults=True)
+        layers = fields.pop("layers", {})
+        lines = [f"{name} = {_toml(value)}" for name, value in fields.items()]
+        for name, bits in layers.items():
+            lines += ["", f"[layers.{_toml(name)}]"]
+            lines += [f"{field} = {value}" for field, value in bits.items() if value is not None]
+        return "\n".join(lines) + "\n"
+
     def replace(self, **changes: Any) -> PTQConfig:
         """Return the configuration with some fields changed, validated anew."""
         return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
@@ -209,3 +220,8 @@ class PTQConfig(Configuration):
         """
         two_tailed = self.activation_scheme == "symmetric" and minimum < 0
         return IntegerFormat(self.activation_bits, signed=self.activation_signed or two_tailed)
+
+
+def _toml(value: Any) -> str:
+    """Spell a value in TOML, which has JSON's strings (but for one character), numbers, booleans and lists."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

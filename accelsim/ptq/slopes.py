@@ -53,6 +53,9 @@ def _slope(graph: Graph, node: Node) -> Function:
             return lambda x: (x > 0).astype(x.dtype)
         case "Clip":
             return lambda x: ((x > attributes["min"]) & (x < attributes["max"])).astype(x.dtype)
+        case "ChannelClip":
+            low, high = (graph.constants[name].reshape(-1, 1) for name in node.inputs[1:])
+            return lambda x: ((x > low) & (x < high)).astype(x.dtype)
         case "LeakyRelu":
             return lambda x: np.where(x < 0, attributes["alpha"], 1.0)
         case "PRelu":
