@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,13 @@ from accelsim.tables import text_table
 
 ROUNDS = 7
 N, K, P = 64, 576, 256
+CASES: tuple[tuple[str, int, dict[str, Any], str], ...] = (
+    ("32 bits, wrap", 8, {}, "overflow"),
+    ("18 bits, saturate", 8, {"accumulator_bits": 18, "partial_sum_bits": 18, "overflow": "saturate"}, "overflow"),
+    ("running range", 8, {}, "range"),
+    ("16-bit operands, 40 bits", 16, {"accumulator_bits": 40}, "overflow"),
+)
+"""Name, width of the operands, fields of the machine, tracking level."""
 DATAFLOWS = ("output_stationary", "weight_stationary", "input_stationary", "broadcast")
 
 
@@ -30,8 +37,10 @@ class Rate(NamedTuple):
     multiply_cycles: int
 
 
-def step_rate(machine: ax.Machine, num_outputs: int, reduction: int, num_positions: int, track: str) -> Rate:
-    """Step a GEMM of random 8-bit operands several times.
+def step_rate(
+    machine: ax.Machine, num_outputs: int, reduction: int, num_positions: int, track: str, bits: int = 8
+) -> Rate:
+    """Step a GEMM of random operands, signed weights and unsigned activations, several times.
 
     Parameters
     ----------
@@ -41,10 +50,13 @@ def step_rate(machine: ax.Machine, num_outputs: int, reduction: int, num_positio
         N, K and P.
     track : str
         Tracking level.
+    bits : int
+        Width of the operands.
     """
     rng = np.random.default_rng(0)
-    weights = rng.integers(-127, 128, (num_outputs, reduction), dtype=np.int8)
-    activations = rng.integers(0, 256, (reduction, num_positions), dtype=np.uint8)
+    half = 1 << (bits - 1)
+    weights = rng.integers(1 - half, half, (num_outputs, reduction))
+    activations = rng.integers(0, 2 * half, (reduction, num_positions))
     times = []
     for _ in range(ROUNDS + 1):
         start = time.process_time()
@@ -59,16 +71,17 @@ def step_rate(machine: ax.Machine, num_outputs: int, reduction: int, num_positio
 def main() -> None:
     """Print the table."""
     rows = []
-    for dataflow in DATAFLOWS:
-        for bits, overflow, track in ((32, "wrap", "overflow"), (18, "saturate", "overflow"), (32, "wrap", "range")):
-            machine = ax.Machine(dataflow=dataflow, accumulator_bits=bits, overflow=overflow)
-            rate = step_rate(machine, N, K, P, track)
-            rows.append(
-                [dataflow, f"{bits} bits, {overflow}", track, f"{rate.multiply_cycles:,}",
-                 f"{rate.pe_cycles / 1e6:,.0f}", f"{rate.macs / 1e6:,.0f}"]
-            )  # fmt: skip
-    print(f"{platform.machine()}, Python {platform.python_version()}, 16x16 PEs, {N}x{K}x{P}, one core, no trace")
-    print(text_table(["dataflow", "accumulator", "track", "cycles", "MPE-cycles/s", "MMAC/s"], rows))
+    for size in (16, 32):
+        for dataflow in DATAFLOWS:
+            for name, bits, machine_fields, track in CASES:
+                machine = ax.Machine(rows=size, columns=size, dataflow=dataflow, **machine_fields)
+                rate = step_rate(machine, N, K, P, track, bits)
+                rows.append(
+                    [f"{size}x{size}", dataflow, name, f"{rate.multiply_cycles:,}", f"{rate.pe_cycles / 1e6:,.0f}",
+                     f"{rate.macs / 1e6:,.0f}"]
+                )  # fmt: skip
+    print(f"{platform.machine()}, Python {platform.python_version()}, {N}x{K}x{P}, one core, no trace")
+    print(text_table(["grid", "dataflow", "case", "cycles", "MPE-cycles/s", "MMAC/s"], rows))
 
 
 if __name__ == "__main__":

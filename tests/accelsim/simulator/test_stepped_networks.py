@@ -10,7 +10,7 @@ from tests.accelsim.simulator.stepping import counted_steps
 
 COUNTS = (
     "name", "op", "output", "output_shape", "macs", "cycles", "operations", "memory", "utilisation", "overflow_events",
-    "overflowed_outputs", "partial_overflow_events", "range_min", "range_max",
+    "accesses", "energy", "zero_operands", "overflowed_outputs", "partial_overflow_events", "range_min", "range_max",
 )  # fmt: skip
 
 # Wide enough for all of it; so narrow that accumulators and partial sums overflow in many places; and the grid's other
