@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -66,11 +66,11 @@ def quantized_bytes(quantized: QuantizedGraph) -> bytes:
     metadata = {
         "format": FORMAT,
         "version": VERSION,
-        "graph": _graph_record(quantized.graph, members),
-        "original": _graph_record(quantized.original, members),
-        "activations": {name: _parameters_record(value) for name, value in quantized.activations.items()},
+        "graph": graph_record(quantized.graph, members),
+        "original": graph_record(quantized.original, members),
+        "activations": {name: parameters_record(value) for name, value in quantized.activations.items()},
         "weights": {
-            name: {"integers": members.array(value.integers), "parameters": _parameters_record(value.parameters)}
+            name: {"integers": members.array(value.integers), "parameters": parameters_record(value.parameters)}
             for name, value in quantized.weights.items()
         },
         "log": list(quantized.log),
@@ -132,6 +132,26 @@ def quantized_from_bytes(data: bytes, where: str) -> QuantizedGraph:
         raise DataError(f"{where} is damaged: {type(error).__name__} {' '.join(str(error).split())[:200]}") from None
 
 
+class ArrayStore(Protocol):
+    """Where a description puts its arrays."""
+
+    def array(self, value: npt.NDArray[Any]) -> str:
+        """Add an array; return its name."""
+
+    def source(self, value: bytes | None) -> str | None:
+        """Add a model; return its name."""
+
+
+class ArraySource(Protocol):
+    """Where a description has its arrays."""
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """Return an array."""
+
+    def source(self, name: str | None) -> bytes | None:
+        """Return a model."""
+
+
 class _Members:
     """Members of the file to be, each different content once."""
 
@@ -157,7 +177,7 @@ class _Members:
         return self._names[key]
 
 
-def _graph_record(graph: Graph, members: _Members) -> dict[str, Any]:
+def graph_record(graph: Graph, members: ArrayStore) -> dict[str, Any]:
     """Describe a graph in JSON's types."""
     return {
         "name": graph.name,
@@ -188,7 +208,7 @@ def _attribute_record(value: AttributeValue) -> int | list[int] | dict[str, str]
     return {"float": float(value).hex()} if isinstance(value, float) else int(value)
 
 
-def _parameters_record(parameters: QuantizationParameters) -> dict[str, Any]:
+def parameters_record(parameters: QuantizationParameters) -> dict[str, Any]:
     """Describe a quantizer in JSON's types."""
     return {
         "bits": parameters.format.bits,
@@ -250,19 +270,19 @@ class _Contents:
 def _quantized(metadata: Any, contents: _Contents) -> QuantizedGraph:
     """Build the quantized graph; its own checks are the last ones."""
     return QuantizedGraph(
-        graph=_graph(metadata["graph"], contents),
-        activations={_text(name): _parameters(record) for name, record in metadata["activations"].items()},
+        graph=graph_of(metadata["graph"], contents),
+        activations={_text(name): parameters_of(record) for name, record in metadata["activations"].items()},
         weights={
-            _text(name): QuantizedWeights(contents.array(record["integers"]), _parameters(record["parameters"]))
+            _text(name): QuantizedWeights(contents.array(record["integers"]), parameters_of(record["parameters"]))
             for name, record in metadata["weights"].items()
         },
-        original=_graph(metadata["original"], contents),
+        original=graph_of(metadata["original"], contents),
         log=tuple(_text(line) for line in metadata["log"]),
         biases={name: contents.array(member) for name, member in metadata["biases"].items()},
     )
 
 
-def _graph(record: Any, contents: _Contents) -> Graph:
+def graph_of(record: Any, contents: ArraySource) -> Graph:
     """Build a graph from its description."""
     return Graph(
         name=_text(record["name"]),
@@ -294,7 +314,7 @@ def _attribute(value: Any) -> AttributeValue:
     return tuple(int(item) for item in value) if isinstance(value, list) else int(value)
 
 
-def _parameters(record: Any) -> QuantizationParameters:
+def parameters_of(record: Any) -> QuantizationParameters:
     """Build a quantizer from its description."""
     shape = () if record["axis"] is None else (-1,)
     return QuantizationParameters(

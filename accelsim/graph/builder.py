@@ -17,6 +17,9 @@ _IR_VERSION = 8
 # The first opset in which AveragePool has dilations, and the IR version that came with it.
 _OPSET_DILATED_AVERAGE = 19
 _IR_VERSION_DILATED_AVERAGE = 9
+# The first opset in which QuantizeLinear makes 4 and 16 bits, and the IR version that came with it.
+_OPSET_QUANTIZED = 21
+_IR_VERSION_QUANTIZED = 10
 
 
 class ModelBuilder:
@@ -26,12 +29,15 @@ class ModelBuilder:
     ----------
     graph : Graph
         Its shapes, inputs and names are those of the model.
+    quantized : bool
+        It will hold QuantizeLinear and DequantizeLinear nodes of 4, 8 and 16 bits.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, quantized: bool = False) -> None:
         self._graph = graph
         self._nodes: list[NodeProto] = []
         self._initializers: dict[str, TensorProto] = {}
+        self._bounds: dict[str, tuple[str, str]] = {}
         self._node_names = {node.name for node in graph.nodes}
         self._tensor_names = set(graph.shapes) | set(graph.constants) | set(graph.outputs)
         dilated = any(
@@ -39,6 +45,8 @@ class ModelBuilder:
         )
         self.opset = _OPSET_DILATED_AVERAGE if dilated else _OPSET
         self._ir_version = _IR_VERSION_DILATED_AVERAGE if dilated else _IR_VERSION
+        if quantized:
+            self.opset, self._ir_version = _OPSET_QUANTIZED, _IR_VERSION_QUANTIZED
 
     def fresh(self, wanted: str) -> str:
         """Return a tensor name that is not taken, the wanted one where possible."""
@@ -48,6 +56,13 @@ class ModelBuilder:
         """Store a constant under a name that the graph has for it; a second time does nothing."""
         if name not in self._initializers:
             self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
+        return name
+
+    def tensor(self, wanted: str, data_type: int, value: npt.NDArray[Any]) -> str:
+        """Store a constant of an ONNX type that numpy may not have; return its name."""
+        name = self.fresh(wanted)
+        flat = value.reshape(-1).tolist()
+        self._initializers[name] = helper.make_tensor(name, data_type, value.shape, flat)
         return name
 
     def new_constant(self, wanted: str, value: npt.NDArray[Any]) -> str:
@@ -109,13 +124,13 @@ class ModelBuilder:
                 self._emit_channel_clip(node, operands, output)
                 return
             case "PRelu":
-                operands[1] = self._slope(node, operands[1])
+                operands[1] = self.slope(node, operands[1])
             case "Swish":
                 self._emit_swish(node, operands[0], output)
                 return
             case "MaxPool":
                 del attributes["count_include_pad"]
-            case "AveragePool" if self.opset < _OPSET_DILATED_AVERAGE:
+            case "AveragePool" if set(_ints(node, "dilations")) == {1}:
                 del attributes["dilations"]
             case "ReduceMean" if self.opset >= 18:
                 axes = np.array(attributes.pop("axes"), dtype=np.int64)
@@ -142,17 +157,26 @@ class ModelBuilder:
 
     def _emit_channel_clip(self, node: Node, operands: Sequence[str], output: str) -> None:
         """Append ``Min(Max(x, low), high)``: standard nodes with a bound per channel."""
-        rank = len(self._graph.shapes[node.inputs[0]])
-        bounds = []
-        for name, kind in zip(node.inputs[1:], ("low", "high"), strict=True):
-            value = self._graph.constants[name].reshape(-1, *(1,) * (rank - 2))
-            bounds.append(self.new_constant(f"{node.name}.{kind}", value))
-        raised = self.add("Max", [operands[0], bounds[0]], self.fresh(f"{output}.raised"))
-        self.add("Min", [raised, bounds[1]], output, node.name)
+        low, high = self.channel_bounds(node)
+        raised = self.add("Max", [operands[0], low], self.fresh(f"{output}.raised"))
+        self.add("Min", [raised, high], output, node.name)
 
-    def _slope(self, node: Node, name: str) -> str:
+    def channel_bounds(self, node: Node) -> tuple[str, str]:
+        """Store the bounds of a ChannelClip, once, in a shape that broadcasts along axis 1; return their names."""
+        if node.name not in self._bounds:
+            rank = len(self._graph.shapes[node.inputs[0]])
+            names = []
+            for name, kind in zip(node.inputs[1:], ("low", "high"), strict=True):
+                value = self._graph.constants[name].reshape(-1, *(1,) * (rank - 2))
+                names.append(self.new_constant(f"{node.name}.{kind}", value))
+            self._bounds[node.name] = (names[0], names[1])
+        return self._bounds[node.name]
+
+    def slope(self, node: Node, name: str) -> str:
         """Return PRelu's slope in a shape that broadcasts along axis 1."""
-        value = self._graph.constants[node.inputs[1]]
+        if name != node.inputs[1]:
+            return name  # it is in that shape already
+        value = self._graph.constants[name]
         rank = len(self._graph.shapes[node.inputs[0]])
         if value.ndim == 0 or rank == 2:
             return name

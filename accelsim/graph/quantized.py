@@ -204,9 +204,10 @@ class QuantizedGraph:
         ----------
         path : path
             The file to make; it appears whole or not at all.
-        style : {"fake_quant"}
+        style : {"fake_quant", "qdq"}
             ``fake_quant``: float operators between plain Div, Round, Clip, Mul quantizer blocks (figure 4b of the white
-            paper), at any bit-width.
+            paper), at any bit-width. ``qdq``: float operators between QuantizeLinear and DequantizeLinear, with integer
+            weights, at any bit-width; `accelsim.load_integer_onnx` reads it back to the same integers.
         """
         from accelsim.graph.writer import save_quantized_onnx
 

@@ -28,7 +28,7 @@ from accelsim.graph.onnx_file import read_model
 from accelsim.graph.operators import DATA_MOVEMENT, LINEAR
 from accelsim.graph.quantized import QuantizedGraph, QuantizedWeights
 
-STYLES = ("fake_quant",)
+STYLES = ("fake_quant", "qdq")
 """Ways to write a quantized network."""
 
 
@@ -178,8 +178,8 @@ def save_quantized_onnx(quantized: QuantizedGraph, path: str | PathLike[str], st
         The network with its quantizers.
     path : path
         The file to make.
-    style : {"fake_quant"}
-        How quantization is spelled.
+    style : {"fake_quant", "qdq"}
+        How quantization is spelled: with plain float nodes, or with QuantizeLinear and DequantizeLinear.
 
     Raises
     ------
@@ -188,6 +188,11 @@ def save_quantized_onnx(quantized: QuantizedGraph, path: str | PathLike[str], st
     """
     if style not in STYLES:
         raise DataError(f"style must be one of {', '.join(STYLES)}, got {style!r}")
+    if style == "qdq":
+        from accelsim.graph.qdq import to_qdq_onnx
+
+        write_whole(path, to_qdq_onnx(quantized).SerializeToString())
+        return
     write_whole(path, to_fake_quant_onnx(quantized).SerializeToString())
 
 

@@ -12,6 +12,7 @@ from accelsim.graph.onnx_file import ModelSource, read_model
 from accelsim.graph.reader import one_line
 from accelsim.machine import Machine
 from accelsim.program.onnx import elementwise, linear, lowering, moving
+from accelsim.program.onnx.described import DescribedModel, described_graph
 from accelsim.program.onnx.lowering import Lowering
 from accelsim.program.onnx.structure import CONTRIB_DOMAIN, Step, read_structure
 from accelsim.program.program import IntegerProgram
@@ -117,7 +118,9 @@ def load_integer_onnx(model: ModelSource) -> IntegerProgram:
         raise ModelError(
             f"the model {proto.graph.name or label!r} has no quantized operator; read it with load_onnx and quantize it"
         )
-    return QuantizedModel(proto, proto.graph.name or label).lower(default_machine())
+    quantized = described_graph(proto)
+    source = QuantizedModel(proto, proto.graph.name or label) if quantized is None else DescribedModel(quantized)
+    return source.lower(default_machine())
 
 
 def default_machine() -> Machine:
