@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,14 @@ class Lowerable(Protocol):
 
     def lower(self, machine: Machine) -> IntegerProgram:
         """Return the program for a machine; raise LoweringError where it has none."""
+
+
+@runtime_checkable
+class Rebatchable(Lowerable, Protocol):
+    """A `Lowerable` whose programs depend on how many samples there are."""
+
+    def with_batch(self, batch: int) -> Lowerable:
+        """Return what makes programs for a number of samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +59,9 @@ class IntegerProgram:
         of the model is the samples.
     source : Lowerable or None
         Makes the program anew for a machine with another arithmetic; None where it is bound to its machine's.
+    coupled : bool
+        What is computed of a sample depends on the others, as with one scale for all of them: ``source`` is a
+        `Rebatchable`, and has to make a program for each number of samples.
     """
 
     name: str
@@ -62,6 +73,7 @@ class IntegerProgram:
     machine: Machine
     whole: bool = False
     source: Lowerable | None = None
+    coupled: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))

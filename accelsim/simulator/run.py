@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -15,7 +15,7 @@ from accelsim.graph.quantized import QuantizedGraph
 from accelsim.machine import Machine
 from accelsim.program.layers import GridLayer
 from accelsim.program.lowering import lower
-from accelsim.program.program import IntegerProgram
+from accelsim.program.program import IntegerProgram, Rebatchable
 from accelsim.simulator.energy import EnergyTable
 from accelsim.simulator.engine.activity import Sampling
 from accelsim.simulator.engine.gemm import EngineName, Track
@@ -96,6 +96,8 @@ def simulate(
     if activity_folds is not None and (not activity or activity_folds < 1):
         raise OperandError(f"activity_folds must be at least 1 and needs activity=True, got {activity_folds}")
     sampling = Sampling(activity_folds, seed) if activity else None
+    if program.coupled:
+        program = for_samples(program, machine, images)
     feeds = Feeds(program, images, program.whole)
     execution = Execution(program, machine, engine, track, feeds.num_samples, energy, sampling)
     size = feeds.num_samples if engine == "stepped" else batch_size(program)
@@ -124,6 +126,15 @@ def simulate(
         num_samples=feeds.num_samples,
         tensors=arrays if keep_intermediates else {},
     )
+
+
+def for_samples(program: IntegerProgram, machine: Machine, images: Images) -> IntegerProgram:
+    """Return a coupled program made anew for the number of samples in the images."""
+    first = program.inputs[0].name
+    array = np.asarray(images[first] if isinstance(images, Mapping) and first in images else images)
+    if not isinstance(program.source, Rebatchable) or array.ndim == 0 or array.shape[0] == 0:
+        return program  # what does not fit is refused when it is fed
+    return program.source.with_batch(int(array.shape[0])).lower(machine)
 
 
 def _samples_merged(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

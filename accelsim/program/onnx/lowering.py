@@ -124,6 +124,8 @@ class Lowering:
     def _name_output(self, name: str) -> None:
         """Let an output of the model be stored under its own name."""
         tensor = self.read(name)
+        if tensor in self.constants:
+            raise ModelError(f"graph output {name!r} is a constant; it does not depend on any input")
         if tensor != name or name in self.structure.inputs:
             self.emit(ReshapeLayer, f"{name}.copy", "Identity", (tensor,), name, self.types[name], self.tensors[tensor])
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from onnx import ModelProto
 
@@ -14,7 +15,7 @@ from accelsim.machine import Machine
 from accelsim.program.onnx import elementwise, linear, lowering, moving
 from accelsim.program.onnx.described import DescribedModel, described_graph
 from accelsim.program.onnx.lowering import Lowering
-from accelsim.program.onnx.structure import CONTRIB_DOMAIN, Step, read_structure
+from accelsim.program.onnx.structure import CONTRIB_DOMAIN, Step, Structure, read_structure
 from accelsim.program.program import IntegerProgram
 
 QUANTIZED = frozenset((
@@ -22,6 +23,9 @@ QUANTIZED = frozenset((
     "QuantizeLinear",
 ))  # fmt: skip
 """Operators of the standard domain by which a quantized model is known."""
+
+COUPLING = frozenset(("CumSum", "DynamicQuantizeLinear"))
+"""Operators whose result for a sample depends on the others."""
 
 HANDLERS: dict[str, Callable[[Lowering, Step], None]] = {
     "Add": elementwise.float_binary,
@@ -75,16 +79,49 @@ class QuantizedModel:
     name: str
     batch: int = 1
 
+    @cached_property
+    def structure(self) -> Structure:
+        """The model's nodes and types."""
+        return read_structure(self.proto, self.batch)
+
+    def with_batch(self, batch: int) -> QuantizedModel:
+        """Return the model with another leading length."""
+        return replace(self, batch=batch)
+
     def lower(self, machine: Machine) -> IntegerProgram:
         """Return the program for a machine; raise LoweringError or ModelError where there is none."""
         try:
-            structure = read_structure(self.proto, self.batch)
+            structure = self.structure
             program: IntegerProgram = Lowering(structure, machine).program(self.name, self, HANDLERS)
+            if structure.symbolic and not is_parallel(structure, read_structure(self.proto, 2 * self.batch)):
+                program = replace(program, coupled=True)
         except AccelsimError as error:
             raise type(error)(one_line(str(error))) from None
         except UnicodeDecodeError as error:
             raise ModelError(f"the model holds a name that is not valid UTF-8: {error.reason}") from None
         return program
+
+
+def is_parallel(structure: Structure, doubled: Structure) -> bool:
+    """Return whether a model with an open leading length computes every sample by itself.
+
+    Parameters
+    ----------
+    structure, doubled : Structure
+        The model with some leading length and with twice that length.
+    """
+    for name, tensor in structure.types.items():
+        shape, other = tensor.shape, doubled.types[name].shape if name in doubled.types else ()
+        varies = name not in structure.constants
+        if varies and (not shape or not other or other != (2 * shape[0], *shape[1:])):
+            return False
+    return not any(step.op in COUPLING or _works_along_samples(structure, step) for step in structure.steps)
+
+
+def _works_along_samples(structure: Structure, step: Step) -> bool:
+    """Whether a node that varies works along axis 0; per-axis scales of a constant may."""
+    axis, rank = step.attribute("axis", None), len(structure.types[step.inputs[0]].shape) if step.inputs else 0
+    return isinstance(axis, int) and axis in (0, -rank) and step.inputs[0] not in structure.constants
 
 
 def load_integer_onnx(model: ModelSource) -> IntegerProgram:
