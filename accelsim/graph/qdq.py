@@ -61,10 +61,12 @@ def to_qdq_onnx(quantized: QuantizedGraph) -> ModelProto:
 
 
 def digest(model: ModelProto) -> str:
-    """Return a digest of the nodes and constants of a model."""
+    """Return a digest of the nodes, the constants and the names of inputs and outputs of a model."""
     content = hashlib.sha256()
     for part in (*model.graph.node, *model.graph.initializer):
         content.update(part.SerializeToString(deterministic=True))
+    names = [[value.name for value in values] for values in (model.graph.input, model.graph.output)]
+    content.update(json.dumps(names).encode())
     return content.hexdigest()
 
 
@@ -130,14 +132,14 @@ class _Writing:
             elif name in self.quantized.weights:
                 names.append(self._weights(name))
             else:
-                names.append(self._slope(node, name))
+                names.append(self._real(node, name))
         if node.op in LINEAR and self.quantized.bias(node) is not None:
             names.append(self._bias(node))
         return names
 
-    def _slope(self, node: Node, name: str) -> str:
-        """Store a constant that stays in float, the slope of a PRelu; return its name."""
-        self._held[name] = self.builder.slope(node, name)
+    def _real(self, node: Node, name: str) -> str:
+        """Store a constant that stays in float, such as the slope of a PRelu; return its name."""
+        self._held[name] = self.builder.slope(node, name) if node.op == "PRelu" else name
         if self._held[name] == name:
             self.builder.constant(name, self.graph.constants[name])
         return self._held[name]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import TensorProto, defs, helper, shape_inference
+from onnx import AttributeProto, TensorProto, defs, helper, shape_inference
 
 from accelsim.errors import ModelError
 from accelsim.program.onnx.tensors import TensorType
@@ -35,11 +35,15 @@ def contrib_types(step: Step, types: Types) -> dict[str, TensorType]:
     ModelError
         When inputs are missing or do not fit together.
     """
-    least, rule = CONTRIB[step.op]
-    if len(step.inputs) < least or not all(step.inputs[index] for index in range(min(least, 2))):
-        raise ModelError(f"{step.label} needs {least} inputs, got {len(step.inputs)}")
+    required, rule = CONTRIB[step.op]
+    missing = [index for index in required if step.input(index) is None]
+    if missing:
+        raise ModelError(f"{step.label}: its input {missing[0]} is missing")
     if len(step.proto.output) != 1:
         raise ModelError(f"{step.label} must have one output, got {len(step.proto.output)}")
+    for attribute in step.proto.attribute:
+        if attribute.name not in _ATTRIBUTES or attribute.type != _ATTRIBUTES[attribute.name]:
+            raise ModelError(f"{step.label}: attribute {attribute.name!r} is unknown or of the wrong type")
     return {step.output: rule(step, types)}
 
 
@@ -60,7 +64,7 @@ def _broadcast(step: Step, types: Types) -> TensorType:
 
 def _concat(step: Step, types: Types) -> TensorType:
     names = step.inputs[2::3]
-    if len(step.inputs) % 3 != 2:
+    if len(step.inputs) % 3 != 2 or not all(step.inputs):
         raise ModelError(f"{step.label} must have an output scale and zero point and three inputs per tensor")
     shapes = [types[name].shape for name in names]
     rank, axis = len(shapes[0]), step.attribute("axis", None)
@@ -138,14 +142,28 @@ def _gemm(step: Step, types: Types) -> TensorType:
     return TensorType(data_type, (rows, columns))
 
 
-CONTRIB: dict[str, tuple[int, Callable[[Step, Types], TensorType]]] = {
-    "QLinearAdd": (7, _broadcast),
-    "QLinearMul": (7, _broadcast),
-    "QLinearConcat": (5, _concat),
-    "QLinearLeakyRelu": (4, _same),
-    "QLinearSigmoid": (4, _same),
-    "QLinearAveragePool": (4, _pool),
-    "QLinearGlobalAveragePool": (5, _pool),
-    "QGemm": (6, _gemm),
+CONTRIB: dict[str, tuple[tuple[int, ...], Callable[[Step, Types], TensorType]]] = {
+    "QLinearAdd": ((0, 1, 3, 4, 6), _broadcast),
+    "QLinearMul": ((0, 1, 3, 4, 6), _broadcast),
+    "QLinearConcat": ((0, 1, 2, 3, 4), _concat),
+    "QLinearLeakyRelu": ((0, 1, 3), _same),
+    "QLinearSigmoid": ((0, 1, 3), _same),
+    "QLinearAveragePool": ((0, 1, 3), _pool),
+    "QLinearGlobalAveragePool": ((0, 1, 2, 3, 4), _pool),
+    "QGemm": ((0, 1, 2, 3, 4, 5), _gemm),
 }
-"""Operators with the least number of inputs and the rule of their output."""
+"""Operators with the inputs that they must have and the rule of their output."""
+
+_ATTRIBUTES = {
+    "alpha": AttributeProto.FLOAT,
+    "auto_pad": AttributeProto.STRING,
+    "axis": AttributeProto.INT,
+    "ceil_mode": AttributeProto.INT,
+    "channels_last": AttributeProto.INT,
+    "count_include_pad": AttributeProto.INT,
+    "kernel_shape": AttributeProto.INTS,
+    "pads": AttributeProto.INTS,
+    "strides": AttributeProto.INTS,
+    "transA": AttributeProto.INT,
+    "transB": AttributeProto.INT,
+}

@@ -141,6 +141,8 @@ def _quantized_product(
     for operand, name in ((x, roles["x"]), (w, roles["w"])):
         if not operand.is_code:
             raise ModelError(f"{step.label}: {name!r} must hold codes of at most 16 bits")
+    if "y_scale" in roles and not made.is_code:
+        raise ModelError(f"{step.label}: its output {target!r} must hold codes of at most 16 bits")
     product = Product(
         label=step.label,
         name=name_of(step),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,8 @@ def _moved(
     """Append the layer that moves a tensor; return False where there is none."""
     name, known = name_of(step), lowering.types[lowering.resolve(source)]
     if step.op in RESHAPING:
+        if prod(known.shape) != prod(made.shape):
+            raise ModelError(f"{step.label}: a tensor of shape {known.shape} does not have the shape {made.shape}")
         lowering.emit(ReshapeLayer, name, step.op, (lowering.read(source),), target, made, stored)
         return True
     if step.op == "Transpose":
@@ -84,7 +87,8 @@ def _padded(
     if step.attribute("mode", "constant") != "constant" or pads is None or varies or step.input(3) is not None:
         return False
     counts = tuple(int(count) for count in pads.reshape(-1))
-    if stored is None or min(counts) < 0:
+    rank = len(made.shape)
+    if stored is None or len(counts) != 2 * rank or min(counts, default=0) < 0:
         return False
     number = 0.0 if value is None else float(value.reshape(-1)[0])
     is_code = value is not None and lowering.types[lowering.resolve(step.inputs[2])].is_code
