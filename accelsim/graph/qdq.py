@@ -139,6 +139,10 @@ class _Writing:
 
     def _real(self, node: Node, name: str) -> str:
         """Store a constant that stays in float, such as the slope of a PRelu; return its name."""
+        if node.op == "ChannelClip":
+            bounds = dict(zip(node.inputs[1:], self.builder.channel_bounds(node), strict=True))
+            self._held[name] = bounds[name]
+            return name
         self._held[name] = self.builder.slope(node, name) if node.op == "PRelu" else name
         if self._held[name] == name:
             self.builder.constant(name, self.graph.constants[name])

@@ -107,7 +107,7 @@ def _quantized(record: Any, model: ModelProto) -> QuantizedGraph:
         if name in weights:
             constants[name] = weights[name].dequantize()
         elif entry["initializer"] is not None:
-            constants[name] = array(entry["initializer"])
+            constants[name] = array(entry["initializer"]).reshape(shape)
         else:  # a bias: what takes its place is below
             constants[name] = np.zeros(shape, dtype=np.float32)
     record["graph"]["constants"] = {name: name for name in constants}

@@ -279,7 +279,7 @@ def _bias(
     stored = None if made_of is None else lowering.constant(made_of.codes)
     if made_of is not None and stored is not None:
         scale, zeros = lowering.constant(made_of.scale), lowering.constant(made_of.zero_point)
-        if scale is not None and factor == 1:
+        if scale is not None and factor == 1 and stored.size in (1, channels) and scale.size in (1, channels):
             ratio = scale.astype(np.float64).reshape(-1) / unit
             if (np.abs(ratio - 1) < 2.0**-22).all():
                 integers = stored.astype(np.int64) - (0 if zeros is None else zeros.astype(np.int64))
