@@ -13,6 +13,7 @@ from onnx import TensorProto
 
 from accelsim.errors import ModelError
 from accelsim.formats import QuantizationParameters
+from accelsim.graph.limits import num_elements
 from accelsim.program.layers import MacLayer, RuntimeMacLayer, TransposeLayer
 from accelsim.program.onnx.lowering import (
     Dequantized,
@@ -344,7 +345,15 @@ def _window(lowering: Lowering, step: Step, weights: str) -> Window:
         pads = (0,) * (2 * axes)
     if len(pads) != 2 * axes or min(pads) < 0:
         raise ModelError(f"{step.label}: pads {pads} must be {2 * axes} values of at least 0")
+    check_padded(step, x, pads)
     return Window(strides, dilations, pads[:axes], pads[axes:], groups)
+
+
+def check_padded(step: Step, x: tuple[int, ...], pads: tuple[int, ...]) -> None:
+    """Raise a ModelError where an input of (batch, channels, ...) is too large with its padding."""
+    axes = len(pads) // 2
+    lengths = [x[2 + axis] + pads[axis] + pads[axis + axes] for axis in range(axes)]
+    num_elements(f"the padded input of {step.label}", [x[0], x[1], *lengths])
 
 
 def same_pads(

@@ -212,7 +212,7 @@ def test_saving(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["fake.onnx"]
     feeds = {"x": random_array((1, 2, 6, 6))}
     np.testing.assert_array_equal(run(path.read_bytes(), feeds)["y"], run(to_fake_quant_onnx(network), feeds)["y"])
-    with pytest.raises(DataError, match="style must be one of fake_quant, got 'int3'"):
+    with pytest.raises(DataError, match="style must be one of fake_quant, qdq, got 'int3'"):
         save_quantized_onnx(network, path, "int3")
     with pytest.raises(DataError, match="cannot be written"):
         save_quantized_onnx(network, tmp_path / "no" / "such" / "folder.onnx")
