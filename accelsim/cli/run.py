@@ -52,6 +52,13 @@ def command(
     track: Annotated[
         options.Track, typer.Option(help="Record nothing, overflows, or the range of all running sums, too.")
     ] = options.Track.OVERFLOW,
+    energy: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Your own prices for the energy proxy, docs/energy.md.")
+    ] = None,
+    activity: Annotated[bool, typer.Option("--activity", help="Count bit toggles of the PEs' registers, too.")] = False,
+    activity_folds: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Count those of products and sums in N folds a layer only.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="CODES.npz", help="Write the codes of the network's outputs.")
     ] = None,
@@ -78,10 +85,14 @@ def command(
     """Run a network; see HELP."""
     from accelsim.arrays import count_right
     from accelsim.program.lowering import lower
+    from accelsim.simulator.energy import EnergyTable
     from accelsim.simulator.run import placed, simulate
 
     if min_accuracy is not None and labels is None:
         raise DataError("--min-accuracy needs to know what is right: add --labels FILE")
+    if activity_folds is not None and not activity:
+        raise DataError("--activity-folds needs --activity")
+    table = EnergyTable() if energy is None else EnergyTable.load(energy)
     check_outputs([output], model, [images, labels, calibration])
     choices = options.quantization(
         weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two, rounding, layers, ptq
@@ -101,7 +112,10 @@ def command(
             program, _ = placed(imported, target, engine.value, track.value)
         if summary and not as_json:
             echo(program.summary() + "\n")
-        result = simulate(program, samples, target, engine=engine.value, track=track.value, progress=progress)
+        result = simulate(
+            program, samples, target, engine=engine.value, track=track.value, progress=progress, energy=table,
+            activity=activity, activity_folds=activity_folds,
+        )  # fmt: skip
     right = None
     if classes is not None:
         right = count_right(result.real_outputs[program.outputs[0]], classes)
@@ -112,6 +126,7 @@ def command(
             "model": str(model),
             "machine": target.model_dump(mode="json"),
             "engine": engine.value,
+            "energy_table": table.name,
         }
         record["accuracy"] = None if right is None else right / result.num_samples
         record["right"] = right
@@ -145,6 +160,13 @@ def _totals(result: SimulationResult, right: int | None) -> str:
         f"DRAM {energy.dram_pj / 1e6:,.3f}",
         f"overflow events  {events}",
     ]
+    if result.toggles is not None:
+        toggles = result.toggles
+        sampled = f"; products and sums estimated from {toggles.folds_counted:,} of {toggles.folds:,} folds"
+        lines.append(
+            f"bit toggles      {toggles.total:,}: weights {toggles.weight:,}, activations {toggles.activation:,}, "
+            f"products {toggles.product:,}, sums {toggles.sum:,}{sampled if toggles.sampled else ''}"
+        )
     if bits:
         lines.append(f"needed width     {max(bits)} bits hold every running sum of these samples")
     if right is not None:

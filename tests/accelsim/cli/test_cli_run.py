@@ -214,3 +214,30 @@ def test_damaged_quantized_files_are_refused(accelsim, small, quantized, tmp_pat
     assert_refused(accelsim("run", broken, "--images", small.test), "broken.npz", "damaged")
     assert_refused(accelsim("run", small.data, "--images", small.test), "data.npz", "not a quantized graph")
     assert_refused(accelsim("run", tmp_path / "none.npz", "--images", small.test), "none.npz", "does not exist")
+
+
+def test_prices_and_bit_toggles_are_those_of_simulate(accelsim, small, quantized, tmp_path):
+    table = ax.EnergyTable(name="mine", dram_pj_per_bit=1.0)
+    table.save(tmp_path / "prices.toml")
+    arguments = ["run", quantized, "--images", small.test, "--energy", tmp_path / "prices.toml", "--activity"]
+    network = ax.QuantizedGraph.load(quantized)
+    expected = ax.simulate(network, small.arrays.test, energy=table, activity=True)
+    record = json.loads(accelsim(*arguments, "--json").stdout)
+    assert record["energy_table"] == "mine"
+    assert record["energy"] == expected.energy.to_dict()
+    assert record["toggles"] == json.loads(expected.to_json())["toggles"]
+    text = accelsim(*arguments).stdout
+    assert f"bit toggles      {expected.toggles.total:,}: weights {expected.toggles.weight:,}," in text
+    assert "estimated" not in text
+    some = ax.simulate(network, small.arrays.test, activity=True, activity_folds=1).toggles
+    assert f"estimated from 2 of {some.folds:,} folds" in accelsim(*arguments, "--activity-folds", 1).stdout
+    # Operations come before the energy.
+    assert text.index("operations  ") < text.index("energy  ")
+
+
+def test_wrong_prices_and_half_an_option_are_refused(accelsim, small, quantized, tmp_path):
+    (tmp_path / "prices.toml").write_text("joule = 1")
+    arguments = ["run", quantized, "--images", small.test]
+    assert_refused(accelsim(*arguments, "--energy", tmp_path / "prices.toml"), "prices.toml", "joule")
+    assert_refused(accelsim(*arguments, "--energy", tmp_path / "none.toml"), "none.toml", "cannot be read")
+    assert_refused(accelsim(*arguments, "--activity-folds", 1), "--activity-folds needs --activity")
