@@ -96,19 +96,33 @@ def test_tflite_micro_differs_in_fully_connected(suite):
 
 
 @pytest.mark.slow
-def test_the_optimised_kernels_of_convolutions_are_ruy(suite):
-    compared = 0
-    for recorded in sorted(suite.glob("synth_conv_*.npz")):
+@pytest.mark.parametrize(
+    ("requantizer", "recorded_as", "ops", "compared"),
+    [
+        # Grouped convolutions run the reference kernels in LiteRT's optimised build: not among these.
+        ("ruy_x86", "opt", ("CONV_2D", "FULLY_CONNECTED"), 87),
+        ("xnnpack", "xnn", ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MUL", "MEAN"), 171),
+    ],
+)
+def test_other_back_ends_are_other_requantizers(suite, requantizer, recorded_as, ops, compared):
+    count = 0
+    for recorded in sorted(suite.glob("synth_*.npz")):
         arrays, meta = read(recorded)
-        if "i16" in recorded.stem or recorded.stem.endswith("_3"):  # int16 and grouped ones run the reference kernels
+        (operator,) = meta["ops"]
+        tensors = {tensor["index"]: tensor for tensor in meta["tensors"]}
+        x, w = (
+            (tensors[index]["shape"] for index in operator["inputs"][:2]) if len(operator["inputs"]) > 1 else ([], [])
+        )
+        grouped = operator["op"] == "CONV_2D" and x[-1] != w[-1]
+        if operator["op"] not in ops or "i16" in recorded.stem or (grouped and recorded_as == "opt"):
             continue
         program = ax.load_tflite(model_of(recorded))
         (index,) = meta["outputs"]
-        tensors = {tensor["index"]: tensor["name"] for tensor in meta["tensors"]}
         for name in meta["input_sets"]:
-            feeds = {tensors[i]: arrays[f"{name}.in.{i}"] for i in meta["inputs"]}
-            result = ax.simulate(program, feeds, program.machine.replace(requantizer="ruy_x86"))
-            expected = arrays.get(f"{name}.opt.{index}", arrays[f"{name}.ref.{index}"])
-            assert np.array_equal(result.outputs[tensors[index]], expected), (recorded.stem, name)
-            compared += 1
-    assert compared > 30
+            feeds = {tensors[i]["name"]: arrays[f"{name}.in.{i}"] for i in meta["inputs"]}
+            result = ax.simulate(program, feeds, program.machine.replace(requantizer=requantizer))
+            # Recorded only where it differs from the reference.
+            expected = arrays.get(f"{name}.{recorded_as}.{index}", arrays[f"{name}.ref.{index}"])
+            assert np.array_equal(result.outputs[tensors[index]["name"]], expected), (recorded.stem, name)
+            count += 1
+    assert count == compared
