@@ -75,7 +75,7 @@ def test_a_comparison_as_a_page(accelsim, small, quantized, tmp_path):
 
 def test_widths_as_a_page(accelsim, small, quantized, tmp_path):
     output = tmp_path / "widths.html"
-    arguments = [quantized, "--images", small.test, "--labels", small.labels, "--max-loss", 20]
+    arguments = [quantized, "--images", small.test, "--labels", small.labels, "--max-loss", 20, "--limit", 4]
     result = accelsim("report", "widths", *arguments, "--output", output, "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)

@@ -152,6 +152,16 @@ def test_keys(browser, tmp_path):
     ]:  # fmt: skip
         browser.press(key, code)
         assert at() == wanted, key
+    # Numbers that were not drawn while only colours were shown are those of the cycle when they come back.
+    colours = "document.querySelector('.viewer').classList.contains('colours')"
+    browser.press("v", 86)
+    assert browser.evaluate(colours)
+    browser.press(".", 190)
+    browser.press("v", 86)
+    assert not browser.evaluate(colours)
+    registers = [cell[2] for cell in browser.evaluate(CELLS)]
+    assert registers == [str(value) for value in trace.accumulators[at()].reshape(-1)]
+    browser.press(",", 188)
     # In the grid the arrows go from PE to PE and the cycle stays.
     browser.click('[data-i="1"][data-j="1"]')
     for key, code, wanted in [

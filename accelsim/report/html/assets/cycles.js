@@ -185,7 +185,7 @@
       const extra = broadcast ? " minmax(0, 1.3fr)" : "";
       const roomy = this.grid.parentElement.clientWidth / (trace.columns + 1) >= 100;
       this.root.classList.toggle("roomy", roomy);
-      this.grid.style.maxWidth = roomy ? `${160 * trace.columns + 280}px` : "";
+      this.widest = roomy ? `${160 * trace.columns + 280}px` : "";
       this.grid.style.gridTemplateColumns = `max-content repeat(${trace.columns}, minmax(0, 1fr))${extra}`;
       this.grid.replaceChildren();
       this.cells = [];
@@ -270,6 +270,7 @@
       this.cursor.setAttribute("x1", this.t + 0.5);
       this.cursor.setAttribute("x2", this.t + 0.5);
       this.showHeads(fold);
+      const colours = this.root.classList.contains("colours");
       let zeros = 0, over = 0;
       this.cells.forEach(({ cell, parts }, index) => {
         const i = Math.floor(index / trace.columns), j = index % trace.columns, pe = trace.at(this.t, i, j);
@@ -277,12 +278,11 @@
         const zero = work === MULTIPLYING && (pe.weight === 0 || pe.activation === 0);
         zeros += zero ? 1 : 0;
         over += overflowed ? 1 : 0;
-        const [operands, product, register] = this.words(pe);
-        parts[0].textContent = operands;
-        parts[1].textContent = product;
-        parts[2].textContent = register;
-        cell.className = "cell " + ["unused", "idle", "adding", "use"][work] + (zero ? " zero" : "") +
-          (overflowed ? " over" : "");
+        const look = ["unused", "idle", "adding", "use"][work] + (zero ? " zero" : "") + (overflowed ? " over" : "");
+        const chosen = i === this.chosen[0] && j === this.chosen[1] ? " chosen" : "";
+        write(cell, "className", `cell ${look}${chosen}`);
+        if (colours) return;  // what is not seen is not written
+        this.words(pe).forEach((word, at) => write(parts[at], "textContent", word));
         cell.style.setProperty("--fill", work ? filled(pe.register, trace.register) : 0);
       });
       over += this.showEdge(fold);
@@ -303,7 +303,9 @@
     showHeads(fold) {
       const trace = this.trace, [rowLetter, columnLetter, timeLetter] = AXES[trace.dataflow];
       // With colours alone there is room for the number, not for what it counts.
-      const named = (letter, index) => this.root.classList.contains("colours") ? String(index) : `${letter}=${index}`;
+      const short = this.root.classList.contains("colours");
+      const sparse = short && Math.max(trace.rows, trace.columns) > 24;
+      const named = (letter, index) => !short ? `${letter}=${index}` : sparse && index % 8 ? "" : String(index);
       const broadcast = trace.dataflow === "broadcast";
       this.rowHeads.forEach((head, i) => {
         const row = trace.firstRow + i;
@@ -376,16 +378,17 @@
     showChosen() {
       const trace = this.trace, [i, j] = this.chosen;
       const fold = trace.foldAt(this.t), pe = trace.at(this.t, i, j), work = pe.state & MULTIPLYING;
-      this.cells.forEach(({ cell }, index) => {
-        const here = index === i * trace.columns + j;
-        cell.classList.toggle("chosen", here);
-        cell.tabIndex = here ? 0 : -1;
-        if (here) {
-          const doing = ["unused", "idle", "adds", `${pe.weight} times ${pe.activation}`][work];
-          cell.setAttribute("aria-label", `row ${trace.firstRow + i}, column ${trace.firstColumn + j}: ${doing}, ` +
-            `${trace.register.name} ${pe.register}${pe.state & OVERFLOWED ? ", overflowed" : ""}`);
-        }
-      });
+      const { cell } = this.cells[i * trace.columns + j];
+      if (this.marked && this.marked !== cell) {
+        this.marked.classList.remove("chosen");
+        this.marked.tabIndex = -1;
+      }
+      this.marked = cell;
+      cell.classList.add("chosen");
+      cell.tabIndex = 0;
+      const doing = ["unused", "idle", "adds", `${pe.weight} times ${pe.activation}`][work];
+      cell.setAttribute("aria-label", `row ${trace.firstRow + i}, column ${trace.firstColumn + j}: ${doing}, ` +
+        `${trace.register.name} ${pe.register}${pe.state & OVERFLOWED ? ", overflowed" : ""}`);
       const panel = this.find(".history");
       panel.replaceChildren(
         element("h3", { textContent: `PE in row ${trace.firstRow + i}, column ${trace.firstColumn + j}` }),
@@ -517,8 +520,9 @@
       const button = this.find('[data-go="mode"]');
       button.setAttribute("aria-pressed", String(!only));
       // With numbers a PE needs room; the grid scrolls where there is none.
+      this.grid.style.maxWidth = only ? `${Math.max(620, 14 * this.trace.columns)}px` : this.widest;
       this.grid.style.minWidth = only ? "" : `${this.trace.columns * 62 + 60}px`;
-      this.showHeads(this.trace.foldAt(this.t));
+      this.show(this.t);
     }
 
     stop() {
@@ -590,6 +594,11 @@
         action();
       }
     }
+  }
+
+  // Set a property of an element where it changes: most cells of a grid look as they did a cycle before.
+  function write(node, property, value) {
+    if (node[property] !== value) node[property] = value;
   }
 
   // How much of a register's range a value takes, 0 to 1.
