@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _PAGE_COLOURS = {"#000000": "currentColor", "#ffffff": "var(--paper)", "#b0b0b0": "var(--line)"}
 """Ink, paper and grid lines of a plot follow the theme; the colours of series stay."""
+_PIXELS_PER_POINT = 1.6
+_READABLE_PIXELS = 480
 
 
 def figure_html(drawn: Figure, name: str, caption: str) -> str:
@@ -45,9 +47,12 @@ def figure_html(drawn: Figure, name: str, caption: str) -> str:
     text = re.sub(r'xlink:href="#|url\(#', lambda found: found.group(0).replace("xlink:", "") + f"{name}-", text)
     for colour, themed in _PAGE_COLOURS.items():
         text = re.sub(rf"(fill|stroke): {colour}\b", rf"\1: {themed}", text, flags=re.IGNORECASE)
+    # A figure is as large as it was drawn for print and a third more, and shrinks only as long as it can be read.
+    points = float(text.split('viewBox="')[1].split()[2])
+    size = f"max-width:{_PIXELS_PER_POINT * points:.0f}px;min-width:min({points:.0f}px,{_READABLE_PIXELS}px)"
     label = escape(caption)
-    text = text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-    return f"<figure>{text}<figcaption>{label}</figcaption></figure>"
+    text = text.replace("<svg", f'<svg role="img" aria-label="{label}" style="{size}"', 1)
+    return f'<figure tabindex="0" aria-label="{label}">{text}<figcaption>{label}</figcaption></figure>'
 
 
 def figures_html(parts: list[str]) -> str:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from accelsim.graph.quantized import QuantizedGraph
+from accelsim.machine import Machine
+from accelsim.program.program import IntegerProgram
 from accelsim.report.html.elements import Column, Tile, Value, paragraph, table, tiles
+from accelsim.report.html.figures import figure_html, figures_html
 from accelsim.report.html.page import Section
 from accelsim.simulator.results import LayerRecord, SimulationResult
 
@@ -74,6 +78,38 @@ def run_sections(result: SimulationResult, accuracy: float | None) -> list[Secti
         ]
     )  # fmt: skip
     return [Section("summary", "Summary", tiles(run_tiles(result, accuracy))), Section("layers", "Layers", layers)]
+
+
+def run_figures(result: SimulationResult, machine: Machine, network: QuantizedGraph | IntegerProgram | None) -> Section:
+    """Return the figures of a run: what each layer costs, how far its sums run, how the first weights are rounded.
+
+    Parameters
+    ----------
+    result : SimulationResult
+        The run; ranges are drawn where they were tracked.
+    machine : Machine
+        The limits of its accumulators are drawn in.
+    network : QuantizedGraph, IntegerProgram or None
+        A quantized graph shows its weights.
+
+    Returns
+    -------
+    Section
+        Figures.
+    """
+    from accelsim.report.plots_distributions import distributions
+    from accelsim.report.plots_layers import layer_costs, layer_ranges
+
+    drawn = [figure_html(layer_costs(result), "costs", "Cycles, utilisation, operations and traffic of each layer")]
+    if any(layer.range_min is not None and layer.macs for layer in result.layers):
+        ranges = layer_ranges(result, machine.accumulator_bits)
+        drawn.append(figure_html(ranges, "ranges", "Running sums of each layer, and the limits of the accumulators"))
+    if isinstance(network, QuantizedGraph):
+        weights = distributions(network)
+        drawn.append(
+            figure_html(weights, "weights", "Weights of the first layer, and the grid that they are rounded to")
+        )
+    return Section("figures", "Figures", figures_html(drawn))
 
 
 def run_tiles(result: SimulationResult, accuracy: float | None) -> list[Tile]:

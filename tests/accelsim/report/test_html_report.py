@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import accelsim as ax
+from accelsim.explore.sweep_result import SweepPoint, SweepResult
 from accelsim.report.html import HtmlReport, html_report
 from accelsim.report.html.elements import Column, Tile, facts, paragraph, table, tiles
 from accelsim.report.html.figures import figure_html
@@ -145,6 +146,56 @@ def test_a_width_analysis_shows_its_curve(digits):
     assert html_report(report, machine, network=quantized).to_html() == text
 
 
+def points(failed):
+    found = []
+    for bits in (12, 16, 20):
+        for overflow in ("wrap", "saturate"):
+            settings = {"accumulator_bits": bits, "overflow": overflow, "requantizer": HOSTILE}
+            metrics = {
+                "accuracy": bits / 32 + (overflow == "saturate") / 64, "agreement": 0.5, "sqnr_db": None,
+                "cycles": 1000 * bits, "energy_pj": 1e6 / bits, "overflow_events": 20 - bits, "num_samples": 32,
+            }  # fmt: skip
+            found.append(SweepPoint(f"{bits}{overflow}", settings, None, None, "done", None, metrics))
+    if failed:
+        settings = {"accumulator_bits": 24, "overflow": "error", "requantizer": "x"}
+        found.append(SweepPoint("24", settings, None, None, "failed", f"it overflowed {HOSTILE}", {}))
+    return SweepResult("net", tuple(found))
+
+
+def test_a_sweep_shows_every_point():
+    result = points(failed=True)
+    text = html_report(result, inputs=[("sweep", "s.sqlite")]).to_html()
+    page = Page(text)
+    assert "net: a sweep" in page.texts
+    header, *body = [row for row in page.cells if len(row) > 5]
+    assert header[:4] == ["accumulator bits", "overflow", "requantizer", "front"]
+    front = result.pareto(("accuracy", "energy_pj", "cycles"))
+    assert 0 < len(front) < len(result.done)
+    for point, row in zip(result.done, body, strict=True):
+        assert row[:3] == [str(point.settings["accumulator_bits"]), point.settings["overflow"], HOSTILE]
+        assert (row[3] == "★") is (point in front)
+        assert f"{100 * point.metrics['accuracy']:.2f} %" in row
+        assert f"{point.metrics['cycles']:,}" in row
+        assert f"{point.metrics['overflow_events']:,}" in row
+    (failure,) = [row for row in page.cells if row[-1].startswith("it overflowed")]
+    assert failure == ["24", "error", "x", f"it overflowed {HOSTILE}"]
+    assert "accumulator width (bits)" in page.texts
+    assert html_report(points(failed=False)).to_html().count("<tbody>") == 1
+
+
+def test_a_sweep_without_a_finished_point_is_a_list_of_errors():
+    failed = points(failed=True).failed
+    page = Page(html_report(SweepResult("net", failed)).to_html())
+    assert not any(tag == "svg" for tag, _ in page.tags)
+    assert any(row[-1].startswith("it overflowed") for row in page.cells)
+
+
+def test_a_run_needs_its_machine():
+    gemm = ax.matmul([[3, -2]], [[5], [6]], ax.Machine(rows=2, columns=2), engine="stepped", trace=True)
+    with pytest.raises(ax.DataError, match="a report on a GemmResult needs the machine that it ran on"):
+        html_report(gemm)
+
+
 def test_figures_take_the_colours_of_the_page():
     from matplotlib.figure import Figure
 
@@ -170,6 +221,7 @@ def test_figures_take_the_colours_of_the_page():
     (svg,) = [attributes for tag, attributes in page.tags if tag == "svg"][:1]
     assert "viewbox" in svg
     assert "width" not in svg
+    assert re.fullmatch(r"max-width:\d+px;min-width:min\(\d+px,480px\)", svg["style"])
 
 
 def test_what_cannot_be_reported_is_named():
