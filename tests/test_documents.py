@@ -108,7 +108,7 @@ def test_every_option_of_every_command_has_a_row():
     for name, command in commands():
         for parameter in command.params:
             if parameter.param_type_name == "argument":
-                known.add(("MODEL" if "MODEL" in parameter.metavar else "NAME", name))
+                known.add((parameter.metavar.strip("[]").split("|")[0].split(".")[0], name))
             else:
                 known.update((word, name) for word in [*parameter.opts, *parameter.secondary_opts])
     assert shown - known == set(), "rows of options that no command has"

@@ -20,7 +20,7 @@ def test_a_run_as_a_page(accelsim, small, quantized, tmp_path):
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["sections"] == ["summary", "layers", "cycles", "provenance"]
+    assert found["sections"] == ["summary", "layers", "figures", "cycles", "provenance"]
     assert found["bytes"] == output.stat().st_size
     assert found["traced"] == ["conv"]
     run = accelsim(
@@ -55,7 +55,6 @@ def test_layers_and_windows_of_the_viewer(accelsim, small, quantized, tmp_path):
     ]
     other = tmp_path / "other.html"
     arguments = ["report", "run", quantized, "--images", small.test, "--trace", "conv", "--output", other]
-    assert accelsim(*arguments, "--sample", 4).exit_code == 0
     assert accelsim(*arguments, "--no-trace").exit_code == 0
     assert 'class="trace"' not in other.read_text(encoding="utf-8")
 
@@ -83,6 +82,26 @@ def test_widths_as_a_page(accelsim, small, quantized, tmp_path):
     (register,) = [r for r in whole["network_registers"] if r["register"] == "accumulator"]
     assert found["accumulator"] == {name: register[name] for name in found["accumulator"]}
     assert f"{register['proven_bits']} bits" in output.read_text(encoding="utf-8")
+
+
+def test_a_sweep_as_a_page(accelsim, small, quantized, tmp_path):
+    store, output = tmp_path / "sweep.sqlite", tmp_path / "sweep.html"
+    swept = accelsim(
+        "sweep", quantized, "--images", small.test, "--labels", small.labels, "--store", store, "--workers", 1,
+        "--set", "accumulator_bits=14,20", "--set", "overflow=wrap,saturate", "--json",
+    )  # fmt: skip
+    assert swept.exit_code == 0, swept.output
+    points = json.loads(swept.stdout)["points"]
+    result = accelsim("report", "sweep", store, "--output", output, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["points"], found["failed"]) == (4, 0)
+    assert found["sections"] == ["summary", "figures", "points", "provenance"]
+    page = output.read_text(encoding="utf-8")
+    for point in points:
+        assert f"{point['metrics']['cycles']:,}</td>" in page
+    assert_refused(accelsim("report", "sweep", tmp_path / "none.sqlite", "--output", output), "none.sqlite")
+    assert_refused(accelsim("report", "sweep", store, "--output", store), "is an input")
 
 
 def test_a_trace_as_a_page(accelsim, tmp_path):
