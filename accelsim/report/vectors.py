@@ -238,7 +238,7 @@ def _operand_vectors(operands: GemmOperands, formats: _Formats, machine: Machine
     weight_format, activation_format = formats
     yield _Vector("weights.hex", operands.weights, *weight_format, ("n", "k"), "weights as the PEs multiply them")
     yield _Vector(
-        "activations.hex", operands.columns, *activation_format, ("k", "p"), "activations as the PEs multiply them"
+        "activations.hex", operands.wide_columns, *activation_format, ("k", "p"), "activations as the PEs multiply them"
     )
     start = in_accumulator_units(operands.start, machine)
     bits = _fitting_bits(start, machine)
@@ -366,7 +366,7 @@ def _formats(operands: GemmOperands, stored: Sequence[IntegerFormat | None], mac
     at_input = machine.zero_point == "at_input"
     return (
         _operand_format("weights", operands.weights, weight_format, machine.weight_bits, at_input),
-        _operand_format("activations", operands.columns, activation_format, machine.activation_bits, at_input),
+        _operand_format("activations", operands.wide_columns, activation_format, machine.activation_bits, at_input),
     )
 
 

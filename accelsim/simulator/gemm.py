@@ -218,7 +218,7 @@ def run_operands(
     toggles = None
     if activity:
         counter = ToggleCounter(operands.weights, operands.start, 1, num_positions, machine, widths, Sampling())
-        counter.add(0, operands.columns)
+        counter.add(0, operands.wide_columns)
         toggles = counter.toggles()
     extra = {"zero_operands": zeros.zero_operands(), "trace": recorded, "toggles": toggles}
     return _result(values, (num_outputs, num_positions), None, track, cycles, operations, **extra)

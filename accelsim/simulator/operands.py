@@ -24,7 +24,7 @@ def integer_array(name: str, values: npt.ArrayLike, ndim: int) -> npt.NDArray[An
     return array
 
 
-def operand(name: str, array: npt.NDArray[Any], bits: int | None) -> Int32:
+def operand(name: str, array: npt.NDArray[Any], bits: int | None, narrow: bool = False) -> npt.NDArray[Any]:
     """Return an operand as int32 after checking that a PE holds it; raise OperandError otherwise.
 
     Parameters
@@ -35,16 +35,21 @@ def operand(name: str, array: npt.NDArray[Any], bits: int | None) -> Int32:
         Stored integers.
     bits : int or None
         The machine's operand width, signed or unsigned; None is 16.
+    narrow : bool
+        Leave an array of 8 or 16 bits in its own type.
     """
     width = 16 if bits is None else bits
-    low, high = int(array.min()), int(array.max())
+    kind = np.iinfo(array.dtype)
+    fits = bits is None and array.itemsize <= 2
+    low, high = (int(kind.min), int(kind.max)) if fits else (int(array.min()), int(array.max()))
     signed, unsigned = (-(1 << (width - 1)), (1 << (width - 1)) - 1), (0, (1 << width) - 1)
     if not any(bounds[0] <= low and high <= bounds[1] for bounds in (signed, unsigned)):
         remedy = "operands have at most 16 bits" if bits is None else f"the machine's PEs take {bits}-bit {name}"
         raise OperandError(
             f"{name} must fit {signed[0]}..{signed[1]} or {unsigned[0]}..{unsigned[1]}, got {low}..{high}; {remedy}"
         )
-    return np.require(array, np.int32, ["C", "W"])  # a read-only array would be a type of its own to the kernels
+    stored = array.dtype.newbyteorder("=") if narrow and array.itemsize <= 2 else np.dtype(np.int32)
+    return np.require(array, stored, ["C", "W"])  # a read-only array would be a type of its own to the kernels
 
 
 def zero_points(name: str, values: npt.ArrayLike, length: int) -> Int64:
@@ -71,15 +76,20 @@ def start_values(bias: npt.ArrayLike | None, length: int) -> Int64:
 
 
 def gemm_operands(
-    weights: Int32, columns: Int32, bias: Int64, weight_zero_points: Int64, activation_zero_point: int, machine: Machine
-) -> GemmOperands:
+    weights: Int32,
+    columns: npt.NDArray[Any],
+    bias: Int64,
+    weight_zero_points: Int64,
+    activation_zero_point: int,
+    machine: Machine,
+) -> GemmOperands:  # fmt: skip
     """Apply the machine's zero-point mode: docs/numerics.md (7) and (8), or operands one bit wider.
 
     Parameters
     ----------
     weights : int32 array, shape (n, k)
         Stored weights.
-    columns : int32 array, shape (k, p)
+    columns : integer array, shape (k, p)
         Stored activations; may be empty for a convolution, whose columns come later.
     bias : int64 array, shape (n,)
         In accumulator units.
@@ -147,7 +157,7 @@ def matmul_operands(
         )
     return gemm_operands(
         operand("weights", stored_weights, machine.weight_bits),
-        operand("activations", stored, machine.activation_bits),
+        operand("activations", stored, machine.activation_bits, narrow=True),
         start_values(bias, num_outputs),
         zero_points("weight_zero_point", weight_zero_point, num_outputs),
         int(zero_points("activation_zero_point", activation_zero_point, 1)[0]),

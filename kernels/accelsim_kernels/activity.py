@@ -16,6 +16,7 @@ from accelsim_kernels.grid.lanes import Register
 from accelsim_kernels.grid.pe import ProductRounding
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.rounding import round_shift
+from accelsim_kernels.vectors.code import prefer_wide_vectors
 
 Pair = tuple[Any, Any]
 
@@ -135,6 +136,19 @@ def count_unequal(
             line = values[begin : begin + some.size]
             for i in range(some.size):
                 some[i] += np.int32(line[i] != value)
+
+
+@kernel
+def count_nonzero_rows(values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], counts: npt.NDArray[np.int64]) -> None:
+    """Add to counts (k,) the non-zero elements of each row of uint8 or uint16 values (k, m)."""
+    prefer_wide_vectors()
+    for k in range(values.shape[0]):
+        for begin in range(0, values.shape[1], _PLACES):
+            some = np.int32(0)
+            line = values[k, begin : begin + _PLACES]
+            for i in range(line.size):
+                some += np.int32(line[i] != 0)
+            counts[k] += np.int64(some)
 
 
 @kernel

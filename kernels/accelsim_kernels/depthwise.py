@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.vectors import LANES, Activations, window_1, window_4
+from accelsim_kernels.vectors.code import LANES, Activations
+from accelsim_kernels.vectors.windows import window_1, window_4
 
 _FOUR = 4 * LANES
 

@@ -2,62 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.vectors import (
-    GROUP_BYTES,
-    LANES,
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
+from accelsim_kernels.vectors.dots import (
     ROWS_OF_NARROW_TILE,
     ROWS_OF_WIDE_TILE,
+    dot_s8u8_4,
     dot_s16s16_1,
     dot_s16s16_4,
     dot_u8s8_1,
     dot_u8s8_2,
     dot_u8s8_4,
+    interleave_positions,
 )
 
-_BLOCK = 512
-"""Positions worked on at a time, so that their sums stay in the first-level cache."""
-
 _FOUR, _TWO = 4 * LANES, 2 * LANES
-
-
-@kernel
-def exact_products(
-    weights: npt.NDArray[np.int32],
-    columns: npt.NDArray[np.int32],
-    start: npt.NDArray[np.int64],
-    rows: npt.NDArray[np.int64],
-    accumulators: npt.NDArray[np.int64],
-) -> None:
-    """Compute ``start[n] + Σ_k weights[n, k] * columns[k, p]`` for some output channels, in 64 bits.
-
-    Parameters
-    ----------
-    weights : int32 array, shape (n, k)
-        Operands as the PEs multiply them.
-    columns : int32 array, shape (k, p)
-        Activations.
-    start : int64 array, shape (n,)
-        What the accumulators are loaded with.
-    rows : int64 array
-        The channels to compute.
-    accumulators : int64 array, shape (n, p)
-        Output; other rows are left alone.
-    """
-    num_positions = columns.shape[1]
-    for first in range(0, num_positions, _BLOCK):
-        last = min(first + _BLOCK, num_positions)
-        for n in rows:
-            sums = accumulators[n, first:last]
-            sums[:] = start[n]
-            for k in range(columns.shape[0]):
-                weight = np.int64(weights[n, k])
-                terms = columns[k, first:last]
-                for p in range(last - first):
-                    sums[p] += weight * np.int64(terms[p])
 
 
 @kernel
@@ -113,3 +77,64 @@ def dot_rows(
                 else:
                     dot_u8s8_1(rows, bases, first, segments, num_groups, channels, begin, sums, column)
             column += LANES
+
+
+@kernel
+def interleave(columns: npt.NDArray[np.uint8] | npt.NDArray[np.int16], begin: Int, packed: Any) -> None:
+    """Pack 64 positions from ``begin`` on, group by group of the reduction; what is beyond the columns is 0."""
+    num_terms, num_positions = columns.shape
+    per_group = GROUP_BYTES // columns.itemsize
+    for k in range(0, num_terms, per_group):
+        if begin + _FOUR <= num_positions and k + per_group <= num_terms:
+            interleave_positions(columns, k, begin, packed, k * _FOUR)
+            continue
+        for i in range(min(_FOUR, num_positions - begin)):
+            for term in range(per_group):
+                beyond = k + term >= num_terms
+                packed[k * _FOUR + i * per_group + term] = 0 if beyond else columns[k + term, begin + i]
+
+
+@kernel
+def dot_columns(
+    weights: npt.NDArray[np.uint8],
+    columns: npt.NDArray[np.uint8] | npt.NDArray[np.int16],
+    start: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int64],
+    accumulators: npt.NDArray[np.int64],
+) -> None:
+    """Compute ``start[n] + Σ_k weights[n, k] * columns[k, p]`` with dot-product instructions, (100).
+
+    Parameters
+    ----------
+    weights : uint8 array
+        Bytes of the signed weights of the chosen channels, each filled up with zeros to whole groups, and up to whole
+        tiles of `ROWS_OF_WIDE_TILE` channels.
+    columns : uint8 or int16 array, shape (k, p)
+        Activations; weights have the same width.
+    start : int64 array, shape (n,)
+        What the accumulators are loaded with.
+    rows : int64 array
+        The channels.
+    accumulators : int64 array, shape (n, p)
+        Output; other rows are left alone.
+    """
+    num_terms, num_positions = columns.shape
+    num_groups = (num_terms * columns.itemsize + GROUP_BYTES - 1) // GROUP_BYTES
+    num_rows = weights.size // (num_groups * GROUP_BYTES)
+    bases = np.arange(num_rows) * (num_groups * GROUP_BYTES)
+    segments = np.zeros(1, dtype=np.int64)
+    packed = np.zeros(num_groups * GROUP_BYTES // columns.itemsize * _FOUR, dtype=columns.dtype)
+    packed_bytes = packed.view(np.uint8)
+    sums = np.empty((num_rows, _FOUR), dtype=np.int32)
+    for begin in range(0, num_positions, _FOUR):
+        interleave(columns, begin, packed)
+        for first in range(0, num_rows, ROWS_OF_WIDE_TILE):
+            if columns.itemsize == 1:
+                dot_s8u8_4(weights, bases, first, segments, num_groups, packed_bytes, 0, sums, 0)
+            else:
+                dot_s16s16_4(weights, bases, first, segments, num_groups, packed_bytes, 0, sums, 0)
+        end = min(begin + _FOUR, num_positions)
+        for r in range(rows.size):
+            target, line, loaded = accumulators[rows[r], begin:end], sums[r], start[rows[r]]
+            for i in range(end - begin):
+                target[i] = loaded + np.int64(line[i])

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.requantize import FLOAT32, FLOAT64, ONE_ROUNDING, TWO_ROUNDINGS, clamp, scale
 from accelsim_kernels.rounding import HALF_AWAY, HALF_EVEN, HALF_UP
-from accelsim_kernels.vectors import prefer_wide_vectors
+from accelsim_kernels.vectors.code import prefer_wide_vectors
 
 Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 

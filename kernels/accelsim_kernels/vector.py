@@ -10,7 +10,7 @@ import numpy.typing as npt
 from accelsim_kernels._jit import Float, Int, kernel
 from accelsim_kernels.requantize import FLOAT_LIMIT, TWO_ROUNDINGS, Multiplier, clamp, scale
 from accelsim_kernels.rounding import HALF_AWAY, HALF_UP, round_float
-from accelsim_kernels.vectors import prefer_wide_vectors
+from accelsim_kernels.vectors.code import prefer_wide_vectors
 
 Codes = npt.NDArray[np.int32]
 Clamp = tuple[Any, Any]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accelsim_kernels.vectors import has_dot_instructions
+from accelsim_kernels.vectors.code import has_dot_instructions
 
 ROOT = Path(__file__).resolve().parents[2]
 # Called from Python. All others are called by kernels, which compile them for whatever types they need.
@@ -33,7 +33,6 @@ ENTRANCES = {
     "binary_quadratic.descend",
     "binary_quadratic.round_sequentially",
     "exact.dot_rows",
-    "exact.exact_products",
     "grid.broadcast.step_broadcast",
     "grid.output_stationary.step_output_stationary",
     "grid.stationary_operand.step_stationary_operand",
@@ -51,6 +50,12 @@ ENTRANCES = {
 }
 # Once for codes of 8 bits and once for codes of 16.
 IN_TWO_WIDTHS = {
+    "exact.dot_columns",
+    "accumulate_blocks.cut_into_blocks",
+    "accumulate_blocks.step_products",
+    "accumulate_blocks.step_range",
+    "accumulate_blocks.step_tiles",
+    "activity.count_nonzero_rows",
     "activity.count_unequal",
     "depthwise.depthwise_rows",
     "requantize_rows.requantize_rows",
@@ -89,6 +94,12 @@ def call_gemms():
                             ax.matmul(weights, activations, machine, **options)
                         ax.conv2d(images, kernels, machine, groups=2, pads=(1, 1, 1, 1), weight_zero_point=1, **options)
                 ax.matmul(*operands[0], machine, engine="stepped", trace=True)
+        # Lanes of 32 bits for operands that no 16 signed bits hold, 64 bits for truncated products.
+        for more in ({}, {"product_shift_bits": 1}):
+            narrow = ax.Machine(rows=2, columns=2, dataflow=dataflow, accumulator_bits=20, **more)
+            for activations in (np.arange(12).reshape(4, 3) + 60000, np.arange(12).reshape(4, 3) * 2000):
+                ax.matmul(np.full((3, 4), 6), activations, narrow, track="range")
+                ax.matmul(np.full((3, 4), 6), activations, narrow.replace(accumulator_bits=32))
                 for shift in (0, 2):
                     counted = machine.replace(product_shift_bits=shift)
                     ax.matmul(*operands[2], counted, bias=frozen([1, 2, 3]), activity=True)

@@ -102,15 +102,21 @@ class ZeroCounter:
         self._add_taps(taps)
         self._places = None
 
+    def add_columns(self, columns: Codes) -> None:
+        """Take in operands (k, positions) as the PEs multiply them."""
+        counts = np.zeros(len(columns), dtype=np.int64)
+        if columns.itemsize <= 2:
+            narrow = np.require(_unsigned(columns), requirements=("C", "W"))
+        else:
+            narrow = (columns != 0).view(np.uint8)
+        kernels.count_nonzero_rows(narrow, counts)
+        self.activations[0] += counts
+        self.num_positions += columns.shape[1]
+
     def add_rows(self, rows: Int32) -> None:
         """Take in vectors (positions, k) of a matrix product."""
         kernels.count_nonzero_columns(np.ascontiguousarray(rows), self.activations[0])
         self.num_positions += len(rows)
-
-    def add_columns(self, columns: Int32) -> None:
-        """Take in the columns (k, positions) of a matrix product."""
-        self.activations[0] += np.count_nonzero(columns, axis=1)
-        self.num_positions += columns.shape[1]
 
     def add_images(self, images: Int32, geometry: Geometry, pad_value: int) -> None:
         """Take in images (batch, channels, height, width) of a convolution."""

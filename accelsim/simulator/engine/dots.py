@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels.exact import dot_rows
-from accelsim_kernels.vectors import GROUP_BYTES, LANES, ROWS_OF_NARROW_TILE, has_dot_instructions
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, has_dot_instructions
+from accelsim_kernels.vectors.dots import ROWS_OF_NARROW_TILE
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]

@@ -7,6 +7,7 @@ docs/numerics.md (17) and (18) and computes those in any order, and runs the ord
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,9 @@ import numpy.typing as npt
 
 from accelsim.machine import Machine
 from accelsim.simulator.engine.bounds import ChannelBounds, register
+from accelsim.simulator.engine.exact import exact_sums
 from accelsim.simulator.engine.trace import Recorder, Trace, TraceWindow
+from accelsim.simulator.engine.tracked import BlockedOperands, step_at_risk, step_ranges
 from accelsim_kernels.accumulate import (
     accumulate_products,
     accumulate_tiles,
@@ -22,7 +25,6 @@ from accelsim_kernels.accumulate import (
     running_range,
     to_accumulator_units,
 )
-from accelsim_kernels.exact import exact_products
 from accelsim_kernels.grid.broadcast import step_broadcast
 from accelsim_kernels.grid.output_stationary import step_output_stationary
 from accelsim_kernels.grid.stationary_operand import step_stationary_operand
@@ -40,6 +42,10 @@ MAX_REDUCTION = 1 << 26
 """Greatest length of a reduction, docs/numerics.md section 2."""
 
 
+_LARGE_BYTES = 4 << 20
+"""From how many bytes on numpy asks for large pages."""
+
+
 @dataclass(frozen=True)
 class GemmOperands:
     """A GEMM as the grid sees it, docs/numerics.md section 2.
@@ -48,8 +54,8 @@ class GemmOperands:
     ----------
     weights : int32 array, shape (n, k)
         Operands as the PEs multiply them.
-    columns : int32 array, shape (k, p)
-        Likewise.
+    columns : integer array, shape (k, p)
+        Likewise, of 8 to 32 bits.
     start : int64 array, shape (n,)
         What the accumulators are loaded with, (7).
     weight_zero_points : int64 array, shape (n,)
@@ -57,9 +63,19 @@ class GemmOperands:
     """
 
     weights: Int32
-    columns: Int32
+    columns: npt.NDArray[Any]
     start: Int64
     weight_zero_points: Int64
+
+    @cached_property
+    def column_ends(self) -> tuple[int, int]:
+        """Least and greatest activation."""
+        return int(self.columns.min()), int(self.columns.max())
+
+    @property
+    def wide_columns(self) -> Int32:
+        """The activations as int32."""
+        return np.ascontiguousarray(self.columns, dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,20 @@ class GemmValues:
 def product_rounding(machine: Machine) -> tuple[np.int64, np.int64]:
     """Return ``(shift, rule)`` of a PE's products, docs/numerics.md (13a)."""
     return np.int64(machine.product_shift_bits), np.int64(RULES[machine.product_rounding])
+
+
+def in_large_pages(shape: tuple[int, int]) -> Int64:
+    """Return an uninitialised array in memory that is cheap to touch for the first time.
+
+    Notes
+    -----
+    numpy asks for large pages from 4 MiB on; touching 2 MiB in small ones can take longer than the sums that go there.
+    Of what is asked for too much nothing is touched.
+    """
+    size = shape[0] * shape[1]
+    return np.empty(max(size, _LARGE_BYTES // 8 if size > _LARGE_BYTES // 64 else 0), dtype=np.int64)[:size].reshape(
+        shape
+    )
 
 
 def _start(operands: GemmOperands, machine: Machine) -> Int64:
@@ -145,7 +175,7 @@ def step_gemm(
     tuple
         The values, the number of multiply cycles that the grid went through, and the trace.
     """
-    weights, columns, start = operands.weights, operands.columns, _start(operands, machine)
+    weights, columns, start = operands.weights, operands.wide_columns, _start(operands, machine)
     shape = (weights.shape[0], columns.shape[1])
     accumulators, events, first, unbounded, least, most = (np.empty(shape, dtype=np.int64) for _ in range(6))
     outputs = (accumulators, events, first, unbounded, least, most)
@@ -183,35 +213,98 @@ def _fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> GemmVa
     """Compute what `step_gemm` does without stepping."""
     weights, columns, start = operands.weights, operands.columns, _start(operands, machine)
     shape = (weights.shape[0], columns.shape[1])
-    least, greatest = int(columns.min()), int(columns.max())
-    safe = ChannelBounds(weights, start, operands.weight_zero_points).safe(machine, least, greatest)
-    limits = register(machine.accumulator_bits, machine.overflow)
+    least, greatest = operands.column_ends
+    bounds = ChannelBounds(weights, start, operands.weight_zero_points)
+    safe = bounds.safe(machine, least, greatest)
 
-    accumulators = np.empty(shape, dtype=np.int64)
-    events, partial_events = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    first = np.full(shape, -1, dtype=np.int64)
+    accumulators = in_large_pages(shape)
+    if safe.all() and not operands.weight_zero_points.any():
+        nothing = np.zeros(1, dtype=np.int64)  # one value, seen everywhere: nothing is written, and nothing can be
+        events, first, partial_events = (np.broadcast_to(value, shape) for value in (nothing, nothing - 1, nothing))
+    else:
+        events, first, partial_events = (in_large_pages(shape) for _ in range(3))
+        for array, value in ((events, 0), (first, -1), (partial_events, 0)):
+            array.fill(value)
     if safe.any():
-        exact_products(weights, columns, start, np.flatnonzero(safe), accumulators)
+        exact_sums(bounds, columns, least, greatest, np.flatnonzero(safe), accumulators)
     at_risk = np.flatnonzero(~safe)
+    blocked = None
+    if machine.product_shift_bits == 0 and (at_risk.size or track == "range"):
+        blocked = BlockedOperands.of(weights, columns)
     if at_risk.size:
-        ordered = (weights, columns, start, at_risk, product_rounding(machine), limits)
-        if machine.dataflow == "output_stationary":
-            accumulate_products(*ordered, accumulators, events, first)
-        else:
-            chained = machine.dataflow != "broadcast"
-            partial = register(machine.partial_sum_bits if chained else machine.adder_tree_bits, machine.overflow)
-            accumulate_tiles(
-                *ordered, np.int64(terms_per_addition(machine)), partial, chained, accumulators, events, first,
-                partial_events,
-            )  # fmt: skip
+        outputs = (accumulators, events, first, partial_events)
+        _add_in_order(operands, blocked, start, at_risk, machine, outputs)
     _finish(operands, machine, accumulators, events, first)
     range_min = range_max = None
     if track == "range":
-        range_min, range_max, unbounded = (np.empty(shape, dtype=np.int64) for _ in range(3))
-        tile = np.int64(terms_per_addition(machine))
-        running_range(weights, columns, start, product_rounding(machine), tile, range_min, range_max, unbounded)
+        range_min, range_max, unbounded = _running_range(operands, blocked, bounds, (least, greatest), machine)
         _finish_range(operands, machine, unbounded, range_min, range_max)
     return _tracked(track, accumulators, events, first, partial_events, range_min, range_max)
+
+
+def _add_in_order(
+    operands: GemmOperands, blocked: BlockedOperands | None, start: Int64, rows: Int64, machine: Machine,
+    outputs: tuple[Int64, Int64, Int64, Int64],
+) -> None:  # fmt: skip
+    """Add in the order of the dataflow, in vectors where every value fits a lane: (13) to (16).
+
+    Parameters
+    ----------
+    operands : GemmOperands
+        All channels.
+    blocked : BlockedOperands or None
+        The same for the vector kernels; None with truncated products.
+    start : int64 array, shape (n,)
+        In units of the accumulator.
+    rows : int64 array
+        The channels to compute.
+    machine : Machine
+        Dataflow, widths, overflow mode.
+    outputs : tuple of int64 arrays, shape (n, p)
+        Accumulators, events, numbers of the first event, events of partial registers.
+    """
+    tile = terms_per_addition(machine)
+    if blocked is not None:
+        shape = (len(operands.weights), blocked.num_positions)
+        whole = shape[1] == outputs[0].shape[1]
+        a, e, f, i = outputs if whole else (in_large_pages(shape) for _ in outputs)
+        room = (a, e, f, i)
+        if step_at_risk(blocked, start, rows, machine, tile, True, room):
+            if not whole:
+                written = 3 if machine.dataflow == "output_stationary" else 4
+                for output, values in zip(outputs[:written], room[:written], strict=True):
+                    output[rows] = values[rows, : output.shape[1]]
+            return
+    accumulators, events, first, partial_events = outputs
+    limits = register(machine.accumulator_bits, machine.overflow)
+    ordered = (operands.weights, operands.wide_columns, start, rows, product_rounding(machine), limits)
+    if machine.dataflow == "output_stationary":
+        accumulate_products(*ordered, accumulators, events, first)
+    else:
+        chained = machine.dataflow != "broadcast"
+        partial = register(machine.partial_sum_bits if chained else machine.adder_tree_bits, machine.overflow)
+        accumulate_tiles(*ordered, np.int64(tile), partial, chained, accumulators, events, first, partial_events)
+
+
+def _running_range(
+    operands: GemmOperands, blocked: BlockedOperands | None, bounds: ChannelBounds, ends: tuple[int, int],
+    machine: Machine,
+) -> tuple[Int64, Int64, Int64]:  # fmt: skip
+    """Return the least and greatest value of the unbounded running sums, and the sums; int64 arrays, shape (n, p)."""
+    tile, num_positions = terms_per_addition(machine), operands.columns.shape[1]
+    rest = np.arange(len(operands.weights))
+    shape = (rest.size, num_positions if blocked is None else blocked.num_positions)
+    least, most, total = (in_large_pages(shape) for _ in range(3))
+    if blocked is not None:
+        rest = step_ranges(blocked, bounds, *ends, tile, (least, most, total))
+        least, most, total = (np.ascontiguousarray(array[:, :num_positions]) for array in (least, most, total))
+    if rest.size:
+        some = tuple(np.empty((rest.size, num_positions), dtype=np.int64) for _ in range(3))
+        weights, start = np.ascontiguousarray(operands.weights[rest]), bounds.start[rest]
+        running_range(weights, operands.wide_columns, start, product_rounding(machine), np.int64(tile), *some)
+        for array, values in zip((least, most, total), some, strict=True):
+            array[rest] = values
+    return least, most, total
 
 
 def _finish(operands: GemmOperands, machine: Machine, accumulators: Int64, events: Int64, first: Int64) -> None:

@@ -33,7 +33,7 @@ def partial_range(operands: GemmOperands, machine: Machine) -> tuple[Int64, Int6
     low, high, total = (np.empty(shape, dtype=np.int64) for _ in range(3))
     for begin in range(0, reduction, size):
         tile = slice(begin, begin + size)
-        weights, columns = np.ascontiguousarray(operands.weights[:, tile]), operands.columns[tile]
+        weights, columns = np.ascontiguousarray(operands.weights[:, tile]), operands.wide_columns[tile]
         running_range(weights, columns, start, product_rounding(machine), np.int64(1), low, high, total)
         if machine.dataflow == "broadcast":  # a tree gives its sum only
             low[:], high[:] = total, total

@@ -14,9 +14,11 @@ import accelsim as ax
 from accelsim.program.geometry import Geometry
 from accelsim.program.layers import MacLayer
 from accelsim.program.rescale import Rescale
+from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.dots import PackedWeights, exact_float
+from accelsim.simulator.engine.exact import exact_sums
 from accelsim.simulator.engine.safe import SafeLayer
-from accelsim_kernels import vectors
+from accelsim_kernels.vectors import code
 from tests.naive import conv as naive
 from tests.naive.gemm import gemm as naive_gemm
 
@@ -31,13 +33,13 @@ EXACT = SimpleNamespace(
 def path(name):
     """Compute dot products in one of two ways."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(vectors.PORTABLE_VARIABLE, "1" if name == "portable" else "0")
-        vectors.has_dot_instructions.cache_clear()
+        patch.setenv(code.PORTABLE_VARIABLE, "1" if name == "portable" else "0")
+        code.has_dot_instructions.cache_clear()
         try:
             yield
         finally:
             patch.undo()
-            vectors.has_dot_instructions.cache_clear()
+            code.has_dot_instructions.cache_clear()
 
 
 def mac_layer(weights, start, geometry, x, clamp, requantizer, input_offset=0, pad_value=0):
@@ -131,7 +133,7 @@ def test_sums_are_exact_up_to_the_bound_and_not_beyond_it(way, words):
         weights = np.full((1, 1, terms), w)
         packed, operands = PackedWeights(weights, words), np.full(terms + 64, x, dtype=kind)
         with path(way):
-            if terms > length and not vectors.has_dot_instructions():
+            if terms > length and not code.has_dot_instructions():
                 continue  # the conversion from floating point is not defined there
             sums = packed.sums(operands, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), packed.room_for(1))
         assert (int(sums[0, 0]) == terms * x * w) == (terms == length)
@@ -155,6 +157,40 @@ def test_floating_point_products_are_exact_up_to_their_bound(seed, kind, data):
     product = weights[None].astype(kind) @ activations.astype(kind)
     expected = [[sum(int(w) * int(x) for w, x in zip(weights, column, strict=True)) for column in activations.T]]
     assert [[Fraction(float(value)) for value in row] for row in product] == expected
+
+
+@pytest.mark.parametrize("way", PATHS)
+def test_sums_beyond_53_bits_are_exact_in_parts(way):
+    # 300 products of up to 2**47: more than one float64 matrix product holds.
+    rng = np.random.default_rng(5)
+    weights = rng.choice([-(2**30), 2**30 - 1], (4, 300)).astype(np.int32)
+    columns = rng.choice([2**17 - 1, 2**17 - 2, 0], (300, 5)).astype(np.int32)
+    bounds = ChannelBounds(weights, np.array([3, -(2**61), 0, 2**61]), np.zeros(4, dtype=np.int64))
+    accumulators = np.full((4, 5), -7)
+    with path(way):
+        exact_sums(bounds, columns, 0, 2**17 - 1, np.array([0, 1, 3]), accumulators)
+    expected = weights.astype(object) @ columns.astype(object) + bounds.start.astype(object)[:, None]
+    assert accumulators[[0, 1, 3]].tolist() == expected[[0, 1, 3]].tolist()
+    assert (accumulators[2] == -7).all()
+
+
+@pytest.mark.parametrize("way", PATHS)
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 30), st.integers(1, 140)),
+    ends=st.sampled_from([(-128, 127), (0, 255), (-300, -50), (-(2**15), 2**15 - 1), (0, 2**16 - 1), (-(2**16), 5)]),
+    weight_bits=st.sampled_from([4, 8, 16, 17]), seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_exact_sums_are_the_sums(way, shape, ends, weight_bits, seed):
+    num_outputs, reduction, num_positions = shape
+    rng, half = np.random.default_rng(seed), 2 ** (weight_bits - 1)
+    weights = rng.choice([-half, half - 1, 1], (num_outputs, reduction)).astype(np.int32)
+    columns = rng.choice([*ends, ends[0] + 1], (reduction, num_positions)).astype(np.int32)
+    start = rng.integers(-(2**60), 2**60, num_outputs)
+    bounds = ChannelBounds(weights, start, np.zeros_like(start))
+    accumulators = np.empty((num_outputs, num_positions), dtype=np.int64)
+    with path(way):
+        exact_sums(bounds, columns, ends[0], max(ends[1], ends[0] + 1), np.arange(num_outputs), accumulators)
+    assert np.array_equal(accumulators, weights.astype(np.int64) @ columns.astype(np.int64) + start[:, None])
 
 
 def test_one_beyond_the_bound_of_float32_can_be_wrong():

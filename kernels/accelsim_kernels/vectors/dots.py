@@ -1,0 +1,180 @@
+"""Dot products: four operands of 8 bits or two of 16 in one instruction, docs/numerics.md (100)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+
+from accelsim_kernels._jit import Int
+from accelsim_kernels.vectors.code import (
+    GROUP_BYTES,
+    INT32,
+    INT64,
+    LANES,
+    VECTOR,
+    Arrays,
+    Bytes,
+    cgutils,
+    index,
+    spread,
+    vectorised,
+)
+
+
+def _dot_tile(operands: str, num_rows: int, num_vectors: int) -> Any:
+    """Make the step that multiplies some rows with some vectors of channels, over the whole reduction.
+
+    Parameters
+    ----------
+    operands : str
+        ``"u8s8"``: rows of unsigned, vectors of signed 8 bits; ``"s8u8"``: the reverse; ``"s16s16"``.
+    num_rows, num_vectors : int
+        Size of the tile, whose sums stay in registers.
+
+    Returns
+    -------
+    callable
+        ``(rows, bases, first, segments, num_groups, channels, begin, sums, column)``, see `scalar` below.
+    """
+    row_kind, channel_kind = {
+        "u8s8": (np.uint8, np.int8),
+        "s8u8": (np.int8, np.uint8),
+        "s16s16": (np.int16, np.int16),
+    }[operands]
+    channels_of_tile = num_vectors * LANES
+
+    def scalar(
+        rows: Bytes,
+        bases: npt.NDArray[np.int64],
+        first: Int,
+        segments: npt.NDArray[np.int64],
+        num_groups: Int,
+        channels: Bytes,
+        begin: Int,
+        sums: npt.NDArray[np.int32],
+        column: Int,
+    ) -> None:
+        """Set ``sums[first + r, column + n]`` to a dot product modulo 2**32.
+
+        Parameters
+        ----------
+        rows : uint8 array
+            Bytes of the rows' operands.
+        bases : int64 array
+            Where in ``rows`` each row begins.
+        first : int64
+            The first of the tile's rows.
+        segments : int64 array
+            Pieces of the reduction: where each begins after a row's base.
+        num_groups : int64
+            Groups of `GROUP_BYTES` bytes in each piece.
+        channels : uint8 array
+            Bytes of the channels' operands: by piece, group and channel.
+        begin : int64
+            Where in ``channels`` those of this tile begin.
+        sums : int32 array, shape (rows, channels)
+            Output.
+        column : int64
+            The first of the tile's channels.
+        """
+        length = num_groups * GROUP_BYTES
+        packed = channels[begin : begin + segments.size * length * channels_of_tile]
+        shape = (segments.size * num_groups, channels_of_tile, -1)
+        right = packed.view(channel_kind).reshape(shape).astype(np.int64)
+        for r in range(num_rows):
+            base = bases[first + r]
+            row = np.concatenate([rows[base + piece : base + piece + length] for piece in segments])
+            left = row.view(row_kind).reshape(shape[0], -1).astype(np.int64)
+            for n in range(channels_of_tile):
+                total = int((left * right[:, n]).sum())
+                sums[first + r, column + n] = (total + (1 << 31)) % (1 << 32) - (1 << 31)
+
+    def generate(builder: Any, arrays: Arrays) -> None:
+        _, _, first, _, num_groups, _, begin, _, column = arrays.values
+        name = "llvm.x86.avx512.vpdpwssd.512" if operands == "s16s16" else "llvm.x86.avx512.vpdpbusd.512"
+        multiply_add = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR]), name
+        )
+        totals = [
+            [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in range(num_vectors)]
+            for _ in range(num_rows)
+        ]
+        bases = [arrays.load(1, builder.add(first, index(r)), INT64, 8) for r in range(num_rows)]
+        place = cgutils.alloca_once_value(builder, begin)
+        with cgutils.for_range(builder, arrays.array(3).nitems, intp=INT64) as piece:
+            offset = arrays.load(3, piece.index, INT64, 8)
+            starts = [builder.add(base, offset) for base in bases]
+            with cgutils.for_range(builder, num_groups, intp=INT64) as group:
+                distance = builder.mul(group.index, index(GROUP_BYTES))
+                here = builder.load(place)
+                size = GROUP_BYTES * LANES
+                weights = [arrays.load(5, builder.add(here, index(v * size)), VECTOR) for v in range(num_vectors)]
+                builder.store(builder.add(here, index(num_vectors * size)), place)
+                for r in range(num_rows):
+                    operand = spread(builder, arrays.load(0, builder.add(starts[r], distance), INT32))
+                    for v in range(num_vectors):
+                        pair = [weights[v], operand] if operands == "s8u8" else [operand, weights[v]]
+                        total = builder.call(multiply_add, [builder.load(totals[r][v]), *pair])
+                        builder.store(total, totals[r][v])
+        width = builder.extract_value(arrays.array(7).shape, 1)
+        for r in range(num_rows):
+            line = builder.add(builder.mul(builder.add(first, index(r)), width), column)
+            for v in range(num_vectors):
+                arrays.store(builder.load(totals[r][v]), 7, builder.add(line, index(v * LANES)), 4)
+
+    return vectorised(scalar, generate)
+
+
+ROWS_OF_WIDE_TILE, ROWS_OF_NARROW_TILE = 6, 12
+"""Rows of a tile of four vectors, and of one or two: 24 or 12 sums in registers."""
+
+dot_u8s8_4 = _dot_tile("u8s8", ROWS_OF_WIDE_TILE, 4)
+dot_u8s8_2 = _dot_tile("u8s8", ROWS_OF_NARROW_TILE, 2)
+dot_u8s8_1 = _dot_tile("u8s8", ROWS_OF_NARROW_TILE, 1)
+dot_s8u8_4 = _dot_tile("s8u8", ROWS_OF_WIDE_TILE, 4)
+dot_s16s16_4 = _dot_tile("s16s16", ROWS_OF_WIDE_TILE, 4)
+dot_s16s16_1 = _dot_tile("s16s16", ROWS_OF_NARROW_TILE, 1)
+
+
+def _interleave_scalar(
+    columns: npt.NDArray[np.uint8] | npt.NDArray[np.int16], k: Int, begin: Int, packed: Any, place: Int
+) -> None:
+    """Store 64 positions of a group of the reduction, position by position.
+
+    Parameters
+    ----------
+    columns : uint8 or int16 array, shape (k, p)
+        Activations.
+    k, begin : int64
+        The group's first term, the first position.
+    packed : array of the same type
+        Output.
+    place : int64
+        Where it begins.
+    """
+    per_group = GROUP_BYTES // columns.itemsize
+    for i in range(4 * LANES):
+        for term in range(per_group):
+            packed[place + i * per_group + term] = columns[k + term, begin + i]
+
+
+def _interleave(builder: Any, arrays: Arrays) -> None:
+    _, k, begin, _, place = arrays.values
+    width, count = arrays.kinds[0].dtype.bitwidth, 4 * LANES
+    element, per_group = ir.IntType(width), GROUP_BYTES * 8 // width
+    num_positions = builder.extract_value(arrays.array(0).shape, 1)
+    lines = []
+    for term in range(per_group):
+        line = builder.add(builder.mul(builder.add(k, index(term)), num_positions), begin)
+        lines.append(arrays.load(0, line, ir.VectorType(element, count), width // 8))
+    while len(lines) > 1:  # pairs of lines that are per_group / 2 apart, then pairs of those
+        half, size = len(lines) // 2, lines[0].type.count
+        mask = ir.Constant(ir.VectorType(INT32, 2 * size), [i // 2 + i % 2 * size for i in range(2 * size)])
+        lines = [builder.shuffle_vector(lines[i], lines[i + half], mask) for i in range(half)]
+    arrays.store(lines[0], 3, place, width // 8)
+
+
+interleave_positions = vectorised(_interleave_scalar, _interleave)
