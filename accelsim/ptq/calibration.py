@@ -12,7 +12,7 @@ import numpy.typing as npt
 from accelsim.errors import CalibrationError, DataError
 from accelsim.graph.feeds import Feeds
 from accelsim.graph.graph import Graph
-from accelsim.ptq.ranges import Distribution
+from accelsim.ptq.distribution import Distribution
 from accelsim.reference.batches import Progress, samples_per_batch
 from accelsim.reference.runner import OnnxRunner
 

@@ -14,8 +14,16 @@ from accelsim.errors import AccelsimError, FormatError
 from accelsim.formats import MAX_OPERAND_BITS, IntegerFormat, Scheme
 from accelsim.validation import Configuration
 
-RangeMethod = Literal["mse", "min_max"]
-"""How the range of a quantizer is set: white paper section 3.1."""
+RangeMethod = Literal["mse", "golden_section", "closed_form", "percentile", "min_max"]
+"""How the range of a quantizer is set: white paper section 3.1. ``min_max`` covers all values; ``mse``,
+``golden_section`` and ``closed_form`` look for the least squared error, by grid search, golden section or the
+approximation of Banner et al. (2019); ``percentile`` cuts off a share of the values."""
+
+ActivationRangeMethod = Literal["mse", "golden_section", "closed_form", "percentile", "min_max", "batch_norm"]
+"""The same for activations; ``batch_norm`` takes ``β ± αγ``."""
+
+WHOLE_RANGE_BITS = 8
+"""From this width up ``auto`` covers the whole range of an activation."""
 
 RoundingMethod = Literal["nearest", "qubo", "adaround"]
 """How weights are rounded: white paper section 3.4. ``nearest`` looks at the weights alone. ``qubo`` minimises the
@@ -116,12 +124,22 @@ class PTQConfig(Configuration):
     """Bring mean outputs back to the float network's (section 3.3); ``auto``: ``empirical`` with calibration data,
     ``analytic`` without."""
 
-    weight_range: Literal["auto", "mse", "min_max"] = "auto"
-    """Range setting of weights: ``mse`` (least squared error), ``min_max`` (the whole range of values), or ``auto``:
-    ``min_max`` from 7 bits up, ``mse`` below. See `constant_method`."""
+    weight_range: Literal["auto", "mse", "golden_section", "closed_form", "percentile", "min_max"] = "auto"
+    """Range setting of weights, see `RangeMethod`; ``auto``: ``min_max`` from 7 bits up, ``mse`` below. See
+    `constant_method`."""
 
-    activation_range: RangeMethod = "mse"
-    """Range setting of activations: least squared error on the calibration data, or their whole range."""
+    activation_range: Literal["auto", "mse", "golden_section", "closed_form", "percentile", "min_max", "batch_norm"] = (
+        "auto"
+    )
+    """Range setting of activations on the calibration data, see `RangeMethod`; ``auto``: ``min_max`` from 8 bits up,
+    ``mse`` below. Without calibration data it is always ``batch_norm``."""
+
+    output_range: Literal["auto", "cross_entropy", "same"] = "auto"
+    """Range setting of what the network returns: ``cross_entropy`` for logits, ``same`` as other activations;
+    ``auto``: ``cross_entropy`` under 8 bits where an output has two axes, as logits have."""
+
+    percentile: Annotated[float, Field(ge=50, le=100)] = 99.99
+    """Share of values, in per cent, that ``percentile`` keeps on either side of a range."""
 
     input_range: tuple[float, float] | None = None
     """Least and greatest value of every input, for a run without calibration data; where it is not given, it is told
@@ -148,6 +166,18 @@ class PTQConfig(Configuration):
         if self.weight_range == "auto":
             return "min_max" if bits >= FINE_BITS else "mse"
         return self.weight_range
+
+    def activation_method(self, bits: int) -> ActivationRangeMethod:
+        """Return the range setting of activations of a width: ``auto`` is resolved by it.
+
+        Notes
+        -----
+        Measured on MobileNetV1 and ResNet8 with rescaled channels and corrected biases: at 8 bits the logits gain 0.1
+        to 0.5 dB with ``mse``, and agreement with the float network does not change beyond chance.
+        """
+        if self.activation_range == "auto":
+            return "min_max" if bits >= WHOLE_RANGE_BITS else "mse"
+        return self.activation_range
 
     def rounding_method(self, bits: int) -> RoundingMethod:
         """Return how weights of a width are rounded: ``auto`` is resolved by it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,12 @@ from accelsim.formats import IntegerFormat, QuantizationParameters
 from accelsim.graph.graph import Graph, Node
 from accelsim.graph.operators import ELEMENTWISE, LINEAR
 from accelsim.graph.quantized import QuantizedWeights
+from accelsim.ptq.batch_norm_ranges import batch_norm_ranges
 from accelsim.ptq.calibration import TensorStatistics, calibrate
-from accelsim.ptq.config import PTQConfig
+from accelsim.ptq.config import WHOLE_RANGE_BITS, PTQConfig
+from accelsim.ptq.cross_entropy import cross_entropy_range, measure_logits
 from accelsim.ptq.folding import weight_axis
+from accelsim.ptq.percentile import measure_percentiles
 from accelsim.ptq.placement import Placement
 from accelsim.ptq.ranges import Distribution, per_tensor, set_range, weight_range
 from accelsim.ptq.work import Work
@@ -27,15 +31,16 @@ def choose_activations(work: Work) -> None:
     """Choose the quantizer of every stored activation, from calibration data or from batch norms."""
     placement, config = work.placement, work.config
     if work.feeds is None:
-        found = _expected_ranges(work, placement)
+        found = _expected_ranges(work, placement.calibrated, required=True)
         how = f"from batch norms, within {config.batch_norm_alpha:g} deviations"
     else:
-        histograms = config.activation_range == "mse"
-        found = calibrate(work.graph, placement.calibrated, work.feeds, histograms, work.progress)
+        found = _measured_ranges(work, placement)
         how = f"on {work.feeds.num_samples} samples"
     for name in placement.calibrated:
         statistics = found[name].widened(placement.required.get(name, ()))
-        work.activations[name] = activation_range(statistics, work.activation_format(name, statistics.low), config)
+        format = work.activation_format(name, statistics.low)
+        work.activations[name] = activation_range(statistics, format, config)
+    _choose_outputs(work, placement)
     for name in placement.fixed:
         # A probability: 2**-bits makes 1.0 clip by one step, and is a shift on any hardware.
         format = IntegerFormat(work.activation_format(name, 0.0).bits, signed=False)
@@ -47,24 +52,60 @@ def choose_activations(work: Work) -> None:
         f"placed {len(work.activations)} activation quantizers, {len(placement.shared)} of them shared with their "
         "input",
         f"calibrated {len(placement.calibrated)} tensors {how}",
-        f"set activation ranges: {config.activation_bits} bits, {config.activation_scheme}, {config.activation_range}",
+        f"set activation ranges: {config.activation_bits} bits, {config.activation_scheme}, "
+        f"{'batch_norm' if work.feeds is None else config.activation_method(config.activation_bits)}",
     ]
 
 
-def _expected_ranges(work: Work, placement: Placement) -> dict[str, TensorStatistics]:
-    """Return the ranges of stored tensors that batch norms tell: white paper equations (18) and (19)."""
-    ranges: dict[str, TensorStatistics] = {}
-    for name in placement.calibrated:
-        if name in work.inputs:
-            ranges[name] = TensorStatistics(work.inputs[name].low, work.inputs[name].high)
-        elif name in work.statistics:
-            channels = work.statistics[name]
-            ranges[name] = TensorStatistics(float(channels.minimum.min()), float(channels.maximum.max()))
-        else:
-            raise CalibrationError(
-                f"tensor {name!r}: no batch norm tells its range; quantize with calibration data instead"
-            )
-    return ranges
+def _measured_ranges(work: Work, placement: Placement) -> dict[str, TensorStatistics]:
+    """Return what calibration data tells of stored tensors, each measured as its method needs."""
+    assert work.feeds is not None
+    config = work.config
+    methods = {name: config.activation_method(work.activation_format(name, 0.0).bits) for name in placement.calibrated}
+    found: dict[str, TensorStatistics] = {}
+    if "batch_norm" in methods.values():
+        found = _expected_ranges(work, placement.calibrated, required=False)
+    tails = [name for name, method in methods.items() if method == "percentile"]
+    if tails:
+        scheme, percentile = config.activation_scheme, config.percentile
+        ranges = measure_percentiles(work.graph, tails, work.feeds, percentile, scheme, work.progress)
+        found |= {name: TensorStatistics(*ends) for name, ends in ranges.items()}
+    rest = [name for name in placement.calibrated if name not in found]
+    if rest:
+        histograms = any(methods[name] not in ("min_max", "batch_norm") for name in rest)
+        found |= calibrate(work.graph, rest, work.feeds, histograms, work.progress)
+    return found
+
+
+def _expected_ranges(work: Work, tensors: Sequence[str], required: bool) -> dict[str, TensorStatistics]:
+    """Return the ranges that batch norms tell of; where all are required, refuse a tensor of which they do not."""
+    moments = {name: found.moments for name, found in work.inputs.items()}
+    ranges = batch_norm_ranges(work.graph, work.norms, moments, tensors, work.config.batch_norm_alpha)
+    ranges |= {name: (found.low, found.high) for name, found in work.inputs.items()}
+    unknown = [name for name in tensors if name not in ranges]
+    if required and unknown:
+        raise CalibrationError(
+            f"tensor {unknown[0]!r}: no batch norm tells its range; quantize with calibration data instead"
+        )
+    return {name: TensorStatistics(*ends) for name, ends in ranges.items() if name in tensors}
+
+
+def _choose_outputs(work: Work, placement: Placement) -> None:
+    """Choose the quantizers of logits by cross-entropy."""
+    config = work.config
+    for name in work.graph.outputs:
+        source = placement.shared.get(name, name)
+        if source not in work.activations or work.feeds is None or config.output_range == "same":
+            continue
+        format = work.activations[source].format
+        if config.output_range == "auto" and (
+            format.bits >= WHOLE_RANGE_BITS or len(work.graph.shapes[name]) != 2 or config.activation_range != "auto"
+        ):
+            continue
+        logits = measure_logits(work.graph, name, work.feeds)
+        parameters = cross_entropy_range(logits, format, config.activation_scheme, config.power_of_two)
+        work.activations[source] = per_tensor(parameters)
+        work.log.append(f"set the range of {name!r} by cross-entropy")
 
 
 def activation_range(statistics: TensorStatistics, format: IntegerFormat, config: PTQConfig) -> QuantizationParameters:
@@ -79,12 +120,12 @@ def activation_range(statistics: TensorStatistics, format: IntegerFormat, config
     config : PTQConfig
         Scheme, method and whether the scale is a power of two.
     """
-    scheme = config.activation_scheme
-    if statistics.histogram is None:
+    scheme, method = config.activation_scheme, config.activation_method(format.bits)
+    if statistics.histogram is None or method == "batch_norm" or method in ("min_max", "percentile"):
         return QuantizationParameters.from_range(
             statistics.low, statistics.high, format, scheme, power_of_two=config.power_of_two
         )
-    return per_tensor(set_range(statistics.histogram, format, scheme, config.activation_range, config.power_of_two))
+    return per_tensor(set_range(statistics.histogram, format, scheme, method, config.power_of_two))
 
 
 def choose_weights(work: Work) -> None:
@@ -101,6 +142,7 @@ def choose_weights(work: Work) -> None:
                 config.constant_method(format.bits),
                 config.power_of_two,
                 weight_axis(node) if config.per_channel else None,
+                config.percentile,
             )
             fitting = fit_bias(graph, node, parameters, work.activations[node.inputs[0]], config.bias_bits)
             raised = int(np.count_nonzero(fitting.scale != parameters.scale))
@@ -124,7 +166,8 @@ def quantize_operand(values: npt.NDArray[np.float32], format: IntegerFormat, con
     """Quantize a constant operand of Add, Sub or Mul: to the hardware it is an activation that never changes."""
     format = IntegerFormat(format.bits, config.activation_signed)
     method = config.constant_method(format.bits)
-    parameters = per_tensor(set_range(Distribution.of(values), format, "affine", method, config.power_of_two))
+    distribution = Distribution.of(values)
+    parameters = per_tensor(set_range(distribution, format, "affine", method, config.power_of_two, config.percentile))
     return QuantizedWeights(parameters.quantize(values), parameters)
 
 

@@ -20,8 +20,12 @@ def test_defaults():
         ({"weight_bits": 0}, "ptq.weight_bits must be at least 1, got 0"),
         ({"activation_bits": 17}, "ptq.activation_bits must be at most 16, got 17"),
         ({"bias_bits": 65}, "ptq.bias_bits must be at most 64, got 65"),
-        ({"weight_range": "best"}, "ptq.weight_range must be one of 'auto', 'mse' or 'min_max', got 'best'"),
-        ({"activation_range": "auto"}, "ptq.activation_range must be one of 'mse' or 'min_max', got 'auto'"),
+        (
+            {"weight_range": "best"},
+            "ptq.weight_range must be one of 'auto', 'mse', 'golden_section', 'closed_form', 'percentile' or 'min_max'"
+            ", got 'best'",
+        ),
+        ({"output_range": "all"}, "ptq.output_range must be one of 'auto', 'cross_entropy' or 'same', got 'all'"),
         ({"activation_scheme": "log"}, "ptq.activation_scheme must be one of 'affine' or 'symmetric', got 'log'"),
         ({"wieght_bits": 4}, "ptq.wieght_bits is not a known key; remove it or correct its spelling"),
     ],

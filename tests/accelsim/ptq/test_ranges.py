@@ -7,7 +7,8 @@ from hypothesis.extra import numpy as hnp
 from accelsim.errors import FormatError
 from accelsim.formats import IntegerFormat, QuantizationParameters
 from accelsim.ptq.calibration import HISTOGRAM_BINS, _Counter
-from accelsim.ptq.ranges import COARSE_STEPS, Distribution, per_tensor, set_range, weight_range
+from accelsim.ptq.mse_range import COARSE_STEPS
+from accelsim.ptq.ranges import Distribution, per_tensor, set_range, weight_range
 
 FORMATS = st.builds(IntegerFormat, st.integers(1, 16), st.booleans())
 SCHEMES = st.sampled_from(["affine", "symmetric"])
@@ -44,10 +45,11 @@ def test_symmetric_mse_is_the_best_of_the_documented_grid(values, bits):
     format = IntegerFormat(bits, True)
     found = squared_error(values, weight_range(values, format, "symmetric", "mse"))
     low, high = float(values.min()), float(values.max())
+    rounding = values.size * (2.0**-23 * max(-low, high)) ** 2  # both are exact but for float32's own rounding
     for step in range(1, COARSE_STEPS + 1):
         fraction = step / COARSE_STEPS
         tried = QuantizationParameters.from_range(low * fraction, high * fraction, format, "symmetric")
-        assert found <= squared_error(values, tried) * (1 + 1e-5)  # the search sums float32 errors
+        assert found <= squared_error(values, tried) * (1 + 1e-5) + rounding  # the search sums float32 errors
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
@@ -128,9 +130,9 @@ def test_real_zero_is_exact_and_codes_are_in_range(values, format, scheme, power
 def test_a_large_array_in_blocks_equals_one_block(monkeypatch):
     values = np.random.default_rng(0).normal(size=(3, 1000)).astype(np.float32)
     parameters = weight_range(values, IntegerFormat(3, True), "symmetric", "min_max", axis=0)
-    whole = Distribution.of(values, 0).squared_error(parameters)
+    whole = Distribution.of(values, 0).error(parameters)
     monkeypatch.setattr("accelsim.ptq.ranges._BLOCK_VALUES", 100)
-    np.testing.assert_allclose(Distribution.of(values, 0).squared_error(parameters), whole, rtol=1e-13)
+    np.testing.assert_allclose(Distribution.of(values, 0).error(parameters), whole, rtol=1e-13)
 
 
 def histogram_of(values, parts=3):
@@ -163,7 +165,7 @@ def test_histogram_of_few_different_values_gives_the_exact_error():
     for bits in (2, 4):
         parameters = weight_range(pixels, IntegerFormat(bits, False), "affine", "min_max")
         row = QuantizationParameters(parameters.scale[None], parameters.zero_point[None], parameters.format, 0)
-        assert histogram.squared_error(row)[0] == pytest.approx(squared_error(pixels, parameters), rel=1e-5)
+        assert histogram.error(row)[0] == pytest.approx(squared_error(pixels, parameters), rel=1e-5)
 
 
 @pytest.mark.parametrize("bits", [3, 4, 8, 12, 16])
@@ -177,7 +179,7 @@ def test_a_range_found_on_the_histogram_is_as_good_as_one_found_on_the_values(bi
 
     def error(parameters):
         row = QuantizationParameters(parameters.scale[None], parameters.zero_point[None], format, 0)
-        return Distribution.of(values).squared_error(row)[0]
+        return Distribution.of(values).error(row)[0]
 
     # The bins cost at most 3 % of the error (at 16 bits 32 steps of the grid lie in a bin).
     assert error(found) <= 1.03 * error(exact)
