@@ -6,7 +6,7 @@ probabilities of the quantized logits are nearest to those of the logits themsel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from accelsim.reference.runner import OnnxRunner
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-MOST_VALUES = 1 << 20
+MOST_VALUES = 1 << 17
 """So many logits are looked at; of more samples, some, evenly over the data."""
 
 
@@ -33,21 +33,20 @@ class LogitDistribution(Distribution):
 
     Parameters
     ----------
-    classes : int
-        How many there are to a sample.
+    probabilities : float64 array, shape (samples, classes)
+        What the logits stand for.
     """
 
-    classes: int = 1
+    probabilities: Float64 = field(default_factory=lambda: np.zeros((0, 0)))
 
     def error(self, parameters: QuantizationParameters) -> Float64:
         """Return ``H(softmax(v), softmax(v^))``, the mean over samples."""
-        logits = self.values.reshape(-1, self.classes)
+        logits = self.values.reshape(self.probabilities.shape)
         scale, zero_point = parameters.scale[0], parameters.zero_point[0]
         low, high = parameters.format.minimum - zero_point, parameters.format.maximum - zero_point
         with np.errstate(over="ignore"):  # a quotient beyond float32 is an infinity, and clamps
             quantized = np.clip(np.rint(logits / scale), low, high).astype(np.float64) * float(scale)
-        wanted = softmax(logits.astype(np.float64), axis=1)
-        return np.array([-(wanted * log_softmax(quantized, axis=1)).sum(axis=1).mean()])
+        return np.array([-(self.probabilities * log_softmax(quantized, axis=1)).sum(axis=1).mean()])
 
 
 def cross_entropy_range(
@@ -71,7 +70,8 @@ def cross_entropy_range(
     values = np.asarray(logits, dtype=np.float32)
     row = values.reshape(1, -1)
     low, high = row.min(axis=1).astype(np.float64), row.max(axis=1).astype(np.float64)
-    return search_grid(LogitDistribution(row, low, high, classes=values.shape[1]), format, scheme, power_of_two)
+    probabilities = softmax(values.astype(np.float64), axis=1)
+    return search_grid(LogitDistribution(row, low, high, probabilities=probabilities), format, scheme, power_of_two)
 
 
 def measure_logits(graph: Graph, output: str, feeds: Feeds) -> Float32:
