@@ -117,8 +117,8 @@ def test_percentiles_take_bounded_memory(monkeypatch):
 def test_cross_entropy_keeps_the_large_logits():
     """Many small negative logits, few large ones: MSE cuts the large ones off, cross-entropy does not."""
     rng = np.random.default_rng(3)
-    logits = rng.normal(-6, 1, size=(40, 200)).astype(np.float32)
-    logits[np.arange(40), rng.integers(0, 200, 40)] = rng.uniform(8, 12, 40)
+    logits = rng.normal(-6, 1, size=(80, 400)).astype(np.float32)
+    logits[np.arange(80), rng.integers(0, 400, 80)] = rng.uniform(8, 12, 80)
     format = IntegerFormat(4, signed=False)
     by_entropy = cross_entropy_range(logits, format, "affine")
     by_mse = weight_range(logits, format, "affine", "mse")
