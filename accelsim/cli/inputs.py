@@ -185,13 +185,14 @@ def load_float(model: Path) -> Graph:
 def quantize_network(
     network: Graph | QuantizedGraph, calibration: CalibrationChoice, choices: dict[str, Any], progress: Progress | None
 ) -> QuantizedGraph:
-    """Quantize a float network on the calibration images; leave one alone that is quantized."""
+    """Quantize a float network, on calibration images where there are some; leave one alone that is quantized."""
     from accelsim.graph.graph import Graph
     from accelsim.ptq import PTQConfig, quantize
 
     if not isinstance(network, Graph):
         return network
-    return quantize(network, calibration.images(network), PTQConfig(**choices), progress=progress)
+    images = None if calibration.file is None else calibration.images(network)
+    return quantize(network, images, PTQConfig(**choices), progress=progress)
 
 
 def _input_names(network: Graph | QuantizedGraph) -> list[str]:

@@ -15,8 +15,13 @@ from accelsim.errors import FormatError
 class RangeMethod(StrEnum):
     """How the range of an activation quantizer is set."""
 
+    AUTO = "auto"
     MSE = "mse"
+    GOLDEN_SECTION = "golden_section"
+    CLOSED_FORM = "closed_form"
+    PERCENTILE = "percentile"
     MIN_MAX = "min_max"
+    BATCH_NORM = "batch_norm"
 
 
 class WeightRangeMethod(StrEnum):
@@ -24,7 +29,27 @@ class WeightRangeMethod(StrEnum):
 
     AUTO = "auto"
     MSE = "mse"
+    GOLDEN_SECTION = "golden_section"
+    CLOSED_FORM = "closed_form"
+    PERCENTILE = "percentile"
     MIN_MAX = "min_max"
+
+
+class EqualizationChoice(StrEnum):
+    """How channels are rescaled from layer to layer."""
+
+    NOISE = "noise"
+    CROSS_LAYER = "cross_layer"
+    NONE = "none"
+
+
+class BiasCorrection(StrEnum):
+    """How biases are corrected."""
+
+    AUTO = "auto"
+    EMPIRICAL = "empirical"
+    ANALYTIC = "analytic"
+    NONE = "none"
 
 
 class RoundingChoice(StrEnum):
@@ -102,7 +127,23 @@ WeightRange = Annotated[
     typer.Option(help="Range of weights; auto (default): min_max from 7 bits up, mse below."),
 ]
 ActivationRange = Annotated[
-    RangeMethod | None, typer.Option(help="Range of activations: least squared error (default), or all values.")
+    RangeMethod | None,
+    typer.Option(help="Range of activations; auto (default): min_max from 8 bits up, mse below."),
+]
+Equalization = Annotated[
+    EqualizationChoice | None,
+    typer.Option(help="Rescaling of channels: for least predicted noise (default), for equal weight ranges, or none."),
+]
+BiasCorrectionChoice = Annotated[
+    BiasCorrection | None,
+    typer.Option("--bias-correction", help="auto (default): empirical with calibration images, analytic without."),
+]
+InputRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        metavar="LEAST GREATEST",
+        help="Range of the inputs without calibration images; if left out, told from the first batch norm.",
+    ),
 ]
 Rounding = Annotated[
     RoundingChoice | None,
@@ -159,9 +200,12 @@ def quantization(
     rounding: RoundingChoice | None = None,
     layers: list[str] | None = None,
     file: Path | None = None,
+    equalization: EqualizationChoice | None = None,
+    bias_correction: BiasCorrection | None = None,
+    input_range: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Return the quantization options that were given, and those of a file, by the names of PTQConfig's fields."""
-    given = {
+    given: dict[str, Any] = {
         "weight_bits": weight_bits,
         "activation_bits": activation_bits,
         "per_channel": per_channel,
@@ -169,7 +213,13 @@ def quantization(
         "activation_range": None if activation_range is None else activation_range.value,
         "power_of_two": power_of_two or None,
         "rounding": None if rounding is None else rounding.value,
+        "bias_correction": None if bias_correction is None else bias_correction.value,
+        "input_range": input_range,
     }
+    if equalization is EqualizationChoice.NONE:
+        given["equalize"] = False
+    elif equalization is not None:
+        given |= {"equalize": True, "equalization": equalization.value}
     choices = {} if file is None else _fields_of(file)
     choices |= {name: value for name, value in given.items() if value is not None}
     if layers:

@@ -20,15 +20,21 @@ Examples:
   accelsim quantize net.onnx --calibration images.npz:train --output net.npz
   accelsim quantize net.onnx --calibration nhwc.npy --layout channels-last --limit 512 \\
       --weight-bits 4 --per-channel --output net_w4a8.npz --onnx net_w4a8_fakequant.onnx
+  accelsim quantize net.onnx --output net_data_free.npz
 """
 
 
 def command(
     model: options.FloatModel,
-    calibration: Annotated[
-        str, typer.Option(metavar="FILE[:ARRAY]", help="Images that the ranges are set on; 500 are plenty, no labels.")
-    ],
     output: Annotated[Path, typer.Option(metavar="OUT.npz", help="The quantized network; replaced if it exists.")],
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE[:ARRAY]",
+            help="Images that ranges, rounding and biases are set on; 500 are plenty, no labels. "
+            "Without them all is told from batch norms.",
+        ),
+    ] = None,
     onnx: Annotated[
         Path | None,
         typer.Option(metavar="FAKEQUANT.onnx", help="Write the quantization simulation as an ONNX model, too."),
@@ -40,6 +46,9 @@ def command(
     activation_range: options.ActivationRange = None,
     power_of_two: options.PowerOfTwo = False,
     rounding: options.Rounding = None,
+    equalization: options.Equalization = None,
+    bias_correction: options.BiasCorrectionChoice = None,
+    input_range: options.InputRange = None,
     layers: options.LayerWidths = None,
     ptq: options.QuantizationFile = None,
     layout: options.FileLayout = options.Layout.CHANNELS_FIRST,
@@ -49,8 +58,9 @@ def command(
     """Quantize a network; see HELP."""
     check_outputs([output, onnx], model, [calibration])
     choices = options.quantization(
-        weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two, rounding, layers, ptq
-    )
+        weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two, rounding, layers, ptq,
+        equalization, bias_correction, input_range,
+    )  # fmt: skip
     graph = load_float(model)
     with progress_bar() as progress:
         quantized = quantize_network(graph, CalibrationChoice(calibration, limit, layout), choices, progress)

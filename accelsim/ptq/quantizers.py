@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +15,11 @@ from accelsim.graph.operators import ELEMENTWISE, LINEAR
 from accelsim.graph.quantized import QuantizedWeights
 from accelsim.ptq.batch_norm_ranges import batch_norm_ranges
 from accelsim.ptq.calibration import TensorStatistics, calibrate
+from accelsim.ptq.channel_statistics import ChannelStatistics
 from accelsim.ptq.config import WHOLE_RANGE_BITS, PTQConfig
 from accelsim.ptq.cross_entropy import cross_entropy_range, measure_logits
 from accelsim.ptq.folding import weight_axis
+from accelsim.ptq.noise_scaling import importances
 from accelsim.ptq.percentile import measure_percentiles
 from accelsim.ptq.placement import Placement
 from accelsim.ptq.ranges import Distribution, per_tensor, set_range, weight_range
@@ -132,6 +134,7 @@ def choose_weights(work: Work) -> None:
     """Choose the quantizer of every constant operand, and round it to nearest."""
     config, graph = work.config, work.graph
     log: list[str] = []
+    important = importances(graph, work.statistics)
     for node in graph.nodes:
         if node.op in LINEAR:
             name, format = node.inputs[1], work.weight_format(node)
@@ -143,6 +146,7 @@ def choose_weights(work: Work) -> None:
                 config.power_of_two,
                 weight_axis(node) if config.per_channel else None,
                 config.percentile,
+                weight_importance(graph, node, work.statistics, important),
             )
             fitting = fit_bias(graph, node, parameters, work.activations[node.inputs[0]], config.bias_bits)
             raised = int(np.count_nonzero(fitting.scale != parameters.scale))
@@ -160,6 +164,45 @@ def choose_weights(work: Work) -> None:
         f"{config.constant_method(config.weight_bits)}",
         *log,
     ]
+
+
+def weight_importance(
+    graph: Graph,
+    node: Node,
+    statistics: Mapping[str, ChannelStatistics],
+    important: Mapping[str, npt.NDArray[np.float64]],
+) -> npt.NDArray[np.float64] | None:
+    """Return how much a squared error of each weight of a layer counts, in the weights' shape.
+
+    Parameters
+    ----------
+    graph : Graph
+        The float network.
+    node : Node
+        A Conv, Gemm or MatMul of it.
+    statistics : mapping of tensor name to ChannelStatistics
+        Of what the layer reads.
+    important : mapping of tensor name to float64 array
+        As `importances` tells.
+
+    Returns
+    -------
+    float64 array or None
+        ``Var(x_i) · I_o``, docs/ptq.md (82); None where nothing is known, or nothing counts.
+    """
+    weights = graph.constants[node.inputs[1]]
+    groups = node.attributes["group"] if node.op == "Conv" else 1
+    by_output = weights.T if node.op == "MatMul" else weights
+    outputs, inputs = by_output.shape[:2]
+    source, target = statistics.get(node.inputs[0]), important[node.output]
+    assert isinstance(groups, int)
+    if source is None or source.variance.size != groups * inputs or target.size != outputs:
+        return None
+    counts = np.repeat(source.variance.reshape(groups, inputs), outputs // groups, axis=0) * target[:, np.newaxis]
+    if not counts.any():
+        return None
+    spread = np.broadcast_to(counts.reshape(outputs, inputs, *(1,) * (by_output.ndim - 2)), by_output.shape)
+    return spread.T if node.op == "MatMul" else spread
 
 
 def quantize_operand(values: npt.NDArray[np.float32], format: IntegerFormat, config: PTQConfig) -> QuantizedWeights:

@@ -7,6 +7,9 @@ quantized twins, by grid search (`mse_range`), golden section (`golden_section`)
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import numpy.typing as npt
 
 from accelsim.formats import IntegerFormat, QuantizationParameters, Scheme
@@ -77,6 +80,7 @@ def weight_range(
     power_of_two: bool = False,
     axis: int | None = None,
     percentile: float = 99.99,
+    importance: npt.ArrayLike | None = None,
 ) -> QuantizationParameters:
     """Choose the quantizer of a constant from its exact values.
 
@@ -90,6 +94,8 @@ def weight_range(
         Channel axis for one quantizer per channel, None for one per tensor.
     percentile : float
         As in `set_range`.
+    importance : float array of the weights' shape, optional
+        How much the squared error of each value counts, for ``mse`` and ``golden_section``.
 
     Returns
     -------
@@ -97,6 +103,11 @@ def weight_range(
         A channel of zeros gets the largest scale of the other channels; where all are zero the scale is 1.
     """
     distribution = Distribution.of(weights, axis)
+    if importance is not None and method in ("mse", "golden_section"):
+        counts = Distribution.of(importance, axis).values.astype(np.float64)
+        # A row in which nothing counts has no best range: there all values count alike.
+        counts[counts.max(axis=1) <= 0] = 1.0
+        distribution = replace(distribution, counts=counts)
     found = set_range(distribution, format, scheme, method, power_of_two, percentile)
     if axis is None:
         return per_tensor(found)

@@ -39,6 +39,10 @@ def _quantize(accelsim, small, tmp_path, *arguments):
         (["--weight-range", "mse"], {"weight_range": "mse"}),
         (["--weight-range", "min_max", "--weight-bits", 3], {"weight_range": "min_max", "weight_bits": 3}),
         (["--activation-range", "min_max"], {"activation_range": "min_max"}),
+        (["--activation-range", "percentile"], {"activation_range": "percentile"}),
+        (["--equalization", "none"], {"equalize": False}),
+        (["--equalization", "cross_layer"], {"equalize": True, "equalization": "cross_layer"}),
+        (["--bias-correction", "analytic"], {"bias_correction": "analytic"}),
         (["--power-of-two"], {"power_of_two": True}),
         (["--rounding", "nearest", "--weight-bits", 4], {"rounding": "nearest", "weight_bits": 4}),
         (
@@ -193,7 +197,7 @@ def test_wrong_calibration_is_refused(accelsim, small, tmp_path):
         ["--weight-bits", "four"],
         ["--activation-bits", "0"],
         ["--weight-range", "best"],
-        ["--activation-range", "auto"],
+        ["--activation-range", "best"],
         ["--layout", "nhwc"],
         ["--limit", "0"],
         ["--color"],
@@ -205,3 +209,12 @@ def test_a_wrong_option_is_a_usage_error(accelsim, small, tmp_path, wrong):
     assert result.stdout == ""
     assert wrong[0] in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_images_are_needed(accelsim, small, tmp_path):
+    output = tmp_path / "out.npz"
+    result = accelsim("quantize", small.model, "--input-range", "-3", "3", "--output", output)
+    assert result.exit_code == 0, result.output
+    expected = ax.quantize(ax.load_onnx(small.model), None, ax.PTQConfig(input_range=(-3.0, 3.0)))
+    assert _same(ax.QuantizedGraph.load(output), expected)
+    assert_refused(accelsim("quantize", small.model, "--output", output), "input 'image'", "input_range")

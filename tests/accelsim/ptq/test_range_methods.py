@@ -220,3 +220,18 @@ def test_histograms_have_the_percentiles_of_no_one():
     distribution = Distribution.of(np.arange(5, dtype=np.float32))
     low, high = percentile.percentile_range(distribution, 75.0, "affine")
     assert (low[0], high[0]) == (1.0, 3.0)
+
+
+def test_a_range_serves_the_weights_that_count():
+    """An outlier that no input excites is cut off; where it alone counts, the range keeps it."""
+    weights = np.concatenate([np.linspace(-1, 1, 50), [9.0]]).astype(np.float32).reshape(1, -1)
+    format = IntegerFormat(4, signed=True)
+    dead, alone = np.ones(51), np.zeros(51)
+    dead[-1], alone[-1] = 0, 1
+    for method in ("mse", "golden_section"):
+        without = weight_range(weights, format, "symmetric", method, importance=dead.reshape(1, -1))
+        only = weight_range(weights, format, "symmetric", method, importance=alone.reshape(1, -1))
+        assert float(without.grid_limits[1]) < 1.2
+        assert float(only.grid_limits[1]) == pytest.approx(9.0, rel=0.1)
+    unknown = weight_range(weights, format, "symmetric", "mse", importance=np.zeros((1, 51)))
+    assert unknown == weight_range(weights, format, "symmetric", "mse")

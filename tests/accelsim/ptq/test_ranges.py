@@ -131,7 +131,7 @@ def test_a_large_array_in_blocks_equals_one_block(monkeypatch):
     values = np.random.default_rng(0).normal(size=(3, 1000)).astype(np.float32)
     parameters = weight_range(values, IntegerFormat(3, True), "symmetric", "min_max", axis=0)
     whole = Distribution.of(values, 0).error(parameters)
-    monkeypatch.setattr("accelsim.ptq.ranges._BLOCK_VALUES", 100)
+    monkeypatch.setattr("accelsim.ptq.distribution._BLOCK_VALUES", 100)
     np.testing.assert_allclose(Distribution.of(values, 0).error(parameters), whole, rtol=1e-13)
 
 
