@@ -118,6 +118,32 @@ def skew_right(
 
 
 @kernel
+def skew_down(
+    weights: npt.NDArray[np.int32], n0: Int, used_columns: Int, columns: Int, top: Int, descending: Lanes
+) -> None:
+    """Lay the weights of a channel tile out as they pass the grid, skewed by a cycle with each column.
+
+    Parameters
+    ----------
+    weights : int32 array, shape (n, k)
+        Operands.
+    n0, used_columns, columns : int64
+        First channel of the tile, its channels, the columns that are stepped.
+    top : int64
+        What row 0 of the buffer stands for.
+    descending : lanes
+        Written as rows of ``columns`` cells; row ``top - d`` is what enters the columns in cycle d of a fold, term
+        ``d - j`` in column j. So the window of ``rows`` rows from there is the whole plane in cycle d, and begins one
+        row earlier in the next cycle: every weight has moved one PE down.
+    """
+    num_terms = weights.shape[1]
+    descending[:] = 0
+    for j in range(used_columns):
+        for k in range(num_terms):
+            descending[(top - j - k) * columns + j] = weights[n0 + j, k]
+
+
+@kernel
 def feed_rows(cells: Lanes, num_columns: Int, entering: Lanes, stride: Int, rows: Int, t: Int) -> None:
     """Write what enters column 0 of each row of a window that moves right; see `skew_right`."""
     for i in range(rows):

@@ -16,6 +16,7 @@ from accelsim_kernels.grid.lanes import (
     int32_suffices,
     lane_limits,
     multiply_accumulate,
+    skew_down,
     skew_right,
     skewed_stride,
 )
@@ -25,11 +26,25 @@ from accelsim_kernels.grid.pe import (
     copy_output,
     load_accumulator,
     multiply,
+    number_first_events,
     settle,
     tracked_planes,
     widen_range,
 )
 from accelsim_kernels.grid.recording import Trace, record_fold, record_plane, recorded_cycle
+
+Grid = tuple[Any, Any, Any]
+"""Rows, columns, and whether a ragged fold runs for the cycles of the whole grid."""
+
+Pe = tuple[Any, Any, Any]
+"""Latency, rounding of the products, register of the accumulator."""
+
+Used = tuple[Any, Any, Any, Any]
+"""Rows and columns that are stepped in a fold, rows and columns that hold outputs."""
+
+Moving = tuple[Any, Any, Any, Any, Any]
+"""Weights by `skew_down`; activations by `skew_right` and the stride of a row; the buffer whose window they pass; where
+both windows begin in cycle 0, in rows and in cells."""
 
 
 @kernel
@@ -92,13 +107,28 @@ def step_folds(
     weights: npt.NDArray[np.int32],
     columns: npt.NDArray[np.int32],
     start: npt.NDArray[np.int64],
-    grid: tuple[Any, Any, Any],
+    grid: Grid,
     with_range: bool,
-    pe: tuple[Any, Any, Any],
+    pe: Pe,
     outputs: Tracked,
     trace: Trace,
 ) -> Int:
-    """Do `step_output_stationary` with registers of the type of ``lanes``."""
+    """Do `step_output_stationary` with registers of one width.
+
+    Parameters
+    ----------
+    lanes : lanes, length 0
+        Of the type of the registers.
+    weights, columns, start, with_range, outputs, trace
+        As there.
+    grid, pe : tuple
+        The other parameters.
+
+    Returns
+    -------
+    int64
+        Cycles in which a PE multiplied.
+    """
     num_rows, num_columns, full_folds = grid
     latency = pe[0]
     num_outputs, num_terms = weights.shape
@@ -135,45 +165,44 @@ def step_folds(
 
 
 @kernel
-def skew_down(
-    weights: npt.NDArray[np.int32], n0: Int, used_columns: Int, columns: Int, top: Int, descending: Lanes
-) -> None:
-    """Lay the weights of a channel tile out as they pass the grid, skewed by a cycle with each column.
-
-    Parameters
-    ----------
-    weights : int32 array, shape (n, k)
-        Operands.
-    n0, used_columns, columns : int64
-        First channel of the tile, its channels, the columns that are stepped.
-    top : int64
-        What row 0 of the buffer stands for.
-    descending : lanes
-        Written as rows of ``columns`` cells; row ``top - d`` is what enters the columns in cycle d of a fold, term
-        ``d - j`` in column j. So the window of ``rows`` rows from there is the whole plane in cycle d, and begins one
-        row earlier in the next cycle: every weight has moved one PE down.
-    """
-    num_terms = weights.shape[1]
-    descending[:] = 0
-    for j in range(used_columns):
-        for k in range(num_terms):
-            descending[(top - j - k) * columns + j] = weights[n0 + j, k]
-
-
-@kernel
 def step_fold(
     lanes: Lanes,
-    used: tuple[Any, Any, Any, Any],
+    used: Used,
     num_terms: Int,
     with_range: bool,
-    pe: tuple[Any, Any, Any],
-    moving: tuple[Any, Any, Any, Any, Any],
+    pe: Pe,
+    moving: Moving,
     planes: Tracked,
     trace: Trace,
     cycle: Int,
     fold: Int,
 ) -> Int:
-    """Step one fold and return the number of the cycle after it; ``planes`` are loaded, and hold its results then."""
+    """Step one fold.
+
+    Parameters
+    ----------
+    lanes : lanes, length 0
+        Of the type of the registers.
+    used : tuple
+        What of the grid.
+    num_terms : int64
+        K.
+    with_range : bool
+        Keep the range of the unbounded sums.
+    pe, moving : tuple
+        What a PE does, and what passes it.
+    planes : tuple of int64 arrays, shape (rows, columns)
+        Loaded accumulators with their counters; what they come to is written.
+    trace : tuple
+        Where the registers are recorded.
+    cycle, fold : int64
+        Numbers of the first cycle and of the fold.
+
+    Returns
+    -------
+    int64
+        Number of the cycle after the fold.
+    """
     rows, columns, used_rows, used_columns = used
     latency, rounding, register = pe
     descending, entering, stride, passing, top = moving
@@ -225,25 +254,3 @@ def step_fold(
     planes[4].reshape(-1)[:] = least
     planes[5].reshape(-1)[:] = greatest
     return cycle
-
-
-@kernel
-def number_first_events(
-    overflowed: npt.NDArray[np.uint8], number: Int, steps: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
-) -> None:
-    """Note the number of the addition in the PEs whose accumulators overflowed for the first time.
-
-    Parameters
-    ----------
-    overflowed : uint8 array, length rows * columns
-        Where an accumulator overflowed in this cycle.
-    number : int64
-        Number of the addition in PE (0, 0).
-    steps : int64 array, length rows * columns
-        By how much it is less in each PE.
-    first : int64 array, length rows * columns
-        Updated where it is -1.
-    """
-    for i in range(first.size):
-        if overflowed[i] != 0 and first[i] < 0:
-            first[i] = number - steps[i]

@@ -110,6 +110,28 @@ def settle(held: Lanes, register: Register, events: Lanes, overflowed: npt.NDArr
 
 
 @kernel
+def number_first_events(
+    overflowed: npt.NDArray[np.uint8], number: Int, steps: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
+) -> None:
+    """Note the number of the addition in the PEs whose accumulators overflowed for the first time.
+
+    Parameters
+    ----------
+    overflowed : uint8 array, length rows * columns
+        Where an accumulator overflowed in this cycle.
+    number : int64
+        Number of the addition in PE (0, 0).
+    steps : int64 array, length rows * columns
+        By how much it is less in each PE.
+    first : int64 array, length rows * columns
+        Updated where it is -1.
+    """
+    for i in range(first.size):
+        if overflowed[i] != 0 and first[i] < 0:
+            first[i] = number - steps[i]
+
+
+@kernel
 def widen_range(unbounded: Lanes, terms: Lanes, least: Lanes, greatest: Lanes) -> None:
     """Add a term to every unbounded sum of a plane and take the sum into its range."""
     lane = unbounded.dtype.type

@@ -28,6 +28,22 @@ from accelsim_kernels.grid.lanes import (
 from accelsim_kernels.grid.pe import ProductRounding, Tracked, multiply, settle, tracked_planes
 from accelsim_kernels.grid.recording import Trace, record_fold, record_plane, recorded_cycle
 
+Operands = tuple[Any, Any, Any]
+"""Weights, columns, start values."""
+
+Grid = tuple[Any, Any, Any, Any]
+"""Rows, columns, whether a ragged fold runs for the cycles of the whole grid, whether weights are kept."""
+
+Pe = tuple[Any, Any, Any, Any]
+"""Latency, rounding of the products, registers of the accumulators below the grid and of the partial sums."""
+
+Used = tuple[Any, Any, Any, Any]
+"""Rows and columns that are stepped in a fold, rows and columns that keep an operand."""
+
+Planes = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
+"""Kept operands; moving ones by `skew_right` and the stride of a row; the buffers whose windows are passed by operands,
+by partial sums, by exact partial sums and by their events; where the windows begin in cycle 0, in cells and in rows."""
+
 
 @kernel
 def step_stationary_operand(
@@ -97,15 +113,30 @@ def step_stationary_operand(
 @kernel
 def step_folds(
     lanes: Lanes,
-    operands: tuple[Any, Any, Any],
-    grid: tuple[Any, Any, Any, Any],
+    operands: Operands,
+    grid: Grid,
     with_range: bool,
-    pe: tuple[Any, Any, Any, Any],
+    pe: Pe,
     outputs: Tracked,
     partial_events: npt.NDArray[np.int64],
     trace: Trace,
 ) -> Int:
-    """Do `step_stationary_operand` with partial sums of the type of ``lanes``."""
+    """Do `step_stationary_operand` with partial sums of one width.
+
+    Parameters
+    ----------
+    lanes : lanes, length 0
+        Of the type of the partial sums.
+    operands, grid, pe : tuple
+        The other parameters.
+    with_range, outputs, partial_events, trace
+        As there.
+
+    Returns
+    -------
+    int64
+        Cycles in which a PE multiplied.
+    """
     weights, activations, start = operands
     num_rows, num_columns, full_folds, weights_stationary = grid
     latency, register = pe[0], pe[2]
@@ -168,15 +199,38 @@ def step_folds(
 def step_fold(
     lanes: Lanes,
     num_vectors: Int,
-    used: tuple[Any, Any, Any, Any],
+    used: Used,
     with_range: bool,
-    pe: tuple[Any, Any, Any, Any],
-    planes: tuple[Any, Any, Any, Any, Any, Any, Any, Any],
+    pe: Pe,
+    planes: Planes,
     trace: Trace,
     cycle: Int,
     fold: Int,
 ) -> tuple[Any, Any]:
-    """Step one fold; return the number of the cycle after it, and whether a partial sum overflowed."""
+    """Step one fold.
+
+    Parameters
+    ----------
+    lanes : lanes, length 0
+        Of the type of the partial sums.
+    num_vectors : int64
+        Vectors that stream through.
+    used : tuple
+        What of the grid.
+    with_range : bool
+        Keep exact partial sums, too.
+    pe, planes : tuple
+        What a PE does, and its registers.
+    trace : tuple
+        Where the registers are recorded.
+    cycle, fold : int64
+        Numbers of the first cycle and of the fold.
+
+    Returns
+    -------
+    tuple of int64 and bool
+        Number of the cycle after the fold, and whether a partial sum overflowed.
+    """
     rows, columns, used_rows, used_columns = used
     latency, rounding, _, partial = pe
     kept, entering, stride, passing, falling, exact, events, top = planes
