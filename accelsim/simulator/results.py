@@ -113,6 +113,10 @@ class SimulationResult:
         Samples that were run.
     tensors : mapping of str to integer array
         Every stored tensor, where it was asked for; else empty.
+    batch_samples : int
+        Samples that ran at a time in a thread.
+    peak_code_bytes : int
+        Greatest memory of tensors between layers at once, over all threads; bounded by ``memory_bytes``.
     """
 
     outputs: Mapping[str, npt.NDArray[Any]]
@@ -120,6 +124,8 @@ class SimulationResult:
     layers: tuple[LayerRecord, ...]
     num_samples: int
     tensors: Mapping[str, npt.NDArray[Any]]
+    batch_samples: int = 0
+    peak_code_bytes: int = 0
 
     def __post_init__(self) -> None:
         for name in ("outputs", "real_outputs", "tensors"):

@@ -16,6 +16,7 @@ from accelsim.machine import Machine
 from accelsim.program.layers import GridLayer
 from accelsim.program.lowering import lower
 from accelsim.program.program import IntegerProgram, Rebatchable
+from accelsim.simulator.batches import BatchRun
 from accelsim.simulator.energy import EnergyTable
 from accelsim.simulator.engine.activity import Sampling
 from accelsim.simulator.engine.gemm import EngineName, Track
@@ -23,8 +24,8 @@ from accelsim.simulator.execute import Execution
 from accelsim.simulator.gemm import checked_machine
 from accelsim.simulator.results import SimulationResult
 
-MAX_BATCH_BYTES = 128 << 20
-"""Codes of all tensors that are alive while a batch runs."""
+DEFAULT_MEMORY_BYTES = 64 << 20
+"""What the tensors of all batches that run at a time may take."""
 
 BUILT_IN = ("requantizer", "zero_point", "reduction_order", "product_shift_bits", "weight_bits", "activation_bits")
 """Fields of a machine that lowering builds into a program, or checks it against."""
@@ -46,6 +47,8 @@ def simulate(
     activity: bool = False,
     activity_folds: int | None = None,
     seed: int = 0,
+    threads: int = 1,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
 ) -> SimulationResult:
     """Run a network on a machine, bit for bit.
 
@@ -75,6 +78,12 @@ def simulate(
         up; all folds when left out.
     seed : int
         Of that draw.
+    threads : int
+        Batches that run at a time; results are the same for any number. Bit toggles are counted in one thread, as they
+        depend on the sample before, and the stepped engine has one batch.
+    memory_bytes : int
+        Bound of what the tensors of all running batches take together; at least one sample runs at a time. The stepped
+        engine, and what is returned, are not bounded by it.
 
     Returns
     -------
@@ -95,27 +104,32 @@ def simulate(
     program, machine = placed(network, machine, engine, track)
     if activity_folds is not None and (not activity or activity_folds < 1):
         raise OperandError(f"activity_folds must be at least 1 and needs activity=True, got {activity_folds}")
+    if threads < 1 or memory_bytes < 1:
+        raise OperandError(f"threads and memory_bytes must be at least 1, got {threads} and {memory_bytes}")
     sampling = Sampling(activity_folds, seed) if activity else None
     if program.coupled:
         program = for_samples(program, machine, images)
     feeds = Feeds(program, images, program.whole)
-    execution = Execution(program, machine, engine, track, feeds.num_samples, energy, sampling)
-    size = feeds.num_samples if engine == "stepped" else batch_size(program)
+    if sampling is not None or engine == "stepped":
+        threads = 1
+    size = feeds.num_samples
+    if engine == "fast":
+        size = max(1, min(batch_size(program, memory_bytes // threads), -(-feeds.num_samples // threads)))
+    threads = min(threads, -(-feeds.num_samples // size))
+    executions = [
+        Execution(program, machine, engine, track, feeds.num_samples, energy, sampling) for _ in range(threads)
+    ]
     kept = list(program.tensors) if keep_intermediates else list(program.outputs)
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    start = 0
-    for batch in feeds.batches(size):
-        codes = {name: program.store(name, values) for name, values in batch.items()}
-        count = len(next(iter(codes.values())))
-        stored = execution.run(codes, keep=kept)
-        for name in kept:
-            if name in stored:
-                dtype = program.tensors[name].format.dtype
-                whole = arrays.setdefault(name, np.empty((feeds.num_samples, *stored[name].shape[1:]), dtype=dtype))
-                whole[start : start + count] = stored[name]
-        start += count
+
+    def done(count: int) -> None:
         if progress is not None:
-            progress("samples", start, feeds.num_samples)
+            progress("samples", count, feeds.num_samples)
+
+    batches = BatchRun(program, feeds, size, kept, done)
+    batches.run(executions)
+    execution, arrays = executions[0], batches.arrays
+    for other in executions[1:]:
+        execution.absorb(other)
     if program.whole:
         arrays = {name: _samples_merged(array) for name, array in arrays.items()}
     outputs = {name: arrays[name] for name in program.outputs}
@@ -125,6 +139,8 @@ def simulate(
         layers=execution.records(),
         num_samples=feeds.num_samples,
         tensors=arrays if keep_intermediates else {},
+        batch_samples=size,
+        peak_code_bytes=threads * max(part.peak_bytes for part in executions),
     )
 
 
@@ -144,12 +160,12 @@ def _samples_merged(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array.reshape(-1, *array.shape[2:])
 
 
-def batch_size(program: IntegerProgram) -> int:
-    """Return how many samples the fast engine runs at a time: all tensors of a batch fit `MAX_BATCH_BYTES`."""
+def batch_size(program: IntegerProgram, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> int:
+    """Return how many samples the fast engine runs at a time: all tensors of a batch fit so many bytes."""
     elements = sum(prod(length or 1 for length in tensor.shape) for tensor in program.inputs)
     elements += sum(prod(layer.output_shape) for layer in program.layers)
     widest = max((prod(layer.output_shape) for layer in program.layers if isinstance(layer, GridLayer)), default=0)
-    return int(max(1, MAX_BATCH_BYTES // (4 * elements + 8 * widest)))
+    return int(max(1, memory_bytes // (4 * elements + 8 * widest)))
 
 
 def placed(

@@ -60,6 +60,13 @@ class ZeroCounter:
         self._geometry: Geometry | None = None
         self._places: Int32 | None = None  # (height, width, channels): images with something else than 0 there
 
+    def absorb(self, other: ZeroCounter) -> None:
+        """Add what another counter of the same layer has seen."""
+        for counter in (self, other):
+            counter._count_places()
+        self.activations += other.activations
+        self.num_positions += other.num_positions
+
     def add_vectors(self, rows: Codes, zero: int) -> None:
         """Take in stored vectors (positions, k) of a matrix product, contiguous; ``zero`` is what the PEs see as 0."""
         counts = np.zeros(rows.shape[1], dtype=np.int32)

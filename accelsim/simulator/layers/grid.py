@@ -40,9 +40,20 @@ class Tally:
         if values.partial_overflow_events is not None:
             self.partial += int(values.partial_overflow_events.sum())
         if values.range_min is not None and values.range_max is not None:
-            least, most = int(values.range_min.min()), int(values.range_max.max())
-            self.least = least if self.least is None else min(self.least, least)
-            self.most = most if self.most is None else max(self.most, most)
+            self._widen(int(values.range_min.min()), int(values.range_max.max()))
+
+    def absorb(self, other: Tally) -> None:
+        """Add what another tally has seen."""
+        self.events += other.events
+        self.outputs += other.outputs
+        self.partial += other.partial
+        if other.least is not None and other.most is not None:
+            self._widen(other.least, other.most)
+
+    def _widen(self, least: int, most: int) -> None:
+        """Take values into the range."""
+        self.least = least if self.least is None else min(self.least, least)
+        self.most = most if self.most is None else max(self.most, most)
 
 
 def images_of(layer: kinds.MacLayer, fed: npt.NDArray[Any]) -> Int32:
@@ -116,6 +127,18 @@ class Grid:
                 self._toggles[layer.name] = ToggleCounter(
                     layer.weights, layer.start, layer.groups, positions, machine, widths, sampling
                 )
+
+    def absorb(self, other: Grid) -> None:
+        """Add what another run of the same layers met on other samples; bit toggles are not among it."""
+        for name, tally in other.tallies.items():
+            self.tallies[name].absorb(tally)
+        for name, zeros in other._zeros.items():
+            if name in self._zeros:
+                self._zeros[name].absorb(zeros)
+        for name, operands in other._bound_zeros.items():
+            self._bound_zeros[name] = self._bound_zeros.get(name, ZeroOperands()) + operands
+        for name, groups in other._asymmetric.items():
+            self._asymmetric[name] = max(self._asymmetric.get(name, 0), groups)
 
     def zero_operands(self, layer: kinds.GridLayer) -> ZeroOperands:
         """Return how many multiplications of a layer had a zero operand so far."""

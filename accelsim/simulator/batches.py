@@ -1,0 +1,99 @@
+"""Batches of a run, spread over threads: kernels hold no lock of the interpreter, and write disjoint outputs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.graph.feeds import Feeds
+from accelsim.program.program import IntegerProgram
+from accelsim.simulator.execute import Execution
+
+Arrays = dict[str, npt.NDArray[Any]]
+Done = Callable[[int], None]
+
+
+@dataclass
+class BatchRun:
+    """All batches of a run, and what they store.
+
+    Parameters
+    ----------
+    program : IntegerProgram
+        What runs.
+    feeds : Feeds
+        Its samples.
+    size : int
+        Samples of a batch.
+    keep : sequence of str
+        Tensors to return.
+    done : callable
+        Called with the number of samples that are done, after every batch.
+    """
+
+    program: IntegerProgram
+    feeds: Feeds
+    size: int
+    keep: Sequence[str]
+    done: Done
+    arrays: Arrays = field(default_factory=dict)
+    failures: list[tuple[int, Exception]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._batches = iter(range(0, self.feeds.num_samples, self.size))
+        self._finished = 0
+
+    def run(self, executions: Sequence[Execution]) -> None:
+        """Run all batches, one thread for each execution; each takes the next batch when it is done with one.
+
+        Raises
+        ------
+        AccelsimError
+            What the first batch that failed, in the order of the samples, raised.
+        """
+        if len(executions) == 1:
+            self._work(executions[0])
+        else:
+            with ThreadPoolExecutor(len(executions)) as pool:
+                list(pool.map(self._work, executions))
+        if self.failures:
+            raise min(self.failures, key=lambda failure: failure[0])[1]
+
+    def _work(self, execution: Execution) -> None:
+        """Run batches until there are none left, or one failed."""
+        while True:
+            with self._lock:
+                start = next(self._batches, None)
+            if start is None or self.failures:
+                return
+            try:
+                self._run_batch(execution, start, min(start + self.size, self.feeds.num_samples))
+            except Exception as failure:
+                self.failures.append((start, failure))
+
+    def _run_batch(self, execution: Execution, start: int, stop: int) -> None:
+        """Run samples ``start .. stop - 1``."""
+        batch = self.feeds.slice(start, stop)
+        codes = {name: self.program.store(name, values) for name, values in batch.items()}
+        stored = execution.run(codes, keep=self.keep)
+        for name in self.keep:
+            if name in stored:
+                self._whole(name, stored[name])[start:stop] = stored[name]
+        with self._lock:
+            self._finished += stop - start
+            self.done(self._finished)
+
+    def _whole(self, name: str, part: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the array of all samples that a part belongs to."""
+        with self._lock:
+            if name not in self.arrays:
+                dtype = self.program.tensors[name].format.dtype
+                self.arrays[name] = np.empty((self.feeds.num_samples, *part.shape[1:]), dtype=dtype)
+            return self.arrays[name]

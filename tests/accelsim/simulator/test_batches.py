@@ -1,0 +1,69 @@
+"""Batches and threads: nothing that a run returns depends on them, and memory stays within its bound."""
+
+import numpy as np
+import pytest
+
+import accelsim as ax
+from accelsim.program.lowering import lower
+from tests.accelsim.run.networks import residuals
+
+
+@pytest.fixture(scope="module")
+def network():
+    graph = residuals()
+    shapes = {tensor.name: tensor.shape[1:] for tensor in graph.inputs}
+    rng = np.random.default_rng(0)
+    images = {name: rng.normal(size=(13, *shape)).astype(np.float32) for name, shape in shapes.items()}
+    return ax.quantize(graph, calibration=images), images
+
+
+@pytest.mark.parametrize("track", ["overflow", "range"])
+@pytest.mark.parametrize("bits", [9, 32])
+@pytest.mark.parametrize("options", [{"threads": 2}, {"threads": 5}, {"threads": 3, "memory_bytes": 1}])
+def test_results_are_the_same_for_any_number_of_threads(network, track, bits, options):
+    quantized, images = network
+    machine = ax.Machine(rows=4, columns=4, accumulator_bits=bits)
+    one = ax.simulate(quantized, images, machine, track=track, keep_intermediates=True)
+    several = ax.simulate(quantized, images, machine, track=track, keep_intermediates=True, **options)
+    assert (bits == 9) == bool(one.overflow_events)
+    assert several.to_dict() == one.to_dict()
+    assert set(several.tensors) == set(one.tensors)
+    for name, codes in one.tensors.items():
+        assert np.array_equal(several.tensors[name], codes)
+
+
+def test_memory_is_bounded_and_reported(network):
+    quantized, images = network
+    program = lower(quantized, ax.Machine())
+    whole, part = (ax.simulate(program, images, memory_bytes=size) for size in (64 << 20, 4000))
+    assert whole.batch_samples == 13
+    assert part.batch_samples < 13
+    assert 0 < part.peak_code_bytes <= 4000
+    assert part.peak_code_bytes < whole.peak_code_bytes
+    assert part.to_dict() == whole.to_dict()
+
+
+def test_progress_counts_every_sample_once(network):
+    quantized, images = network
+    seen = []
+    ax.simulate(quantized, images, threads=3, memory_bytes=1, progress=lambda *report: seen.append(report))
+    assert seen == [("samples", count, 13) for count in range(1, 14)]
+
+
+def test_the_first_failure_in_the_order_of_samples_is_raised(network):
+    quantized, images = network
+    machine = ax.Machine(rows=4, columns=4, accumulator_bits=6, overflow="error")
+    for threads in (1, 2):
+        with pytest.raises(ax.AccumulatorOverflowError, match="overflow events"):
+            ax.simulate(quantized, images, machine, threads=threads, memory_bytes=1)
+    broken = {name: values.copy() for name, values in images.items()}
+    next(iter(broken.values()))[3] = np.nan
+    with pytest.raises(ax.DataError, match="samples 3..3"):
+        ax.simulate(quantized, broken, threads=4, memory_bytes=1)
+
+
+@pytest.mark.parametrize("options", [{"threads": 0}, {"memory_bytes": 0}])
+def test_wrong_numbers_are_refused(network, options):
+    quantized, images = network
+    with pytest.raises(ax.OperandError, match="threads and memory_bytes must be at least 1"):
+        ax.simulate(quantized, images, **options)
