@@ -21,7 +21,7 @@ import typer
 from typer.core import TyperGroup
 
 from accelsim import __version__
-from accelsim.cli import compare, debug, demo, machines, quantize, report, run, sweep, trace, widths
+from accelsim.cli import cache, compare, debug, demo, machines, quantize, report, run, sweep, trace, widths
 from accelsim.cli.terminal import BoundMissedError, complain, echo
 from accelsim.errors import AccelsimError, AccumulatorOverflowError
 
@@ -82,7 +82,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (demo, quantize, run, compare, debug, widths, sweep, trace, machines):
+for module in (demo, quantize, run, compare, debug, widths, sweep, trace, machines, cache):
     app.command(module.NAME, help=module.HELP)(module.command)
 app.add_typer(report.app)
 

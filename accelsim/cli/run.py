@@ -67,6 +67,7 @@ def command(
         typer.Option(metavar="PERCENT", min=0, max=100, help="Exit with status 1 where top-1 accuracy is under this."),
     ] = None,
     limit: options.Limit = None,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Run so many batches at a time.")] = 1,
     summary: Annotated[bool, typer.Option("--summary", help="Print the integer program before it runs.")] = False,
     calibration: options.Calibration = None,
     calibration_limit: options.CalibrationLimit = None,
@@ -114,7 +115,7 @@ def command(
             echo(program.summary() + "\n")
         result = simulate(
             program, samples, target, engine=engine.value, track=track.value, progress=progress, energy=table,
-            activity=activity, activity_folds=activity_folds,
+            activity=activity, activity_folds=activity_folds, threads=threads,
         )  # fmt: skip
     right = None
     if classes is not None:

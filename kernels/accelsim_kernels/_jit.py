@@ -55,7 +55,7 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def _base_folder() -> Path:
+def base_folder() -> Path:
     """Return where caches go: the environment's choice, else the user's cache folder."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
@@ -73,7 +73,7 @@ def cache_folder(sources: Path) -> Path | None:
         Folder of the kernel sources.
     """
     try:
-        folder = _base_folder() / f"kernels-{fingerprint(sources)}"
+        folder = base_folder() / f"kernels-{fingerprint(sources)}"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -82,7 +82,8 @@ def cache_folder(sources: Path) -> Path | None:
     return folder
 
 
-_FOLDER = cache_folder(Path(__file__).parent)
+FOLDER = cache_folder(Path(__file__).parent)
+"""Where the machine code of these sources is kept; None where nothing can be written."""
 
 
 def kernel(function: Function) -> Function:
@@ -99,9 +100,9 @@ def kernel(function: Function) -> Function:
         The compiled function; with ``NUMBA_DISABLE_JIT=1`` the function itself.
     """
     before = settings.CACHE_DIR
-    settings.CACHE_DIR = "" if _FOLDER is None else str(_FOLDER)
+    settings.CACHE_DIR = "" if FOLDER is None else str(FOLDER)
     try:
-        compiled: Any = numba.njit(cache=_FOLDER is not None, nogil=True, error_model="python")(function)
+        compiled: Any = numba.njit(cache=FOLDER is not None, nogil=True, error_model="python")(function)
     finally:
         settings.CACHE_DIR = before
     return cast(Function, compiled)

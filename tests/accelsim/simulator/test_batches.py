@@ -58,7 +58,7 @@ def test_the_first_failure_in_the_order_of_samples_is_raised(network):
             ax.simulate(quantized, images, machine, threads=threads, memory_bytes=1)
     broken = {name: values.copy() for name, values in images.items()}
     next(iter(broken.values()))[3] = np.nan
-    with pytest.raises(ax.DataError, match="samples 3..3"):
+    with pytest.raises(ax.DataError, match=r"samples 3\.\.3"):
         ax.simulate(quantized, broken, threads=4, memory_bytes=1)
 
 
