@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -41,14 +41,22 @@ class SafeLayer:
 
     Parameters
     ----------
-    layer : MacLayer
-        What runs.
+    reference : weak reference to MacLayer
+        What runs. A strong one would keep every layer that ever ran, as the key and the value of `_MADE`.
     spatial_first : bool
         Order of the reduction in its weights.
     """
 
-    layer: MacLayer
+    reference: ReferenceType[MacLayer]
     spatial_first: bool
+
+    @property
+    def layer(self) -> MacLayer:
+        """What runs; whoever runs it holds it."""
+        layer = self.reference()
+        if layer is None:
+            raise AssertionError("the layer is gone")
+        return layer
 
     @staticmethod
     def of(layer: MacLayer, machine: Machine) -> SafeLayer | None:
@@ -71,7 +79,7 @@ class SafeLayer:
     @staticmethod
     def _prepared(layer: MacLayer, spatial_first: bool) -> SafeLayer | None:
         """Return the layer in this form, see `of`."""
-        prepared, geometry = SafeLayer(layer, spatial_first), layer.geometry
+        prepared, geometry = SafeLayer(ref(layer), spatial_first), layer.geometry
         if layer.rescale is None or layer.depth is not None or layer.weight_zero_points.any():
             return None
         if geometry is not None and geometry.groups > 1 and geometry.group_channels == 1 and not prepared.depthwise:

@@ -216,3 +216,19 @@ def test_what_has_no_safe_form_takes_the_other_path():
     assert safe.is_safe(ax.Machine(accumulator_bits=6), codes)  # 8 products of 3, as these codes are
     assert not safe.is_safe(ax.Machine(accumulator_bits=5), codes)
     assert naive_gemm([[1] * 8], [[3]] * 8, SimpleNamespace(**{**vars(EXACT), "accumulator_bits": 5}))[0][0].events
+
+
+def test_layers_that_ran_are_forgotten_with_their_program():
+    # Fuzzing a reader ran half a million programs and found their weights still in memory: what was made of a layer
+    # held the layer, and the table of what was made is keyed by it.
+    import gc
+    import weakref
+
+    from tests.accelsim.program.tflite_cases import IMAGE, SEEDS
+
+    program = ax.load_tflite(SEEDS["conv"])
+    ax.simulate(program, np.zeros(IMAGE, dtype=np.int8))
+    layer = weakref.ref(program.layers[0])
+    del program
+    gc.collect()
+    assert layer() is None
