@@ -8,7 +8,7 @@ colour.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -148,30 +148,49 @@ def accuracy_by_width(report: WidthReport | SweepResult, register: str = "accumu
         from accelsim.report.plots_sweep import sweep_by_width
 
         return sweep_by_width(report, f"{register}_bits")
-    widths = report.register(register)
-    with figure(5.2, 3.0) as (drawn, axes):
-        for mode in ("wrap", "saturate"):
-            steps = sorted((step.bits, step.accuracy) for step in widths.steps if step.overflow == mode)
-            if widths.proven_bits is not None and widths.proven_bits > steps[-1][0]:
-                steps.append((widths.proven_bits, steps[-1][1]))  # nothing overflows from the needed width on
-            label = {"wrap": "wraps", "saturate": "saturates"}[mode]
-            axes.plot(
-                [bits for bits, _ in steps],
-                [100 * accuracy for _, accuracy in steps],
-                label=label,
-                **style(MODE_STYLES[mode]),
-            )
-        mark_width(axes, widths.needed_bits, f"needed\n{report.num_samples:,} samples")
-        if widths.proven_bits is not None:
-            mark_width(axes, widths.proven_bits, "proven\nany input")
-        name = register.replace("_", " ")
-        axes.set_xlabel(f"{name} width (bits)")
-        axes.set_ylabel(_metric(report.metric, report.num_searched))
-        axes.set_title(f"{report.network}: all {name}s narrowed", loc="left")
-        whole_widths(axes)
-        axes.set_ylim(0, 103)
-        axes.legend(loc="center right")
+    return width_curves({f"{report.network}: all {_words(register)}s narrowed": report}, register)
+
+
+def width_curves(reports: Mapping[str, WidthReport], register: str = "accumulator") -> Figure:
+    """Draw `accuracy_by_width` of several networks or quantizations side by side.
+
+    Parameters
+    ----------
+    reports : mapping of str to WidthReport
+        By the title of the panel.
+    register : {"accumulator", "partial_sum", "adder_tree"}
+        Which register.
+
+    Returns
+    -------
+    Figure
+        One panel each, at the same scales.
+    """
+    count = len(reports)
+    with figure(5.2 if count == 1 else 3.4 * count, 3.0, 1, count, squeeze=False, sharey=True) as (drawn, panels):
+        for axes, (title, report) in zip(panels[0], reports.items(), strict=True):
+            _draw_curves(axes, report, register)
+            axes.set_title(title, loc="left")
+        panels[0][0].set_ylim(0, 103)
+        panels[0][0].set_ylabel(_metric(report.metric, report.num_searched))
+        panels[0][-1].legend(loc="center right")
     return drawn
+
+
+def _draw_curves(axes: Axes, report: WidthReport, register: str) -> None:
+    """Draw the accuracy under wrap and under saturate, the needed and the proven width."""
+    widths = report.register(register)
+    for mode, label in (("wrap", "wraps"), ("saturate", "saturates")):
+        steps = sorted((step.bits, step.accuracy) for step in widths.steps if step.overflow == mode)
+        if widths.proven_bits is not None and widths.proven_bits > steps[-1][0]:
+            steps.append((widths.proven_bits, steps[-1][1]))  # nothing overflows from the needed width on
+        values = [100 * accuracy for _, accuracy in steps]
+        axes.plot([bits for bits, _ in steps], values, label=label, **style(MODE_STYLES[mode]))
+    mark_width(axes, widths.needed_bits, f"needed\n{report.num_samples:,} samples")
+    if widths.proven_bits is not None:
+        mark_width(axes, widths.proven_bits, "proven\nany input")
+    axes.set_xlabel(f"{_words(register)} width (bits)")
+    whole_widths(axes)
 
 
 def mark_width(axes: Axes, bits: int, text: str) -> None:
@@ -196,3 +215,8 @@ def _metric(metric: str, samples: int) -> str:
     """Return the label of an axis of accuracy."""
     name = "top-1 accuracy" if metric == "top1" else "agreement with exact integers"
     return f"{name} (%), {samples:,} samples"
+
+
+def _words(register: str) -> str:
+    """Return a register's name as words."""
+    return register.replace("_", " ")

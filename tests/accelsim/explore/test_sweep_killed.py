@@ -118,6 +118,7 @@ def test_an_interrupted_and_a_killed_sweep_go_on_where_they_were(files, undistur
             assert process.returncode == expected
         counts.append(len(rows(store, "SELECT key FROM points")))
         before = finished(store)
+    print(f"points when interrupted, when killed, in the end: {counts}, {NUM_POINTS}")
     assert 4 <= counts[0] < counts[1] < NUM_POINTS  # it was hit in the middle, twice
     assert len(rows(store, "SELECT key FROM units WHERE status = 'running'")) <= 1  # what the killed one was at
     with sweep(files, store, "--workers", "1") as process:
@@ -148,6 +149,7 @@ def test_a_killed_local_worker_costs_no_point(files, undisturbed, tmp_path):
         before = len(rows(store, "SELECT key FROM points"))
         os.kill(workers_of(process.pid)[0], signal.SIGKILL)
         assert points(process) == undisturbed
+    print(f"points when a local worker was killed, in the end: {before}, {len(rows(store, 'SELECT key FROM points'))}")
     assert before < NUM_POINTS
     assert len(finished(store)) == NUM_POINTS + 3
 
@@ -185,6 +187,7 @@ def test_a_cluster_that_loses_a_worker_in_the_middle_gives_every_point(files, un
             before = wait_for_points(store, 4, process)
             victim.kill()
             assert points(process) == undisturbed
+    print(f"points when a worker of the cluster was killed, in the end: {before}, {NUM_POINTS}")
     assert 4 <= before < NUM_POINTS
     assert len(rows(store, "SELECT key FROM points")) == NUM_POINTS
     assert len(finished(store)) == NUM_POINTS + 3

@@ -96,9 +96,8 @@ def run_with_one_layer_elsewhere(digits, machine, name, other):
     return alive[program.outputs[0]]
 
 
-@pytest.mark.parametrize("dataflow", ["output_stationary", "broadcast"])
-def test_a_layer_narrowed_alone_is_run_with_the_others_exact(digits, dataflow):
-    machine = MACHINES[dataflow]
+def test_a_layer_narrowed_alone_is_run_with_the_others_exact(digits):
+    machine = MACHINES["broadcast"]
     report = ax.accumulator_widths(digits.quantized, digits.images, machine, digits.labels, max_loss=0.05, threads=1)
     for layer in (report.layers[1], report.layers[-1]):
         for register in layer.registers:
@@ -124,7 +123,7 @@ def test_the_result_does_not_depend_on_threads_and_labels_may_be_left_out(digits
 
 def test_fewer_samples_may_be_searched_than_tracked(digits):
     few = ax.accumulator_widths(digits.quantized, digits.images, labels=digits.labels, search_samples=8)
-    assert (few.num_samples, few.num_searched) == (24, 8)
+    assert (few.num_samples, few.num_searched) == (12, 8)
     every = ax.accumulator_widths(digits.quantized, digits.images, labels=digits.labels, search_samples=None)
     for a, b in zip(few.layers, every.layers, strict=True):
         assert [r.needed_bits for r in a.registers] == [r.needed_bits for r in b.registers]

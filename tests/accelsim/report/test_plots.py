@@ -6,20 +6,19 @@ import numpy as np
 import pytest
 
 import accelsim as ax
-from accelsim.data import digits_model_path, load_digits
 from accelsim.report.plots import COLOURS, accuracy_by_width, save_figure
 from accelsim.report.plots_distributions import distributions
 from accelsim.report.plots_layers import layer_costs, layer_ranges
 from accelsim.report.plots_sweep import pareto_fronts, sweep_by_width
+from tests.accelsim.explore.tiny import tiny_network
 
-pytestmark = pytest.mark.slow
+NUM_IMAGES = 8
 
 
 @pytest.fixture(scope="module")
 def network():
-    data = load_digits()
-    quantized = ax.quantize(ax.load_onnx(digits_model_path()), data.x_calibration[:64], ax.PTQConfig(weight_bits=4))
-    return quantized, data.x_test[:12], data.y_test[:12]
+    tiny = tiny_network()
+    return tiny.quantized, tiny.images, tiny.labels
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,7 @@ def widths(network):
 
 @pytest.fixture(scope="module")
 def swept(network):
-    settings = {"accumulator_bits": [11, 13, 20], "overflow": ["wrap", "saturate"], "rows": [4, 16], "columns": [8]}
+    settings = {"accumulator_bits": [6, 9, 20], "overflow": ["wrap", "saturate"], "rows": [4, 16], "columns": [8]}
     return ax.sweep(*network, settings, workers=1)
 
 
@@ -70,7 +69,9 @@ def test_the_front_is_the_results_and_everything_else_is_grey(swept):
     for axes, cost, unit in zip(figure.axes, ("energy_pj", "cycles"), (1e-6, 1), strict=True):
         drawn = lines(axes)
         assert len(drawn["a point"]) == len(swept.points)
-        front = {(p.metrics[cost] / 12 * unit, 100 * p.metrics["accuracy"]) for p in swept.pareto(("accuracy", cost))}
+        front = {
+            (p.metrics[cost] / NUM_IMAGES * unit, 100 * p.metrics["accuracy"]) for p in swept.pareto(("accuracy", cost))
+        }
         assert {tuple(np.round(pair, 6)) for pair in drawn["none is better"]} == {tuple(np.round(p, 6)) for p in front}
     with pytest.raises(ax.DataError, match="beauty"):
         pareto_fronts(swept, "beauty")
@@ -80,10 +81,10 @@ def test_bars_of_a_layer_add_up_to_its_counts(run):
     cycles, utilisation, operations, traffic = layer_costs(run).axes
     layers = [layer for layer in run.layers if layer.cycles.total or layer.operations.total]
     for axes, wanted in (
-        (cycles, [layer.cycles.total / 12 for layer in layers]),
+        (cycles, [layer.cycles.total / NUM_IMAGES for layer in layers]),
         (utilisation, [100 * layer.utilisation for layer in layers]),
-        (operations, [layer.operations.total / 12 for layer in layers]),
-        (traffic, [(layer.accesses.bits("sram") + layer.accesses.bits("dram")) / 96 for layer in layers]),
+        (operations, [layer.operations.total / NUM_IMAGES for layer in layers]),
+        (traffic, [(layer.accesses.bits("sram") + layer.accesses.bits("dram")) / (8 * NUM_IMAGES) for layer in layers]),
     ):
         ends = np.zeros(len(layers))
         for bar in axes.patches:
