@@ -1,6 +1,7 @@
 """Test vectors: the files say what the run held, and the folder appears whole or not at all."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,3 +191,31 @@ def test_nothing_is_left_of_a_run_that_fails(tmp_path, monkeypatch):
             write(tmp_path / name, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["w"]
     assert (tmp_path / "w" / "manifest.json").read_bytes() == before
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    write(tmp_path / "v")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "v").iterdir()}
+    rename = Path.rename
+
+    def refuse(path, target):
+        if path.name.endswith(".part"):
+            raise OSError(13, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr("pathlib.Path.rename", refuse)
+    with pytest.raises(ax.DataError, match=r"cannot be written: Permission denied"):
+        write(tmp_path / "v", ax.Machine(accumulator_bits=20), overwrite=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "v").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["v"]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "v").mkdir()
+
+    def refuse(path):
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
+    with pytest.raises(ax.DataError, match=r"cannot be read: Permission denied"):
+        write(tmp_path / "v")
