@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 import math
@@ -15,7 +14,7 @@ from typing import Any
 from accelsim.errors import DataError
 from accelsim.explore.store import PointRow, Store
 from accelsim.graph.files import write_whole
-from accelsim.tables import text_table
+from accelsim.tables import html_table, text_table
 
 MORE_IS_BETTER = {
     "accuracy": True,
@@ -201,10 +200,7 @@ class SweepResult:
         return text_table(*self.table())
 
     def _repr_html_(self) -> str:
-        header, rows = self.table()
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return html_table(*self.table())
 
 
 def objective_values(metrics: Mapping[str, Any], objectives: Iterable[str]) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from accelsim.machine import Machine
-from accelsim.tables import text_table
+from accelsim.tables import html_table, text_table
 
 REGISTERS = {
     "accumulator": "accumulator",
@@ -199,10 +199,7 @@ class WidthReport:
         return f"{text_table(*self.table())}\n\n{self.summary()}"
 
     def _repr_html_(self) -> str:
-        header, rows = self.table()
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(self.summary())}</p>"
+        return html_table(*self.table()) + f"<p>{html.escape(self.summary())}</p>"
 
 
 def _cells(register: RegisterWidths) -> list[str]:

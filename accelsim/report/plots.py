@@ -79,10 +79,11 @@ def figure(
         The figure, and one Axes or an array of them.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+
+    from accelsim.report.plot_figure import ShownFigure
 
     with _house_style():
-        drawn = Figure(figsize=(width, height), layout="constrained")
+        drawn = ShownFigure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(drawn)
         yield drawn, drawn.subplots(rows, columns, **options)
 

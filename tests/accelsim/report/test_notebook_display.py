@@ -138,3 +138,11 @@ def test_plain_representations_are_one_line():
     for thing in (graph, quantized, program, result, html_report(result, machine)):
         assert len(repr(thing)) < 200, type(thing)
         assert "digits" in repr(thing) or "2 samples" in repr(thing) or "4x4" in repr(thing)
+
+
+def test_a_figure_shows_itself_as_a_drawing():
+    from accelsim.report.plots import figure
+
+    with figure(3, 2) as (drawn, axes):
+        axes.plot([1, 2], [2, 1])
+    assert ElementTree.fromstring(drawn._repr_svg_()).tag.endswith("}svg")
