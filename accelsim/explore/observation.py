@@ -158,8 +158,13 @@ def observe(
     Raises
     ------
     OperandError
-        When a layer multiplies two computed tensors.
+        When a layer multiplies two computed tensors, or samples depend on each other.
     """
+    if program.coupled:
+        raise OperandError(
+            f"model {program.name!r} computes a sample from the others, too: widths are analysed sample by sample; "
+            "take the model's float form"
+        )
     for layer in program.layers:
         if isinstance(layer, RuntimeMacLayer):
             raise OperandError(

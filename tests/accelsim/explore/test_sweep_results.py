@@ -1,11 +1,17 @@
 """Samplers, fronts and exports of a sweep, on a network that is small enough for uncompiled kernels."""
 
+import contextlib
 import csv
+import dataclasses
 import json
 
 import pytest
 
 import accelsim as ax
+from accelsim.explore import pool
+from accelsim.explore.observation import observe
+from accelsim.explore.store import MAX_ATTEMPTS
+from accelsim.program.layers import RuntimeMacLayer
 from tests.accelsim.explore.tiny import tiny_network
 
 DATAFLOWS = ["output_stationary", "broadcast", "weight_stationary", "input_stationary"]
@@ -71,6 +77,68 @@ def test_samplers_take_as_many_points_of_the_grid_as_asked_and_go_on_from_the_st
     assert {point.key for point in few.points} <= {point.key for point in more.points}
     assert len(ax.SweepResult.load(path).points) == 15
     assert (told[0], told[-1]) == (("points", 6, 15), ("points", 15, 15))
+
+
+def test_programs_that_cannot_be_analysed_sample_by_sample_are_refused(tiny):
+    program = ax.lower(tiny.quantized, ax.Machine())
+    coupled = dataclasses.replace(program, coupled=True)
+    computed = dataclasses.replace(
+        program, layers=(RuntimeMacLayer.__new__(RuntimeMacLayer), *program.layers)
+    )  # fmt: skip
+    object.__setattr__(computed.layers[0], "name", "attention")
+    for refused, words in ((coupled, "sample by sample"), (computed, "attention")):
+        with pytest.raises(ax.OperandError, match=words):
+            observe(refused, tiny.images, ax.Machine())
+
+
+def test_results_read_as_tables_in_a_notebook_and_on_a_terminal(tiny, swept):
+    report = ax.accumulator_widths(tiny.quantized, tiny.images, max_loss=0.3)
+    for result in (report, swept):
+        page, words = result._repr_html_(), str(result)
+        assert page.count("<tr>") == len(result.table()[1]) + 1
+        assert all(cell in words for row in result.table()[1] for cell in row)
+    with pytest.raises(KeyError):
+        report.register("adder_tree")
+    assert report.layers[0].register("multiplier").bits_for(0.5) is None
+
+
+def test_a_pool_that_breaks_every_time_is_given_up_and_said(tiny, monkeypatch):
+    begun = []
+
+    @contextlib.contextmanager
+    def broken(self, shared):
+        def work(calls):
+            begun.extend(calls)
+            raise RuntimeError("a worker was killed")
+
+        yield work
+
+    monkeypatch.setattr(pool.Pool, "_parallel", broken)
+    result = ax.sweep(tiny.quantized, tiny.images, None, {"rows": [4, 8]}, workers=2)
+    assert all("its worker died 3 times" in point.error for point in result.points)
+    assert len(begun) == 2 * MAX_ATTEMPTS  # the float network and the exact run
+
+
+def test_a_quantization_that_fails_fails_its_points(tiny):
+    settings = {"weight_bits": [8], "layers.nothing.weight_bits": [4], "rows": [4, 8]}
+    result = ax.sweep(tiny.graph, tiny.images, None, settings, calibration=tiny.images, workers=1)
+    assert [point.status for point in result.points] == ["failed"] * 2
+    assert all("nothing" in point.error for point in result.points)
+
+
+def test_lists_and_mixed_types_are_written_as_text(tiny, tmp_path):
+    settings = {"requantizer.rounding": [["half_up"], ["half_up", "half_away"]], "double_buffered": [True]}
+    result = ax.sweep(tiny.quantized, tiny.images, None, settings, workers=1)
+    result.to_csv(tmp_path / "s.csv")
+    with (tmp_path / "s.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [json.loads(row["requantizer.rounding"]) for row in rows] == settings["requantizer.rounding"]
+    assert {row["double_buffered"] for row in rows} == {"true"}
+    parquet = pytest.importorskip("pyarrow.parquet")
+    result.to_parquet(tmp_path / "s.parquet")
+    table = parquet.read_table(tmp_path / "s.parquet").to_pylist()
+    assert [json.loads(row["requantizer.rounding"]) for row in table] == settings["requantizer.rounding"]
+    assert [row["double_buffered"] for row in table] == [True, True]
 
 
 def test_wrong_options_are_refused_by_name(tiny):
