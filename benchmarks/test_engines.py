@@ -7,6 +7,7 @@ import pytest
 
 import accelsim as ax
 from accelsim.data import digits_model_path, load_digits
+from accelsim.program.lowering import lower
 
 N, K, P = 64, 576, 1024
 
@@ -45,3 +46,22 @@ def test_shipped_network(benchmark):
     quantized = ax.quantize(ax.load_onnx(digits_model_path()), calibration=digits.x_calibration)
     result = benchmark.pedantic(lambda: ax.simulate(quantized, digits.x_test), rounds=3, warmup_rounds=1)
     assert result.num_samples == len(digits.y_test)
+
+
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+def test_stepped_additions(benchmark, operands, overflow):
+    machine = ax.Machine(accumulator_bits=18, overflow=overflow)
+    assert benchmark(lambda: ax.matmul(*operands, machine)).overflow_events.any()
+
+
+def test_running_range(benchmark, operands):
+    assert benchmark(lambda: ax.matmul(*operands, track="range")).range_max.any()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_shipped_network_in_threads(benchmark, threads):
+    digits = load_digits()
+    program = lower(ax.quantize(ax.load_onnx(digits_model_path()), calibration=digits.x_calibration[:64]), ax.Machine())
+    images = np.concatenate([digits.x_test] * 4)
+    result = benchmark.pedantic(lambda: ax.simulate(program, images, threads=threads), rounds=5, warmup_rounds=1)
+    assert result.num_samples == len(images)

@@ -1,0 +1,147 @@
+"""The fast engine against numpy's float32 matmul and ONNX Runtime's float32 run, on one core, in one process.
+
+    OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py gemm
+    OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py networks [MODEL.onnx ...]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py threads [MODEL.onnx ...]
+
+Both sides are run in turn, and the best of many short runs counts. Times are processor time, which other work on the
+machine disturbs least; those of threads are wall time.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+import accelsim as ax
+from accelsim.data import digits_model_path
+from accelsim.program.lowering import lower
+from accelsim.simulator.engine.bounds import ChannelBounds
+from accelsim.simulator.engine.dots import PackedWeights
+from accelsim.simulator.engine.exact import exact_sums
+from accelsim.tables import text_table
+
+try:
+    from benchmarks.mobilenet_v2 import mobilenet_v2
+except ImportError:  # run as a script
+    from mobilenet_v2 import mobilenet_v2
+
+ROUNDS = 12
+SHAPES = {
+    "64x576x4096": (64, 576, 4096),
+    "ResNet8 16x144, 8 images": (16, 144, 8192),
+    "ResNet8 32x288, 8 images": (32, 288, 2048),
+    "ResNet8 64x576, 8 images": (64, 576, 512),
+    "MobileNetV1-0.25 pointwise 32x16": (32, 16, 3136),
+    "MobileNetV1-0.25 pointwise 128x128": (128, 128, 196),
+    "MobileNetV2 pointwise 96x16": (96, 16, 12544),
+    "MobileNetV2 pointwise 64x384": (64, 384, 196),
+    "MobileNetV2 pointwise 320x960": (320, 960, 49),
+    "MobileNetV2 head 1280x320": (1280, 320, 49),
+}
+
+
+def in_turn(
+    ours: Callable[[], object], peer: Callable[[], object], clock: Callable[[], float] = time.process_time
+) -> tuple[float, float]:
+    """Return the best time of both, run in turn, after one run of each that is not counted."""
+    best = [float("inf"), float("inf")]
+    ours(), peer()
+    for _ in range(ROUNDS):
+        for i, run in enumerate((ours, peer)):
+            began = clock()
+            run()
+            best[i] = min(best[i], clock() - began)
+    return best[0], best[1]
+
+
+def gemm() -> None:
+    """Print MAC rates of exact and tracked GEMMs."""
+    rng, rows = np.random.default_rng(0), []
+    for name, (n, k, p) in SHAPES.items():
+        weights = rng.integers(-127, 128, (n, k), dtype=np.int8)
+        activations = rng.integers(0, 256, (k, p), dtype=np.uint8)
+        real = weights.astype(np.float32), activations.astype(np.float32)
+        bounds = ChannelBounds(weights.astype(np.int32), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64))
+        room, channels = np.empty((n, p), dtype=np.int64), np.arange(n)
+        packed = PackedWeights(weights.reshape(n, 1, k), words=False)
+        last = np.concatenate([activations.T.reshape(-1), np.zeros(64, dtype=np.uint8)])
+        bases, segments, sums = np.arange(p) * k, np.zeros(1, dtype=np.int64), packed.room_for(p)
+        cases: dict[str, Callable[[], object]] = {
+            "sums of a layer": lambda w=packed, a=last, b=bases, s=segments, r=sums: w.sums(a, b, s, r),
+            "exact sums": lambda b=bounds, a=activations, c=channels, r=room: exact_sums(b, a, 0, 255, c, r),
+            "ax.matmul, 32 bits": lambda w=weights, a=activations: ax.matmul(w, a),
+        }
+        if n * k * p > 10**8:
+            for what, settings, track in (
+                ("saturate, 18 bits", {"accumulator_bits": 18, "overflow": "saturate"}, "overflow"),
+                ("wrap, 18 bits", {"accumulator_bits": 18}, "overflow"),
+                ("running range", {}, "range"),
+            ):
+                for dataflow in ("output_stationary", "broadcast", "weight_stationary"):
+                    machine = ax.Machine(dataflow=dataflow, **settings)
+                    cases[f"ax.matmul, {what}, {dataflow}"] = lambda w=weights, a=activations, m=machine, t=track: (
+                        ax.matmul(w, a, m, track=t)
+                    )
+        for what, run in cases.items():
+            repeats = max(1, 10**7 // (n * k * p))
+            ours, peer = in_turn(_repeated(run, repeats), _repeated(lambda r=real: r[0] @ r[1], repeats))
+            macs = n * k * p * repeats / 1e9
+            rows.append([name, what, f"{macs / ours:.1f}", f"{macs / peer:.1f}", f"{peer / ours:.2f}"])
+    print(text_table(["shape N x K x P", "what", "GMAC/s", "numpy float32", "ratio"], rows))
+
+
+def _repeated(run: Callable[[], object], times: int) -> Callable[[], None]:
+    def several() -> None:
+        for _ in range(times):
+            run()
+
+    return several
+
+
+def networks(paths: list[str], threads: int) -> None:
+    """Print times of whole networks, overflow tracked, next to ONNX Runtime's float32 run of the same batch."""
+    models: dict[str, object] = {Path(path).stem: path for path in paths or [digits_model_path()]}
+    if threads == 1:
+        models["MobileNetV2-1.0, random weights"] = mobilenet_v2()
+    rows = []
+    for name, model in models.items():
+        graph = ax.load_onnx(model)
+        shape = tuple(length or 1 for length in graph.inputs[0].shape[1:])
+        batch = int(np.clip(10**6 // np.prod(shape), 8, 256))
+        images = np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
+        machine = ax.Machine()
+        program = lower(ax.quantize(graph, calibration=images[:2]), machine)
+
+        def ours(count: int = 1, program=program, images=images, machine=machine) -> object:
+            return ax.simulate(program, images, machine, track="overflow", threads=count)
+
+        if threads == 1:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            source = model if isinstance(model, bytes) else str(model)
+            session = onnxruntime.InferenceSession(source, options)
+            feed = {session.get_inputs()[0].name: images}
+            time_ours, time_peer = in_turn(ours, lambda s=session, f=feed: s.run(None, f))
+        else:
+            time_ours, time_peer = in_turn(lambda run=ours: run(threads), ours, time.perf_counter)
+        first, second = time_ours / batch * 1e3, time_peer / batch * 1e3
+        ratio = time_ours / time_peer if threads == 1 else time_peer / time_ours
+        rows.append([name, str(batch), f"{first:.3f}", f"{second:.3f}", f"{ratio:.2f}"])
+    last = ["ONNX Runtime float32", "times its time"] if threads == 1 else ["1 thread", "times as fast"]
+    print(text_table(["network", "images", "accelsim ms/image", f"{last[0]} ms/image", last[1]], rows))
+
+
+if __name__ == "__main__":
+    what = sys.argv[1] if len(sys.argv) > 1 else ""
+    if what == "gemm":
+        gemm()
+    elif what in ("networks", "threads"):
+        networks(sys.argv[2:], 1 if what == "networks" else 2)
+    else:
+        sys.exit(__doc__)
