@@ -18,7 +18,7 @@ from accelsim.machine import Machine
 from accelsim.machine.machine import MIN_REGISTER_BITS
 from accelsim.program.lowering import lower
 from accelsim.ptq import PTQConfig, quantize
-from accelsim.reference import compare
+from accelsim.reference import OnnxRunner, compare
 from accelsim.simulator.run import simulate
 from accelsim.tables import text_table
 
@@ -28,6 +28,14 @@ Step = Callable[[str], None]
 MACHINES = ("paper_4x4", "edge_16x16")
 WIDTHS = ((8, 8, False), (8, 8, True), (4, 8, False), (4, 8, True))
 """Bits of weights, bits of activations, and whether weights are scaled per channel."""
+RECIPES = (*WIDTHS, (3, 8, False), (3, 8, True))
+"""Widths at which plain quantization and the pipeline are held against each other."""
+PLAIN = {
+    "prune_constants": False, "equalize": False, "bias_correction": "none", "rounding": "nearest",
+    "weight_range": "min_max", "activation_range": "min_max",
+}  # fmt: skip
+"""Quantization with the range of all values, and none of the steps that repair what it does."""
+RECIPE_MACHINE = "edge_16x16"
 NARROWED = (8, 8, True)
 NARROWED_MACHINE = "edge_16x16"
 MODES = ("wrap", "saturate")
@@ -79,6 +87,32 @@ class DemoRun:
 
 
 @dataclass(frozen=True)
+class RecipeRun:
+    """Plain quantization and the pipeline at one pair of widths, integers on one machine.
+
+    Parameters
+    ----------
+    weight_bits, activation_bits : int
+        Widths in bits.
+    per_channel : bool
+        Whether every output channel has a weight scale of its own.
+    float_accuracy : float
+        Share of images that the float network classifies right, 0..1.
+    plain_accuracy, pipeline_accuracy, data_free_accuracy : float
+        The same of the machine's integers: with min-max ranges and nothing else, with the pipeline's defaults, and with
+        these where no calibration data is given.
+    """
+
+    weight_bits: int
+    activation_bits: int
+    per_channel: bool
+    float_accuracy: float
+    plain_accuracy: float
+    pipeline_accuracy: float
+    data_free_accuracy: float
+
+
+@dataclass(frozen=True)
 class NarrowedRun:
     """One accumulator width under one overflow mode.
 
@@ -120,6 +154,8 @@ class DemoReport:
         Narrowest accumulator that holds every running sum of these images.
     narrowed : tuple of NarrowedRun
         From ``safe_bits`` down, each width under each mode.
+    recipes : tuple of RecipeRun
+        Plain quantization and the pipeline.
     """
 
     network: str
@@ -130,6 +166,7 @@ class DemoReport:
     narrowed_machine: str
     safe_bits: int
     narrowed: tuple[NarrowedRun, ...]
+    recipes: tuple[RecipeRun, ...] = ()
 
     def narrowest_without_loss(self, overflow: str) -> int:
         """Return the narrowest width down to which no width has fewer right answers than the widest one.
@@ -187,6 +224,24 @@ class DemoReport:
             rows.append([str(bits), *(cell for pair in cells for cell in pair)])
         return text_table(header, rows)
 
+    def recipes_table(self) -> str:
+        """Return plain quantization and the pipeline as a table."""
+        header = ["bits", "weight scales", "FP32 %", "plain min-max %", "pipeline %", "pipeline without data %"]
+        rows = [
+            [
+                f"W{run.weight_bits}A{run.activation_bits}",
+                "per channel" if run.per_channel else "per tensor",
+                *(
+                    f"{100 * share:.1f}"
+                    for share in (
+                        run.float_accuracy, run.plain_accuracy, run.pipeline_accuracy, run.data_free_accuracy,
+                    )
+                ),
+            ]
+            for run in self.recipes
+        ]  # fmt: skip
+        return text_table(header, rows)
+
     def conclusion(self) -> str:
         """Say in one sentence how narrow the accumulator may be."""
         wrap, saturate = (self.narrowest_without_loss(mode) for mode in MODES)
@@ -204,7 +259,8 @@ class DemoReport:
         return json.dumps(report, indent=2, allow_nan=False)
 
     def __str__(self) -> str:
-        return "\n".join([self.runs_table(), "", self.narrowed_table(), "", self.conclusion()])
+        tables = [self.runs_table(), self.recipes_table(), self.narrowed_table(), self.conclusion()]
+        return "\n\n".join(tables)
 
 
 def run_demo(step: Step | None = None, num_images: int | None = None) -> DemoReport:
@@ -233,24 +289,55 @@ def run_demo(step: Step | None = None, num_images: int | None = None) -> DemoRep
     digits = replace(digits, x_test=digits.x_test[:num_images], y_test=digits.y_test[:num_images])
     num_images, num_calibration = len(digits.x_test), len(digits.x_calibration)
     runs: list[DemoRun] = []
-    narrowed_network: QuantizedGraph | None = None
+    networks: dict[tuple[int, int, bool], QuantizedGraph] = {}
     for widths in WIDTHS:
         weight_bits, activation_bits, per_channel = widths
         name = f"W{weight_bits}A{activation_bits} per {'channel' if per_channel else 'tensor'}"
         say(f"{name}: quantizing on {num_calibration} calibration images")
         config = PTQConfig(weight_bits=weight_bits, activation_bits=activation_bits, per_channel=per_channel)
-        quantized = quantize(graph, digits.x_calibration, config)
-        if widths == NARROWED:
-            narrowed_network = quantized
+        quantized = networks[widths] = quantize(graph, digits.x_calibration, config)
         for machine in MACHINES:
             say(f"{name}: running {num_images} held-back images on {machine}, and in ONNX Runtime")
             runs.append(_measure(graph, quantized, digits, machine, config))
-    if narrowed_network is None:
-        raise AssertionError("NARROWED must be one of WIDTHS")
+    recipes = tuple(_compare_recipes(graph, digits, widths, networks.get(widths), say) for widths in RECIPES)
+    narrowed_network = networks[NARROWED]
     macs = lower(narrowed_network, Machine.preset(NARROWED_MACHINE)).macs
     safe_bits, narrowed = _narrow(narrowed_network, digits, say)
     return DemoReport(
-        graph.name, num_images, num_calibration, macs, tuple(runs), NARROWED_MACHINE, safe_bits, tuple(narrowed)
+        graph.name,
+        num_images,
+        num_calibration,
+        macs,
+        tuple(runs),
+        NARROWED_MACHINE,
+        safe_bits,
+        tuple(narrowed),
+        recipes,
+    )
+
+
+def _compare_recipes(
+    graph: Graph, digits: Digits, widths: tuple[int, int, bool], pipeline: QuantizedGraph | None, say: Step
+) -> RecipeRun:
+    """Hold plain quantization against the pipeline, which may have run for these widths already."""
+    weight_bits, activation_bits, per_channel = widths
+    say(f"W{weight_bits}A{activation_bits} per {'channel' if per_channel else 'tensor'}: plain, and without data")
+    config = PTQConfig(weight_bits=weight_bits, activation_bits=activation_bits, per_channel=per_channel)
+    ends = float(digits.x_calibration.min()), float(digits.x_calibration.max())
+    machine = Machine.preset(RECIPE_MACHINE)
+
+    def accuracy(quantized: QuantizedGraph) -> float:
+        result = simulate(quantized, digits.x_test, machine, track="none")
+        return count_right(result.real_outputs[quantized.graph.outputs[0]], digits.y_test) / len(digits.y_test)
+
+    runner = OnnxRunner.of_original(graph)
+    real = runner.run({graph.inputs[0].name: digits.x_test})[graph.outputs[0]]
+    return RecipeRun(
+        *widths,
+        float_accuracy=count_right(real, digits.y_test) / len(digits.y_test),
+        plain_accuracy=accuracy(quantize(graph, digits.x_calibration, config.replace(**PLAIN))),
+        pipeline_accuracy=accuracy(pipeline or quantize(graph, digits.x_calibration, config)),
+        data_free_accuracy=accuracy(quantize(graph, None, config.replace(input_range=ends))),
     )
 
 

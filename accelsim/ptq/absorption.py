@@ -46,7 +46,7 @@ def absorb_biases(graph: Graph, floors: Mapping[str, Float64]) -> tuple[Graph, d
 
     Notes
     -----
-    ``b1 ← b1 − c``, ``b2 ← b2 + Σ W2 c``, ``c = max(0, floor)``, docs/numerics.md (87). A reader that pads would see a
+    ``b1 ← b1 − c``, ``b2 ← b2 + Σ W2 c``, ``c = max(0, floor)``, docs/ptq.md (87). A reader that pads would see a
     0 where c was taken out, so nothing is absorbed into it.
     """
     shifts: dict[str, Float64] = {}

@@ -46,7 +46,7 @@ def prune_constants(
 
     Notes
     -----
-    ``b ← b + Σ W c``, docs/numerics.md (81). A constant other than 0 is not the same at a padded border, where a 0 is
+    ``b ← b + Σ W c``, docs/ptq.md (81). A constant other than 0 is not the same at a padded border, where a 0 is
     read in its place; so it stays where a reader pads.
     """
     log: list[str] = []

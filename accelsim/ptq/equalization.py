@@ -51,7 +51,7 @@ def equalize(
 
     Notes
     -----
-    ``s_i = sqrt(r1_i / r2_i)``, docs/numerics.md (80), with r the greatest magnitude of a channel's weights on either
+    ``s_i = sqrt(r1_i / r2_i)``, docs/ptq.md (80), with r the greatest magnitude of a channel's weights on either
     side. Pairs are chains of one layer, homogeneous functions and pooling, and one other layer; a branch ends a chain.
     """
     pairs = [group for group in scale_groups(graph) if group.chain]

@@ -49,7 +49,7 @@ class Moments:
 
 
 def clipped_normal(moments: Moments, low: npt.ArrayLike, high: npt.ArrayLike) -> Moments:
-    """Return the moments of ``clip(x, low, high)`` for a normal x: docs/numerics.md (85), (86).
+    """Return the moments of ``clip(x, low, high)`` for a normal x: docs/ptq.md (85), (86).
 
     Parameters
     ----------

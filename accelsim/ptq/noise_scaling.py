@@ -2,7 +2,7 @@
 
 Equalization evens out the ranges of weights and ignores what it does to activations, and how much a channel matters.
 The freedom that it uses can be used on the predicted noise itself. Of every layer's weights and of every stored
-activation it is step² / 12 times the importance of what is rounded, docs/numerics.md (82) to (84). As the step is set
+activation it is step² / 12 times the importance of what is rounded, docs/ptq.md (82) to (84). As the step is set
 by the largest element and every term is a sum or maximum of exponentials, all of it is convex in the logarithms of the
 scales: one minimum, found by a quasi-Newton method.
 """
@@ -160,7 +160,7 @@ def importances(graph: Graph, statistics: Mapping[str, ChannelStatistics]) -> di
 
     Notes
     -----
-    docs/numerics.md (84): an output counts ``1 / Var(y)``; backwards, a layer passes on ``Σ w²``, a clamp the share of
+    docs/ptq.md (84): an output counts ``1 / Var(y)``; backwards, a layer passes on ``Σ w²``, a clamp the share of
     values that it lets through, and everything else what it gets. So it is the mean square of a gradient whose
     elements are taken to be independent.
     """

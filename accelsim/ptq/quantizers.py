@@ -146,7 +146,8 @@ def choose_weights(work: Work) -> None:
                 config.power_of_two,
                 weight_axis(node) if config.per_channel else None,
                 config.percentile,
-                weight_importance(graph, node, work.statistics, important),
+                # Measured: per tensor it is worth 5 points at 4 bits, per channel nothing.
+                None if config.per_channel else weight_importance(graph, node, work.statistics, important),
             )
             fitting = fit_bias(graph, node, parameters, work.activations[node.inputs[0]], config.bias_bits)
             raised = int(np.count_nonzero(fitting.scale != parameters.scale))

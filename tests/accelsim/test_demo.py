@@ -13,6 +13,7 @@ from accelsim.data import digits_model_path, load_digits
 def test_a_small_demonstration_measures_what_single_runs_give(monkeypatch):
     """One quantization, one machine, two images, so that it also runs with the JIT off."""
     monkeypatch.setattr(demo, "WIDTHS", ((8, 8, True),))
+    monkeypatch.setattr(demo, "RECIPES", ((8, 8, True),))
     monkeypatch.setattr(demo, "MACHINES", ("edge_16x16",))
     monkeypatch.setattr(demo, "COLLAPSED", 1.01)  # narrowing ends at the first width
     lines = []
@@ -30,8 +31,13 @@ def test_a_small_demonstration_measures_what_single_runs_give(monkeypatch):
         (report.safe_bits, "wrap"),
         (report.safe_bits, "saturate"),
     ]
-    assert len(lines) == 4
-    assert str(report) == "\n".join([report.runs_table(), "", report.narrowed_table(), "", report.conclusion()])
+    assert len(lines) == 5
+    (recipe,) = report.recipes
+    assert recipe.pipeline_accuracy == run.integer_accuracy
+    assert recipe.float_accuracy == run.float_accuracy
+    assert str(report) == "\n\n".join(
+        [report.runs_table(), report.recipes_table(), report.narrowed_table(), report.conclusion()]
+    )
     assert demo.run_demo(num_images=2) == report
 
 

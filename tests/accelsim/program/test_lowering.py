@@ -118,7 +118,7 @@ def test_a_fused_function_narrows_the_clamp_and_lends_its_name():
 
 
 def test_rescaled_channels_have_clamps_of_their_own():
-    """ReLU6 and its like become min(x, 6 / s), per channel: docs/numerics.md (88)."""
+    """ReLU6 and its like become min(x, 6 / s), per channel: docs/ptq.md (88)."""
     quantized = quantized_network("convolutions")
     (clip,) = [node for node in quantized.graph.nodes if node.op == "ChannelClip"]
     (layer,) = [layer for layer in ax.lower(quantized, ax.Machine()).layers if layer.op == "Conv+ChannelClip"]
