@@ -24,7 +24,7 @@ from accelsim.simulator.execute import Execution
 from accelsim.simulator.gemm import checked_machine
 from accelsim.simulator.results import SimulationResult
 
-DEFAULT_MEMORY_BYTES = 64 << 20
+DEFAULT_MEMORY_BYTES = 128 << 20
 """What the tensors of all batches that run at a time may take."""
 
 BUILT_IN = ("requantizer", "zero_point", "reduction_order", "product_shift_bits", "weight_bits", "activation_bits")

@@ -25,7 +25,7 @@ from accelsim_kernels.depthwise import depthwise_rows
 Codes = npt.NDArray[Any]
 Int64 = npt.NDArray[np.int64]
 
-_SUM_BYTES = 256 << 10
+_SUM_BYTES = 512 << 10
 """Sums that are held at a time: they should stay in the second-level cache."""
 
 _SLACK_BYTES = 64
