@@ -117,7 +117,7 @@ def command(
             program, samples, target, engine=engine.value, track=track.value, progress=progress, energy=table,
             activity=activity, activity_folds=activity_folds, threads=threads,
         )  # fmt: skip
-    right = None
+    right, labelled = None, 0 if classes is None else len(classes)  # a run of a model may be several samples
     if classes is not None:
         right = count_right(result.real_outputs[program.outputs[0]], classes)
     if output is not None:
@@ -129,7 +129,7 @@ def command(
             "engine": engine.value,
             "energy_table": table.name,
         }
-        record["accuracy"] = None if right is None else right / result.num_samples
+        record["accuracy"] = None if right is None else right / labelled
         record["right"] = right
         if summary:
             record["summary"] = program.summary()
@@ -137,14 +137,14 @@ def command(
     else:
         where = describe_machine(machine or DEFAULT_MACHINE, settings or [], target)
         echo(f"{program.name} on {where}; {engine.value} engine\n")
-        echo(f"{result}\n\n{_totals(result, right)}")
+        echo(f"{result}\n\n{_totals(result, right, labelled)}")
         if output is not None:
             echo(f"wrote {output}")
     if right is not None and min_accuracy is not None:
-        _hold_to(right, result.num_samples, min_accuracy)
+        _hold_to(right, labelled, min_accuracy)
 
 
-def _totals(result: SimulationResult, right: int | None) -> str:
+def _totals(result: SimulationResult, right: int | None, labelled: int) -> str:
     """Return the lines below the table of layers."""
     cycles, operations, samples, energy = result.cycles, result.operations, result.num_samples, result.energy
     events = "not tracked" if result.overflow_events is None else f"{result.overflow_events:,}"
@@ -171,7 +171,7 @@ def _totals(result: SimulationResult, right: int | None) -> str:
     if bits:
         lines.append(f"needed width     {max(bits)} bits hold every running sum of these samples")
     if right is not None:
-        lines.append(f"accuracy         {100 * right / samples:.2f} % ({right:,} of {samples:,})")
+        lines.append(f"accuracy         {100 * right / labelled:.2f} % ({right:,} of {labelled:,})")
     return "\n".join(lines)
 
 

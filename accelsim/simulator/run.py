@@ -137,7 +137,7 @@ def simulate(
         outputs=outputs,
         real_outputs={name: program.tensors[name].dequantize(codes) for name, codes in outputs.items()},
         layers=execution.records(),
-        num_samples=feeds.num_samples,
+        num_samples=feeds.num_samples * ((program.inputs[0].shape[0] or 1) if program.coupled else 1),
         tensors=arrays if keep_intermediates else {},
         batch_samples=size,
         peak_code_bytes=threads * max(part.peak_bytes for part in executions),

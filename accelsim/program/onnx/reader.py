@@ -110,18 +110,23 @@ def is_parallel(structure: Structure, doubled: Structure) -> bool:
     structure, doubled : Structure
         The model with some leading length and with twice that length.
     """
-    for name, tensor in structure.types.items():
-        shape, other = tensor.shape, doubled.types[name].shape if name in doubled.types else ()
-        varies = name not in structure.constants
-        if varies and (not shape or not other or other != (2 * shape[0], *shape[1:])):
+    varying = set(structure.inputs)
+    for step in structure.steps:
+        if varying.intersection(step.inputs):
+            if step.op in COUPLING or _works_along_samples(structure, step):
+                return False
+            varying.update(filter(None, step.proto.output))
+    for name in varying:
+        shape, other = (kept.types[name].shape if name in kept.types else () for kept in (structure, doubled))
+        if not shape or not other or other != (2 * shape[0], *shape[1:]):
             return False
-    return not any(step.op in COUPLING or _works_along_samples(structure, step) for step in structure.steps)
+    return True
 
 
 def _works_along_samples(structure: Structure, step: Step) -> bool:
-    """Whether a node that varies works along axis 0; per-axis scales of a constant may."""
+    """Whether a node works along axis 0."""
     axis, rank = step.attribute("axis", None), len(structure.types[step.inputs[0]].shape) if step.inputs else 0
-    return isinstance(axis, int) and axis in (0, -rank) and step.inputs[0] not in structure.constants
+    return isinstance(axis, int) and axis in (0, -rank)
 
 
 def load_integer_onnx(model: ModelSource) -> IntegerProgram:
