@@ -215,6 +215,8 @@ def _accumulated(
     accumulators = lowering.fresh(f"{step.output}.accumulators", made)
     _quantized_product(lowering, step, roles, window, step.op, accumulators)
     flat = np.ascontiguousarray(scale, dtype=np.float32).reshape(-1)
+    if flat.size not in (1, made.shape[axis]):
+        raise ModelError(f"{step.label}: its weights have {flat.size} scales for {made.shape[axis]} output channels")
     layout = Layout() if flat.size == 1 else Layout(axis % len(made.shape))
     scales = lowering.new_constant(f"{step.output}.scale", flat, TensorProto.FLOAT)
     zeros = lowering.new_constant(f"{step.output}.zero_point", np.zeros(flat.shape, np.int32), _ACCUMULATOR)
@@ -287,8 +289,8 @@ def _bias(
                 return np.broadcast_to(integers.reshape(-1), (channels,))
         lowering.read(name)
     real = lowering.constant(name)
-    if real is None or real.size not in (1, channels):
-        refuse_product(lowering, step, f"its bias {name!r} is not one constant per output channel")
+    if real is None or real.size not in (1, channels) or not np.isfinite(real).all():
+        refuse_product(lowering, step, f"its bias {name!r} is not one finite constant per output channel")
         return None
     steps = np.rint(real.astype(np.float64).reshape(-1) * factor / unit)
     return np.broadcast_to(np.clip(steps, -(2.0**62), 2.0**62).astype(np.int64), (channels,))

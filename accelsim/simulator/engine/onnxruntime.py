@@ -47,11 +47,12 @@ class PoolWindow(NamedTuple):
 
 def add(operands: Operands, bounds: Bounds) -> npt.NDArray[np.int32]:
     """Return QLinearAdd: ``rint(fma(a, r_a, fma(b, r_b, F)))``, (64)."""
-    scale = np.float32(operands.scale)
-    ratio_a, ratio_b = np.float32(operands.scale_a) / scale, np.float32(operands.scale_b) / scale
-    zero_a, zero_b = np.float32(operands.zero_a), np.float32(operands.zero_b)
-    moved = np.float32(zero_b * ratio_b)
-    offset = np.float32(np.float32(operands.zero) - fused_multiply_add(ratio_a, zero_a, moved))
+    with np.errstate(all="ignore"):
+        scale = np.float32(operands.scale)
+        ratio_a, ratio_b = np.float32(operands.scale_a) / scale, np.float32(operands.scale_b) / scale
+        zero_a, zero_b = np.float32(operands.zero_a), np.float32(operands.zero_b)
+        moved = np.float32(zero_b * ratio_b)
+        offset = np.float32(np.float32(operands.zero) - fused_multiply_add(ratio_a, zero_a, moved))
     total = fused_multiply_add(operands.a, ratio_a, fused_multiply_add(operands.b, ratio_b, offset))
     return _clamped(total, 0, bounds)
 
@@ -116,8 +117,8 @@ def global_average_pool(
     """Return QLinearGlobalAveragePool: an integer sum, one float32 multiplication, (67)."""
     count = int(np.prod([codes.shape[axis] for axis in axes]))
     total = codes.sum(axis=axes, keepdims=True, dtype=np.int64) - count * np.int64(quantizers.zero_x)
-    multiplier = np.float32(quantizers.scale_x) / np.float32(np.float32(quantizers.scale_y) * np.float32(count))
     with np.errstate(all="ignore"):
+        multiplier = np.float32(quantizers.scale_x) / np.float32(np.float32(quantizers.scale_y) * np.float32(count))
         return _clamped(total.astype(np.float32) * multiplier, int(quantizers.zero_y), bounds)
 
 

@@ -1,0 +1,130 @@
+"""Changed and damaged models are refused in one line: what `tools/fuzz_onnx.py` found, and some rounds of it."""
+
+import random
+from contextlib import suppress
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+import accelsim as ax
+from tests.accelsim.onnx.models import Model
+from tests.accelsim.onnx.seeds import seed_models
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def refusal(model):
+    with pytest.raises(ax.AccelsimError) as refused:
+        ax.load_integer_onnx(model)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def convolution(weights=(4, 3, 3, 3), bias=None, scales=4, **attributes):
+    """A convolution between quantizers, with a bias behind a DequantizeLinear."""
+    m = Model()
+    x = m.dequantized(m.input(m.codes("uint8", 1, 3, 6, 6)), "uint8")
+    scale = m.constant(np.full(scales, 0.01, np.float32))
+    operands = [x, m.node("DequantizeLinear", [m.constant(m.codes("int8", *weights)), scale], axis=0)]
+    if bias is not None:
+        stored = [m.constant(bias), m.constant(np.float32(1e-9)), m.constant(np.int32(0))]
+        operands.append(m.node("DequantizeLinear", stored))
+    return m, m.node("Conv", operands, **attributes)
+
+
+def test_a_bias_of_another_length():
+    m, real = convolution(bias=np.zeros(72, np.int32))
+    assert "its bias" in refusal(m.model(m.quantized(real, "uint8")))
+
+
+def test_a_bias_that_is_not_finite():
+    m = Model()
+    x = m.dequantized(m.input(m.codes("uint8", 2, 5)), "uint8")
+    weights = m.node("DequantizeLinear", [m.constant(m.codes("int8", 5, 3)), m.constant(np.float32(0.1))])
+    real = m.node("Gemm", [x, weights, m.constant(np.array([1, np.nan, 2], np.float32))])
+    assert "not one finite constant per output channel" in refusal(m.model(m.quantized(real, "uint8")))
+
+
+def test_as_many_scales_as_there_are_weights():
+    m, real = convolution(scales=5)
+    assert "do not fit axis 0" in refusal(m.model(real))
+    m = Model()
+    operands = [m.input(m.codes("uint8", 3, 5)), *m.quantizer("uint8"), m.constant(m.codes("uint8", 5, 4))]
+    operands += [m.constant(np.ones(100, np.float32)), m.constant(np.uint8(0))]
+    assert "100 scales for 4 output channels" in refusal(m.model(m.contrib("QGemm", operands)))
+
+
+def test_padding_beyond_all_memory():
+    m, real = convolution(pads=[1 << 40, 0, 0, 0], strides=[1 << 41, 1])
+    assert "the padded input of" in refusal(m.model(m.quantized(real, "uint8")))
+
+
+def test_a_pool_with_padding_beyond_all_memory():
+    m = Model()
+    operands = [m.input(m.codes("uint8", 1, 2, 6, 6)), *m.quantizer("uint8"), *m.quantizer("uint8")]
+    window = {"kernel_shape": [2, 2], "pads": [1 << 40, 0, 0, 0], "strides": [1 << 41, 1]}
+    assert "the padded input of" in refusal(m.model(m.contrib("QLinearAveragePool", operands, **window)))
+
+
+def test_a_shape_that_holds_another_number_of_elements():
+    m = Model()
+    x = m.dequantized(m.input(m.codes("uint8", 2, 6)), "uint8")
+    real = m.node("Reshape", [x, m.constant(np.array([2, 7]))])
+    message = refusal(m.model(m.quantized(real, "uint8")))
+    assert "Reshape" in message
+
+
+def test_a_pad_of_some_axes_runs_as_the_model_says():
+    m = Model()
+    x = m.dequantized(m.input(m.codes("uint8", 2, 6)), "uint8")
+    operands = [x, m.constant(np.array([1, 2])), m.constant(np.float32(0)), m.constant(np.array([1]))]
+    model = m.model(m.quantized(m.node("Pad", operands), "uint8"))
+    assert ax.simulate(ax.load_integer_onnx(model), m.feeds).outputs["y2"].shape == (2, 9)
+
+
+def test_an_output_scale_with_a_zero_point_that_is_no_code():
+    m = Model()
+    operands = [m.input(m.codes("uint8", 3, 5)), *m.quantizer("uint8"), m.constant(m.codes("uint8", 5, 4))]
+    operands += [*m.quantizer("uint8"), "", m.constant(np.float32(1)), m.constant(np.int32(0))]
+    assert "must hold codes of at most 16 bits" in refusal(m.model(m.contrib("QGemm", operands)))
+
+
+@pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
+def test_scales_beyond_float32_clamp(op):
+    m = Model()
+    huge = m.constant(np.float32(3e38))
+    operands = [m.input(m.codes("uint8", 4)), huge, m.constant(np.uint8(3))] * 2
+    model = m.model(m.contrib(op, [*operands, m.constant(np.float32(1e-38)), m.constant(np.uint8(0))]))
+    codes = ax.simulate(ax.load_integer_onnx(model), m.feeds).outputs["y0"]
+    assert set(codes.tolist()) <= {0, 255}
+
+
+def test_inputs_without_a_shape_or_of_no_length():
+    m = Model()
+    model = m.model(m.quantized(m.node("Relu", [m.input(np.ones((1, 2), np.float32))]), "uint8"))
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    assert "declared shape" in refusal(model)
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x0", TensorProto.FLOAT, [1, 0]))
+    assert "lengths must be at least 1" in refusal(model)
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x0", TensorProto.FLOAT, [1, "n"]))
+    assert "only axis 0 may be dynamic" in refusal(model)
+
+
+@pytest.mark.parametrize("name", ["between_quantizers 0", "functions 1"])
+def test_a_model_that_is_cut_anywhere(name):
+    whole = seed_models()[name]
+    for length in range(0, len(whole), 97):
+        with suppress(ax.AccelsimError):
+            ax.load_integer_onnx(whole[:length])
+
+
+def test_some_rounds_of_the_fuzzer():
+    spec = spec_from_file_location("fuzz_onnx", ROOT / "tools" / "fuzz_onnx.py")
+    fuzzer = module_from_spec(spec)
+    spec.loader.exec_module(fuzzer)
+    source, seeds = random.Random(1), list(seed_models().values())
+    outcomes = {fuzzer.attempt(fuzzer.changed(source.choice(seeds), source)) for _ in range(150)}
+    assert {"loaded and run", "refused: ModelError"} <= outcomes
