@@ -61,11 +61,6 @@ def test_the_nodes_alone_mean_what_onnx_runtime_computes(name, tmp_path):
     result = ax.simulate(program, feeds)
     for values, wanted in zip(result.outputs.values(), by_onnxruntime(model, feeds), strict=True):
         np.testing.assert_array_equal(values, wanted)
-    # What is stored in between are the same integers, but at the ties of what section 8 of docs/numerics.md names.
-    own = ax.simulate(quantized, feeds, program.machine)
-    for name, values in result.outputs.items():
-        step = float(quantized.activations[name].scale)
-        assert np.abs(values - own.real_outputs[name]).max() <= 2 * step
 
 
 def test_the_shipped_digits_network(tmp_path):
