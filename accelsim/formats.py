@@ -265,7 +265,8 @@ class QuantizationParameters:
         """
         stored = np.asarray(codes).astype(np.int64)
         scale, zero_point = self._broadcast(stored.ndim, stored.shape)
-        real: npt.NDArray[np.float32] = scale * (stored - zero_point).astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 is an infinity
+            real: npt.NDArray[np.float32] = scale * (stored - zero_point).astype(np.float32)
         return real
 
     def _broadcast(self, ndim: int, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:

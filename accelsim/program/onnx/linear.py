@@ -65,10 +65,17 @@ def qgemm(lowering: Lowering, step: Step) -> None:
         _quantized_product(lowering, step, roles, None, step.op, alpha=alpha)
         return
     scales = [lowering.constant(roles[role]) for role in ("x_scale", "w_scale")]
-    if scales[0] is None or scales[1] is None:
-        raise ModelError(f"{step.label}: its scales must be constants")
+    if scales[0] is None or scales[1] is None or scales[0].size != 1:
+        raise ModelError(f"{step.label}: its scales must be constants, that of A one number")
     roles = {role: name for role, name in roles.items() if not role.endswith("scale")}
-    _accumulated(lowering, step, roles, None, np.float32(alpha) * _float(scales[0]) * _float(scales[1]), 1)
+    _accumulated(
+        lowering,
+        step,
+        roles,
+        None,
+        np.float32(alpha) * _float(scales[0]).reshape(-1) * _float(scales[1]).reshape(-1),
+        1,
+    )
 
 
 def float_product(lowering: Lowering, step: Step) -> None:
@@ -96,6 +103,9 @@ def float_product(lowering: Lowering, step: Step) -> None:
         for role, flag in (("x", "transA"), ("w", "transB")):
             if step.attribute(flag, 0):
                 roles[role] = transposed(lowering, roles[role])
+    steps = np.float64(alpha) * _float(w_scale).astype(np.float64)
+    if w_scale is None or not (np.isfinite(steps).all() and (steps > 0).all()):
+        refuse_product(lowering, step, f"the scales of {step.inputs[1]!r} times alpha are not finite and above 0")
     fused, bounds, bias_name, target = _followers(lowering, step)
     unit = (
         alpha * _float(lowering.constant(x.scale)).astype(np.float64) * _float(w_scale).astype(np.float64).reshape(-1)

@@ -200,6 +200,9 @@ def _layer(
 ) -> MacLayer:
     """Make a layer of weights (N, K): zero points as docs/numerics.md (7) and (8) have them, and the requantizer."""
     where, channels = f"layer {product.name!r}", weights.shape[0]
+    for role in ("x_zero", "w_zero", "bias"):
+        if role in roles and roles[role].dtype.kind not in "iu":
+            raise ModelError(f"{product.label}: {role.replace('_', ' ')} must be integers, got {roles[role].dtype}")
     x_zero = int(_scalar(product, roles, "x_zero", np.int64(0)))
     w_zeros = _per_channel(product, roles, "w_zero", channels, index, np.int64(0)).astype(np.int64)
     bias = _per_channel(product, roles, "bias", channels, (), np.int64(0)).astype(np.int64)

@@ -96,7 +96,8 @@ def average_pool(codes: Array, quantizers: Quantizers, window: PoolWindow, bound
         inside = [(place >= 0) & (place < length) for place, length in zip(places, space, strict=True)]
         where: Any = np.ix_(*inside_indices(inside))
         chosen: Any = np.ix_(*(place[known] for place, known in zip(places, inside, strict=True)))
-        total[:, :, *where] += real[:, :, *chosen]
+        with np.errstate(all="ignore"):
+            total[:, :, *where] += real[:, :, *chosen]
         taps[where] += 1
     if window.count_padding:  # also where the window reaches beyond the padding
         taps[:] = np.prod(window.kernel_shape)

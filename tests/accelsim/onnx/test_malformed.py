@@ -128,3 +128,25 @@ def test_some_rounds_of_the_fuzzer():
     source, seeds = random.Random(1), list(seed_models().values())
     outcomes = {fuzzer.attempt(fuzzer.changed(source.choice(seeds), source)) for _ in range(150)}
     assert {"loaded and run", "refused: ModelError"} <= outcomes
+
+
+def test_a_factor_of_zero():
+    m = Model()
+    x = m.dequantized(m.input(m.codes("uint8", 2, 5)), "uint8")
+    weights = m.node("DequantizeLinear", [m.constant(m.codes("int8", 5, 3)), m.constant(np.float32(0.1))])
+    real = m.node("Gemm", [x, weights, m.constant(np.ones(3, np.float32))], alpha=0.0)
+    assert "times alpha are not finite and above 0" in refusal(m.model(m.quantized(real, "uint8")))
+
+
+def test_scales_of_a_float_result_in_a_matrix():
+    m = Model()
+    operands = [m.input(m.codes("uint8", 3, 20)), *m.quantizer("uint8"), m.constant(m.codes("uint8", 20, 5))]
+    operands += [m.constant(np.ones((5, 20), np.float32)), m.constant(np.uint8(0))]
+    assert "100 scales for 5 output channels" in refusal(m.model(m.contrib("QGemm", operands)))
+
+
+def test_zero_points_of_a_product_that_are_no_integers():
+    m = Model()
+    operands = [m.input(m.codes("uint8", 3, 20)), *m.quantizer("uint8"), m.constant(m.codes("uint8", 20, 5))]
+    operands += [m.constant(np.float32(1)), m.constant(np.float32(np.nan)), "", *m.quantizer("uint8")]
+    assert "must be integers" in refusal(m.model(m.contrib("QGemm", operands)))
