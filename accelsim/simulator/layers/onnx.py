@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.errors import ModelError
 from accelsim.program.onnx import layers as kinds
 from accelsim.program.onnx.quantization import Layout, dequantize, quantize
 from accelsim.simulator.counts import Operation
@@ -65,7 +66,12 @@ def run_node(layer: kinds.NodeLayer, inputs: Sequence[Codes]) -> Codes:
     """Run a node as the model says, sample by sample."""
 
     def run(*values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        stored = layer.runner.run(values)[layer.index].reshape(layer.output_shape)
+        stored = layer.runner.run(values)[layer.index]
+        if stored.shape != layer.output_shape:
+            raise ModelError(
+                f"layer {layer.name!r} ({layer.op}): ONNX Runtime makes a tensor of shape {stored.shape}, ONNX says "
+                f"{layer.output_shape}"
+            )
         return stored.astype(np.int32) if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 else stored
 
     return _each_sample(inputs, run)

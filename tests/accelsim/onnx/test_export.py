@@ -63,6 +63,7 @@ def test_the_nodes_alone_mean_what_onnx_runtime_computes(name, tmp_path):
         np.testing.assert_array_equal(values, wanted)
 
 
+@pytest.mark.slow  # 120 images through three networks
 def test_the_shipped_digits_network(tmp_path):
     digits = load_digits()
     graph = ax.load_onnx(digits_model_path())

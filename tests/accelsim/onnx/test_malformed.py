@@ -150,3 +150,14 @@ def test_zero_points_of_a_product_that_are_no_integers():
     operands = [m.input(m.codes("uint8", 3, 20)), *m.quantizer("uint8"), m.constant(m.codes("uint8", 20, 5))]
     operands += [m.constant(np.float32(1)), m.constant(np.float32(np.nan)), "", *m.quantizer("uint8")]
     assert "must be integers" in refusal(m.model(m.contrib("QGemm", operands)))
+
+
+def test_a_shape_that_onnx_runtime_does_not_make(monkeypatch):
+    from accelsim.program.onnx.nodes import NodeRunner
+
+    m = Model()
+    x = m.dequantized(m.input(m.codes("uint8", 2, 6)), "uint8")
+    program = ax.load_integer_onnx(m.model(m.quantized(m.node("Softmax", [x]), "uint8")))
+    monkeypatch.setattr(NodeRunner, "run", lambda self, values: [np.zeros((3, 4), np.float32)])
+    with pytest.raises(ax.ModelError, match=r"makes a tensor of shape \(3, 4\), ONNX says \(2, 6\)"):
+        ax.simulate(program, m.feeds)
