@@ -16,7 +16,7 @@ from onnx import NodeProto, TensorProto, helper
 from accelsim.errors import ModelError
 from accelsim.program.onnx.tensors import TensorType
 
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # errors are raised, and told in our own words
 
 
 class NodeRunner:
@@ -76,7 +76,7 @@ class NodeRunner:
 
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = options.inter_op_num_threads = 1
-            options.log_severity_level = _ERRORS_ONLY
+            options.log_severity_level = _FATAL_ONLY
             options.use_deterministic_compute = True
             options.enable_cpu_mem_arena = False
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

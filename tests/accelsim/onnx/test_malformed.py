@@ -161,3 +161,14 @@ def test_a_shape_that_onnx_runtime_does_not_make(monkeypatch):
     monkeypatch.setattr(NodeRunner, "run", lambda self, values: [np.zeros((3, 4), np.float32)])
     with pytest.raises(ax.ModelError, match=r"makes a tensor of shape \(3, 4\), ONNX says \(2, 6\)"):
         ax.simulate(program, m.feeds)
+
+
+def test_onnx_runtime_adds_nothing_to_an_error(capfd):
+    m = Model()
+    x = m.dequantized(m.input(m.codes("uint8", 2, 6)), "uint8")
+    bounds = [m.constant(np.zeros(3, np.float32)), m.constant(np.float32(1))]
+    real = m.node("Clip", [m.node("Softmax", [x]), *bounds])
+    program = ax.load_integer_onnx(m.model(m.quantized(real, "uint8")))
+    with pytest.raises(ax.ModelError, match="ONNX Runtime refuses to run it"):
+        ax.simulate(program, m.feeds)
+    assert capfd.readouterr() == ("", "")
