@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 
 import accelsim as ax
-from accelsim.data import digits_model_path, load_digits
 from accelsim.errors import DataError
 from accelsim.report.plots_diagnosis import channel_ranges, save_diagnosis_figures, sensitivity_bars
+from tests.accelsim.ptq.ptq_networks import conv_net
 
 
 @pytest.fixture(scope="module")
 def found():
-    data = load_digits()
-    return ax.diagnose(ax.load_onnx(digits_model_path()), data.x_calibration[:32], ax.PTQConfig(weight_bits=3))
+    images = np.random.default_rng(1).normal(size=(16, 3, 6, 6)).astype(np.float32)
+    return ax.diagnose(conv_net(np.random.default_rng(0)), images, ax.PTQConfig(weight_bits=3))
 
 
 def test_every_tensor_has_a_bar_of_its_noise(found):
