@@ -5,8 +5,8 @@
 
 IMAGES.npz holds ``calibration`` and ``test`` as the network is fed, and ``labels``. Everybody calibrates on all of
 ``calibration``; each peer runs its own quantized model, accelsim the integers of `accelsim.simulate`. CPU seconds are
-those of the quantization alone, in a process each, without loading libraries. With a negative ``--adaround`` AIMET's
-AdaRound is run for so many steps a layer to take their time, and its accuracy is left out. The exit status is 1 where a
+those of the quantization alone, without loading libraries. ``--adaround 0`` leaves AdaRound out; with a negative number
+AIMET's is run for so many steps a layer to take their time, and its accuracy is left out. The exit status is 1 where a
 peer's accuracy is above accelsim's in a cell.
 """
 
@@ -95,7 +95,7 @@ def main() -> int:
         cell = {**common, "weight_bits": bits, "per_channel": per_channel}
         best_peer, best_ours = 0.0, 0.0
         for tool, options in OURS.items():
-            if bits == 4 or not options:
+            if not options or (bits == 4 and arguments.adaround):
                 logits, used = ours(graph, data, weight_bits=bits, per_channel=per_channel, **options)
                 best_ours = max(best_ours, show(tool, bits, per_channel, logits, f"{used:.1f}"))
         for tool, options in PEERS.items():
