@@ -324,6 +324,8 @@ class _Reading:
         """Compute a node whose inputs do not vary."""
         from accelsim.program.onnx.folding import fold
 
+        if step.proto.domain == CONTRIB_DOMAIN or step.op.startswith("QLinear") or step.op.endswith("Integer"):
+            raise ModelError(f"{step.label} computes a constant; simplify the model")
         if len(step.proto.output) != 1:
             raise ModelError(f"{step.label} computes several constants, which is not supported; simplify the model")
         what = f"{step.label}: the constants computed so far"

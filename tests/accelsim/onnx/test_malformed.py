@@ -172,3 +172,11 @@ def test_onnx_runtime_adds_nothing_to_an_error(capfd):
     with pytest.raises(ax.ModelError, match="ONNX Runtime refuses to run it"):
         ax.simulate(program, m.feeds)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_quantized_operator_of_constants():
+    """ONNX Runtime aborted the process on one of its own operators without an input."""
+    m = Model()
+    x = m.contrib("QLinearLeakyRelu", [m.constant(np.uint8([1, 2])), *m.quantizer("uint8"), *m.quantizer("uint8")])
+    total = m.contrib("QLinearAdd", [x, *m.quantizer("uint8"), m.input(m.codes("uint8", 2)), *m.quantizer("uint8") * 2])
+    assert "computes a constant" in refusal(m.model(total))
