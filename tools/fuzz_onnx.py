@@ -65,6 +65,7 @@ NAMES = (
     "kernel_shape", "output_dtype", "pads", "perm", "saturate", "strides", "to", "transA", "transB",
 )  # fmt: skip
 SECONDS, GIBIBYTE = 20, 1 << 30
+ADDRESS_SPACE = 6 * GIBIBYTE  # far above what is resident: compiled code and thread stacks reserve addresses
 
 
 def changed(data: bytes, source: random.Random) -> bytes:
@@ -235,12 +236,16 @@ def main() -> int:
         files = [path.read_bytes() for path in sorted(options.folder.rglob("*.onnx"))]
         seeds += [data for data in files if len(data) < 1 << 16]
     source = random.Random(options.seed)
+    # What would take the machine's memory fails instead, and is a finding like any other.
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     warnings.simplefilter("error")
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("too slow")))
     outcomes: Counter[str] = Counter()
     slowest, failures, end = 0.0, 0, time.monotonic() + 60 * options.minutes
     while time.monotonic() < end:
         blob = changed(source.choice(seeds), source)
+        if options.findings is not None:
+            (options.findings / "tried.onnx").write_bytes(blob)  # what is left there when the process dies
         signal.alarm(SECONDS)
         begin = time.monotonic()
         try:

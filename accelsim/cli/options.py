@@ -147,7 +147,7 @@ InputRange = Annotated[
 ]
 Rounding = Annotated[
     RoundingChoice | None,
-    typer.Option(help="Rounding of weights; auto (default): qubo under 7 bits, nearest from there."),
+    typer.Option(help="Rounding of weights; auto (default): qubo up to 8 bits, nearest above."),
 ]
 LayerWidths = Annotated[
     list[str] | None,

@@ -34,6 +34,9 @@ error of the layer's output before its activation function, equation (31), by a 
 FINE_BITS = 7
 """From this width up ``auto`` covers the whole range of a constant."""
 
+SEARCHED_BITS = 8
+"""Up to this width ``auto`` searches for the rounding of weights."""
+
 OperandBits = Annotated[int, Field(ge=1, le=MAX_OPERAND_BITS)]
 
 
@@ -95,7 +98,7 @@ class PTQConfig(Configuration):
     not have."""
 
     rounding: Literal["auto"] | RoundingMethod = "auto"
-    """How weights are rounded, see `RoundingMethod`; ``auto``: ``qubo`` under 7 bits, ``nearest`` from there. Without
+    """How weights are rounded, see `RoundingMethod`; ``auto``: ``qubo`` up to 8 bits, ``nearest`` above. Without
     calibration data there is nothing to optimize, and weights are rounded to nearest."""
 
     adaround_iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
@@ -185,10 +188,14 @@ class PTQConfig(Configuration):
         Notes
         -----
         With ResNet8 and 4-bit weights per tensor ``qubo`` is worth some 6 points over ``nearest`` (both with bias
-        correction) and costs less than ``adaround`` by a factor of ten or more; at 8 bits nothing tells them apart.
+        correction) and costs less than ``adaround`` by a factor of ten or more. At 8 bits, with the other defaults,
+        mean of five calibration sets on the simulator, agreement with the float network and SQNR of the logits,
+        ``nearest`` / ``qubo``: MobileNetV1-0.25 per tensor 88.4 / 91.5 %, 21.0 / 22.0 dB, per channel 91.5 / 91.6 %,
+        23.8 / 24.7 dB; ResNet8 per tensor 98.2 / 98.4 %, 30.3 / 31.0 dB, per channel 98.5 / 97.9 %, 31.1 / 31.4 dB; for
+        1.5 CPU seconds at most.
         """
         if self.rounding == "auto":
-            return "nearest" if bits >= FINE_BITS else "qubo"
+            return "qubo" if bits <= SEARCHED_BITS else "nearest"
         return self.rounding
 
     @classmethod

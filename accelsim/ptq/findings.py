@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from accelsim.ptq.channel_ranges import ChannelRanges
-from accelsim.ptq.config import FINE_BITS, PTQConfig
+from accelsim.ptq.config import SEARCHED_BITS, PTQConfig
 
 UNEVEN = 8.0
 """A widest channel this many times the median one is called uneven: the median channel then loses 3 bits to it."""
@@ -98,7 +98,7 @@ def _weights(sensitivity: Sensitivity, config: PTQConfig) -> tuple[str, str]:
     if not config.per_channel and ranges.spread > UNEVEN:
         repair = "per_channel=True" if config.equalize else "equalize=True or per_channel=True"
         return f"ranges uneven{' after equalization' if config.equalize else ''}", repair
-    if config.rounding == "nearest" and sensitivity.bits < FINE_BITS:
+    if config.rounding == "nearest" and sensitivity.bits <= SEARCHED_BITS:
         return "rounding is to nearest", 'rounding="qubo"'
     if config.bias_correction == "none":
         return "rounding shifts means", 'bias_correction="auto"'
