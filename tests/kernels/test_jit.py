@@ -64,7 +64,7 @@ def test_machine_code_is_kept_in_a_folder_named_after_the_sources(tmp_path: Path
 @jit_only
 def test_bounds_checked_code_has_a_folder_of_its_own(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    run(SOURCES.parent, cache)
+    run(SOURCES.parent, cache, NUMBA_BOUNDSCHECK="0")
     run(SOURCES.parent, cache, NUMBA_BOUNDSCHECK="1")
     assert len(list(cache.iterdir())) == 2
 
