@@ -1,6 +1,7 @@
 """The fast engine against numpy's float32 matmul and ONNX Runtime's float32 run, on one core, in one process.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py gemm
+    OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py risk
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py networks [MODEL.onnx ...]
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py threads [MODEL.onnx ...]
 
@@ -96,6 +97,38 @@ def gemm() -> None:
     print(text_table(["shape N x K x P", "what", "GMAC/s", "numpy float32", "ratio"], rows))
 
 
+def risk() -> None:
+    """Print the times of a GEMM with few outputs at risk as ratios to that of one whose registers cannot overflow.
+
+    The limit is a power of two, so the operands are scaled to it. "At few positions": 60 of 4096 have activations up to
+    255, all others up to 7. "Everywhere": what all products of an output reach differs by a few percent from output to
+    output, and the weights are such that the largest exceed the limit. Last, what stepping everything costs.
+    """
+    rng, rows = np.random.default_rng(0), []
+    n, k, p = 64, 576, 4096
+    weights = rng.integers(-127, 128, (n, k), dtype=np.int8)
+    activations = rng.integers(0, 256, (k, p), dtype=np.uint8)
+    few = (activations // 32).astype(np.uint8)
+    large = rng.choice(p, 60, replace=False)
+    few[:, large] = activations[:, large]
+    cases = {"at few positions": (weights, few, 20)}
+    positive = np.maximum(weights, 0).astype(np.float32) @ activations.astype(np.float32)
+    smaller = activations * np.float32(2**21 / np.quantile(positive, 0.985))
+    cases["everywhere"] = (weights, smaller.astype(np.uint8), 22)
+    cases["all"] = (weights, activations, 22)
+    for name, (left, right, bits) in cases.items():
+        reach = np.maximum(left, 0).astype(np.int64) @ right.astype(np.int64)
+        below = np.minimum(left, 0).astype(np.int64) @ right.astype(np.int64)
+        share = np.mean((reach >= 1 << (bits - 1)) | (below < -(1 << (bits - 1))))
+        for dataflow in ("output_stationary", "broadcast", "weight_stationary"):
+            machines = [ax.Machine(dataflow=dataflow, accumulator_bits=width) for width in (bits, 32)]
+            ours, exact = in_turn(*(lambda m=m, a=left, b=right: ax.matmul(a, b, m) for m in machines))
+            rows.append(
+                [name, f"{share:.1%}", dataflow, f"{ours * 1e3:.2f}", f"{exact * 1e3:.2f}", f"{ours / exact:.2f}"]
+            )
+    print(text_table(["outputs at risk", "share", "dataflow", "ms", "ms, 32 bits", "ratio"], rows))
+
+
 def _repeated(run: Callable[[], object], times: int) -> Callable[[], None]:
     def several() -> None:
         for _ in range(times):
@@ -141,6 +174,8 @@ if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else ""
     if what == "gemm":
         gemm()
+    elif what == "risk":
+        risk()
     elif what in ("networks", "threads"):
         networks(sys.argv[2:], 1 if what == "networks" else 2)
     else:

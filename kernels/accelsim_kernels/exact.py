@@ -138,3 +138,35 @@ def dot_columns(
             target, line, loaded = accumulators[rows[r], begin:end], sums[r], start[rows[r]]
             for i in range(end - begin):
                 target[i] = loaded + np.int64(line[i])
+
+
+@kernel
+def mark_at_risk(
+    sums: npt.NDArray[np.int64],
+    magnitudes: npt.NDArray[np.int64],
+    start: npt.NDArray[np.int64],
+    accumulator: tuple[Any, Any],
+    partial: tuple[Any, Any],
+    marks: npt.NDArray[np.bool_],
+) -> None:
+    """Mark the outputs of which a register may leave its range in some order of additions, (103) to (105).
+
+    Parameters
+    ----------
+    sums, magnitudes : int64 arrays, shape (n, p)
+        ``start[n] + Σ_k w·x`` and ``Σ_k |w·x|``.
+    start : int64 array, shape (n,)
+        What the accumulators are loaded with.
+    accumulator, partial : tuple
+        ``(low, high)`` of the accumulators and of the partial sums or adder trees.
+    marks : bool array, shape (n, p)
+        Output.
+    """
+    for n in range(start.size):
+        loaded = start[n]
+        line, magnitude, marked = sums[n], magnitudes[n], marks[n]
+        for p in range(line.size):
+            total = line[p] - loaded
+            over, under = (total + magnitude[p]) >> 1, (total - magnitude[p]) >> 1
+            fits = accumulator[0] <= loaded + under and loaded + over <= accumulator[1]
+            marked[p] = not (fits and partial[0] <= under and over <= partial[1])

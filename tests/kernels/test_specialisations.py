@@ -33,6 +33,7 @@ ENTRANCES = {
     "binary_quadratic.descend",
     "binary_quadratic.round_sequentially",
     "exact.dot_rows",
+    "exact.mark_at_risk",
     "grid.broadcast.step_broadcast",
     "grid.output_stationary.step_output_stationary",
     "grid.stationary_operand.step_stationary_operand",

@@ -16,6 +16,23 @@ from accelsim_kernels.vectors.dots import ROWS_OF_WIDE_TILE
 Integers = npt.NDArray[Any]
 Int64 = npt.NDArray[np.int64]
 
+_LARGE_BYTES = 4 << 20
+"""From how many bytes on numpy asks for large pages."""
+
+
+def in_large_pages(shape: tuple[int, int], zeros: bool = False) -> Int64:
+    """Return an array, uninitialised or of zeros, in memory that is cheap to touch for the first time.
+
+    Notes
+    -----
+    numpy asks for large pages from 4 MiB on; touching 2 MiB in small ones can take longer than the sums that go there.
+    Of what is asked for too much nothing is touched, and of zeros nothing is before it is written.
+    """
+    size = shape[0] * shape[1]
+    asked = max(size, _LARGE_BYTES // 8 if size > _LARGE_BYTES // 64 else 0)
+    array = np.zeros(asked, dtype=np.int64) if zeros else np.empty(asked, dtype=np.int64)
+    return array[:size].reshape(shape)
+
 
 def exact_sums(
     bounds: ChannelBounds, columns: Integers, least: int, greatest: int, rows: Int64, accumulators: Int64

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from accelsim.machine import Machine
 from accelsim.simulator.engine.bounds import ChannelBounds, register
-from accelsim.simulator.engine.exact import exact_sums
+from accelsim.simulator.engine.exact import exact_sums, in_large_pages
+from accelsim.simulator.engine.risk import AtRisk, OutputBounds, groups_at_risk
 from accelsim.simulator.engine.trace import Recorder, Trace, TraceWindow
 from accelsim.simulator.engine.tracked import BlockedOperands, step_at_risk, step_ranges
 from accelsim_kernels.accumulate import (
@@ -40,10 +41,6 @@ WIDEST_START = 1 << 61
 
 MAX_REDUCTION = 1 << 26
 """Greatest length of a reduction, docs/numerics.md section 2."""
-
-
-_LARGE_BYTES = 4 << 20
-"""From how many bytes on numpy asks for large pages."""
 
 
 @dataclass(frozen=True)
@@ -93,20 +90,6 @@ class GemmValues:
 def product_rounding(machine: Machine) -> tuple[np.int64, np.int64]:
     """Return ``(shift, rule)`` of a PE's products, docs/numerics.md (13a)."""
     return np.int64(machine.product_shift_bits), np.int64(RULES[machine.product_rounding])
-
-
-def in_large_pages(shape: tuple[int, int]) -> Int64:
-    """Return an uninitialised array in memory that is cheap to touch for the first time.
-
-    Notes
-    -----
-    numpy asks for large pages from 4 MiB on; touching 2 MiB in small ones can take longer than the sums that go there.
-    Of what is asked for too much nothing is touched.
-    """
-    size = shape[0] * shape[1]
-    return np.empty(max(size, _LARGE_BYTES // 8 if size > _LARGE_BYTES // 64 else 0), dtype=np.int64)[:size].reshape(
-        shape
-    )
 
 
 def _start(operands: GemmOperands, machine: Machine) -> Int64:
@@ -216,30 +199,53 @@ def _fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> GemmVa
     least, greatest = operands.column_ends
     bounds = ChannelBounds(weights, start, operands.weight_zero_points)
     safe = bounds.safe(machine, least, greatest)
+    rows = np.flatnonzero(~safe)
+    single = OutputBounds.of(bounds, rows, (least, greatest), machine)
+    positions = single.positions_left(columns) if rows.size else None
 
     accumulators = in_large_pages(shape)
-    if safe.all() and not operands.weight_zero_points.any():
+    exact = np.flatnonzero(safe) if positions is None else np.arange(len(weights))
+    if exact.size:
+        exact_sums(bounds, columns, least, greatest, exact, accumulators)
+    at_risk = None if positions is None else single.outputs_at_risk(columns, positions, accumulators)
+    if operands.weight_zero_points.any() or (rows.size and (at_risk is None or at_risk.marks.any())):
+        events, first, partial_events = (in_large_pages(shape, value == 0) for value in (0, -1, 0))
+        first.fill(-1)
+    else:
         nothing = np.zeros(1, dtype=np.int64)  # one value, seen everywhere: nothing is written, and nothing can be
         events, first, partial_events = (np.broadcast_to(value, shape) for value in (nothing, nothing - 1, nothing))
-    else:
-        events, first, partial_events = (in_large_pages(shape) for _ in range(3))
-        for array, value in ((events, 0), (first, -1), (partial_events, 0)):
-            array.fill(value)
-    if safe.any():
-        exact_sums(bounds, columns, least, greatest, np.flatnonzero(safe), accumulators)
-    at_risk = np.flatnonzero(~safe)
+    outputs = (accumulators, events, first, partial_events)
     blocked = None
-    if machine.product_shift_bits == 0 and (at_risk.size or track == "range"):
+    if machine.product_shift_bits == 0 and ((rows.size and at_risk is None) or track == "range"):
         blocked = BlockedOperands.of(weights, columns)
-    if at_risk.size:
-        outputs = (accumulators, events, first, partial_events)
-        _add_in_order(operands, blocked, start, at_risk, machine, outputs)
+    if at_risk is not None:
+        _step_outputs(operands, start, rows, at_risk, machine, outputs)
+    elif rows.size:
+        _add_in_order(operands, blocked, start, rows, machine, outputs)
     _finish(operands, machine, accumulators, events, first)
     range_min = range_max = None
     if track == "range":
         range_min, range_max, unbounded = _running_range(operands, blocked, bounds, (least, greatest), machine)
         _finish_range(operands, machine, unbounded, range_min, range_max)
     return _tracked(track, accumulators, events, first, partial_events, range_min, range_max)
+
+
+def _step_outputs(
+    operands: GemmOperands, start: Int64, rows: Int64, at_risk: AtRisk, machine: Machine,
+    outputs: tuple[Int64, Int64, Int64, Int64],
+) -> None:  # fmt: skip
+    """Step the outputs at risk of some channels; parameters otherwise as in `_add_in_order`."""
+    for places, group in groups_at_risk(at_risk.marks, operands.weights.shape[1]):
+        channels, shape = rows[places], (places.size, group.size)
+        weights, columns = operands.weights[channels], at_risk.columns
+        if group.size < at_risk.positions.size:
+            columns = columns.take(group, axis=1)
+        part = GemmOperands(weights, columns, start[channels], operands.weight_zero_points[channels])
+        a, e, f, i = (np.zeros(shape, dtype=np.int64) for _ in outputs)
+        blocked = BlockedOperands.of(weights, columns)
+        _add_in_order(part, blocked, part.start, np.arange(places.size), machine, (a, e, f, i))
+        for output, stepped in zip(outputs, (a, e, f, i), strict=True):
+            output[channels[:, None], at_risk.positions[group]] = stepped
 
 
 def _add_in_order(
