@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -13,7 +16,8 @@ from accelsim.tables import html_table
 class Configuration(BaseModel):
     """A frozen, validated description.
 
-    Subclasses set ``thing``, the word that error messages start with, and ``error``, the class of error that is raised.
+    Subclasses set ``thing``, the word that error messages start with, ``file_kind``, what messages call a file of it,
+    and ``error``, the class of error that is raised.
 
     Raises
     ------
@@ -24,6 +28,7 @@ class Configuration(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
 
     thing: ClassVar[str] = "configuration"
+    file_kind: ClassVar[str] = "configuration file"
     error: ClassVar[type[AccelsimError]] = AccelsimError
 
     def __init__(self, **values: Any) -> None:
@@ -31,6 +36,37 @@ class Configuration(BaseModel):
             super().__init__(**values)
         except ValidationError as invalid:
             raise self.error("; ".join(_sentence(self.thing, problem) for problem in invalid.errors())) from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a TOML file.
+
+        Parameters
+        ----------
+        path : path
+            The file; its keys are the fields of this class, its tables those that have fields themselves. What it
+            leaves out has its default.
+
+        Raises
+        ------
+        AccelsimError
+            The class's ``error``, when the file cannot be read, is not TOML, or holds a wrong key or value.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as failure:
+            raise cls.error(f"{cls.file_kind} {os.fspath(path)} cannot be read: {failure}") from None
+        return cls.from_toml(text, os.fspath(path))
+
+    @classmethod
+    def from_toml(cls, text: str, origin: str = "text") -> Self:
+        """Make one from TOML text; ``origin`` names it in error messages."""
+        try:
+            return cls(**tomllib.loads(text))
+        except tomllib.TOMLDecodeError as failure:
+            raise cls.error(f"{origin} is not TOML: {failure}") from None
+        except cls.error as failure:
+            raise cls.error(f"{origin}: {failure}") from None
 
     def _repr_html_(self) -> str:
         return html_table(["field", "value", "meaning"], self._rows())

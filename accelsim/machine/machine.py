@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -70,6 +69,7 @@ class Machine(Configuration):
     """
 
     thing = "machine"
+    file_kind = "machine file"
     error = MachineError
 
     rows: int = Field(default=16, ge=1, le=4096)
@@ -133,36 +133,6 @@ class Machine(Configuration):
     def preset_names() -> tuple[str, ...]:
         """Return the names that `preset` takes, sorted."""
         return tuple(sorted(entry.name[:-5] for entry in _preset_folder().iterdir() if entry.name.endswith(".toml")))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Machine:
-        """Read a machine from a TOML file.
-
-        Parameters
-        ----------
-        path : path
-            The file; keys are the fields of this class, tables ``[requantizer]`` and ``[memory]``.
-
-        Raises
-        ------
-        MachineError
-            When the file cannot be read, is not TOML, or does not describe a machine.
-        """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as failure:
-            raise MachineError(f"machine file {os.fspath(path)} cannot be read: {failure}") from None
-        return cls.from_toml(text, os.fspath(path))
-
-    @classmethod
-    def from_toml(cls, text: str, origin: str = "text") -> Machine:
-        """Make a machine from TOML text; ``origin`` names it in error messages."""
-        try:
-            return cls(**tomllib.loads(text))
-        except tomllib.TOMLDecodeError as failure:
-            raise MachineError(f"{origin} is not TOML: {failure}") from None
-        except MachineError as failure:
-            raise MachineError(f"{origin}: {failure}") from None
 
     def to_toml(self) -> str:
         """Return the machine as TOML with every field that has a value; `from_toml` makes it again."""

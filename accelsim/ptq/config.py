@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tomllib
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -69,6 +66,7 @@ class PTQConfig(Configuration):
     """
 
     thing: ClassVar[str] = "ptq"
+    file_kind: ClassVar[str] = "ptq file"
     error: ClassVar[type[AccelsimError]] = FormatError
 
     weight_bits: OperandBits = 8
@@ -197,36 +195,6 @@ class PTQConfig(Configuration):
         if self.rounding == "auto":
             return "qubo" if bits <= SEARCHED_BITS else "nearest"
         return self.rounding
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> PTQConfig:
-        """Read a configuration from a TOML file.
-
-        Parameters
-        ----------
-        path : path
-            The file; keys are the fields of this class, a table ``[layers."name"]`` for each layer with its own widths.
-
-        Raises
-        ------
-        FormatError
-            When the file cannot be read, is not TOML, or holds a wrong value.
-        """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as failure:
-            raise FormatError(f"ptq file {os.fspath(path)} cannot be read: {failure}") from None
-        return cls.from_toml(text, os.fspath(path))
-
-    @classmethod
-    def from_toml(cls, text: str, origin: str = "text") -> PTQConfig:
-        """Make a configuration from TOML text; ``origin`` names it in error messages."""
-        try:
-            return cls(**tomllib.loads(text))
-        except tomllib.TOMLDecodeError as failure:
-            raise FormatError(f"{origin} is not TOML: {failure}") from None
-        except FormatError as failure:
-            raise FormatError(f"{origin}: {failure}") from None
 
     def to_toml(self) -> str:
         """Return what differs from the defaults as TOML; `from_toml` makes the configuration again."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import tomllib
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -37,6 +35,7 @@ class EnergyTable(Configuration):
     """
 
     thing = "energy table"
+    file_kind = "energy table"
     error = DataError
 
     name: str = "horowitz_45nm"
@@ -72,31 +71,6 @@ class EnergyTable(Configuration):
         if len(sizes) > 1 and any(price <= 0 for _, price in self.sram_pj_per_64_bits):
             raise ValueError("sram_pj_per_64_bits needs prices above 0 where there are several; give one size instead")
         return self
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> EnergyTable:
-        """Read a table from a TOML file whose keys are the fields of this class; what it leaves out is the default.
-
-        Raises
-        ------
-        DataError
-            When the file cannot be read, is not TOML, or does not describe a table.
-        """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as failure:
-            raise DataError(f"energy table {os.fspath(path)} cannot be read: {failure}") from None
-        return cls.from_toml(text, os.fspath(path))
-
-    @classmethod
-    def from_toml(cls, text: str, origin: str = "text") -> EnergyTable:
-        """Make a table from TOML text; ``origin`` names it in error messages."""
-        try:
-            return cls(**tomllib.loads(text))
-        except tomllib.TOMLDecodeError as failure:
-            raise DataError(f"{origin} is not TOML: {failure}") from None
-        except DataError as failure:
-            raise DataError(f"{origin}: {failure}") from None
 
     def to_toml(self) -> str:
         """Return the table as TOML with every field; `from_toml` makes it again."""
