@@ -57,8 +57,8 @@ class NodeRunner:
 
     def run(self, values: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """Return the outputs for the values of the distinct inputs, in the node's order."""
-        feeds = {
-            name: np.ascontiguousarray(value, dtype=self._dtypes[name])
+        feeds = {  # asarray keeps a scalar a scalar, which ascontiguousarray does not
+            name: np.asarray(value, dtype=self._dtypes[name], order="C")
             for name, value in zip(self._names, values, strict=True)
         }
         try:

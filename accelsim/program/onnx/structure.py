@@ -295,7 +295,7 @@ class _Reading:
         names = list(filter(None, step.inputs))
         given = {name: helper.make_tensor_type_proto(self.types[name].type, self.types[name].shape) for name in names}
         data = {
-            name: onnx.numpy_helper.from_array(np.ascontiguousarray(self.constants[name]), name)
+            name: onnx.numpy_helper.from_array(np.asarray(self.constants[name], order="C"), name)
             for name in names
             if name in self.constants and self.constants[name].size <= _SMALL and self.types[name].type not in FORMATS
         }
