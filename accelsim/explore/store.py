@@ -34,6 +34,8 @@ FORMAT = "accelsim sweep 1"
 LEASE_SECONDS = 30.0
 """An owner on another computer that was not heard of for so long is dead; on this one its process is looked for."""
 HEARTBEAT_SECONDS = 5.0
+PATIENCE_SECONDS = 60.0
+"""How long a process waits for the others to leave the file to it."""
 MAX_ATTEMPTS = 3
 """A unit whose worker died so often is given up."""
 
@@ -108,7 +110,9 @@ class Store:
             raise DataError(f"{where} must exist; `accelsim sweep` makes it")
         self._lock = threading.RLock()
         try:
-            self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(
+                self.path, timeout=PATIENCE_SECONDS, isolation_level=None, check_same_thread=False
+            )
         except sqlite3.Error as failure:
             raise DataError(f"{where} cannot be opened: {failure}") from None
         try:
@@ -125,7 +129,7 @@ class Store:
 
     def _prepare(self, where: str) -> None:
         """Make the tables, or check that they are ours."""
-        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._log_ahead()
         self._connection.execute("PRAGMA synchronous = FULL")
         with self._transaction() as run:
             names = {row[0] for row in run("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -137,6 +141,22 @@ class Store:
             (found,) = run("SELECT value FROM about WHERE name = 'format'").fetchone()
             if found != FORMAT:
                 raise DataError(f"{where} has the format {found!r}, this accelsim knows {FORMAT!r}; name another file")
+
+    def _log_ahead(self) -> None:
+        """Let readers read while one process writes.
+
+        The change of a new file to this mode needs it alone, and SQLite does not wait for that as it waits for
+        transactions: of several processes that make the file at once, one changes it and the others try again.
+        """
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as failure:
+                if failure.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+            time.sleep(0.01)
 
     def close(self) -> None:
         """Give back what is claimed and not finished, and close the file."""

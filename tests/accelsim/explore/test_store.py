@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -30,6 +31,18 @@ def test_a_unit_is_claimed_once_and_finished_once(path):
         assert not other.claim("a", "simulate")
         assert other.unit("a").result == b"right"
         assert other.statuses(["a", "b"]) == {"a": "done"}
+
+
+def test_a_file_that_another_process_is_just_making_is_waited_for(path):
+    maker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    maker.execute("BEGIN IMMEDIATE")
+    maker.execute("CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+    release = threading.Timer(0.3, maker.execute, ["COMMIT"])
+    release.start()
+    with Store(path) as store:
+        assert store.claim("a", "simulate")
+    release.join()
+    maker.close()
 
 
 def test_what_is_not_finished_is_given_back_at_the_end(path):
