@@ -35,7 +35,7 @@ def with_multiplier_bits(layer: MacLayer, bits: int) -> MacLayer:
 def codes_of(layer: MacLayer, accumulators: Int64, channels: slice = slice(None)) -> npt.NDArray[np.int32]:
     """Bring accumulators (channels, p) to codes as the layer does."""
     rescale = layer.multipliers if layer.multipliers.reals.size == 1 else layer.multipliers.channels(channels)
-    return requantize(accumulators, rescale, layer.zero_point, layer.bounds(channels))
+    return requantize(accumulators, rescale, layer.zero_point, layer.bounds(channels), layer.stored_format)
 
 
 def proven_multiplier_bits(layer: MacLayer, bounds: Bounds) -> int | None:
@@ -101,7 +101,9 @@ def _narrowest_equal(widest: MacLayer, narrow: list[MacLayer], accumulators: Int
 
 
 def _monotone(layer: MacLayer, bounds: Bounds) -> bool:
-    """Whether (21) and (41) wrap nowhere inside the bounds; (20) and a clamp of the accumulator keep the order."""
+    """Whether (21), (24a) and (41) wrap nowhere inside the bounds; (20) and a clamp keep the order."""
+    if not layer.multipliers.requantizer.saturates:
+        return False
     if len(layer.multipliers.requantizer.rounding) == 1:
         return True
     # a narrower mantissa may round up to the next power of two

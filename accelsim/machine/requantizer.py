@@ -13,6 +13,7 @@ from accelsim.validation import Configuration
 TieRule = Literal[
     "floor", "toward_zero", "half_up", "half_down", "half_away", "half_toward_zero", "half_even", "to_odd"
 ]
+OutputOverflow = Literal["saturate", "wrap", "saturate_to_zero", "saturate_symmetric"]
 MultiplierKind = Literal["integer", "float32", "float64", "power_of_two"]
 
 
@@ -40,6 +41,8 @@ class Requantizer(Configuration):
         roundings: it moves the place of the first one.
     zero_point : {"outside", "inside"}
         Whether the output zero point is added after the (last) rounding or before it.
+    overflow : {"saturate", "wrap", "saturate_to_zero", "saturate_symmetric"}
+        What is stored where the result leaves the output's format; the bounds of a fused function come after it.
 
     Raises
     ------
@@ -48,7 +51,7 @@ class Requantizer(Configuration):
 
     Notes
     -----
-    docs/numerics.md (19) to (24), (40) and (41); the presets are named after the stacks and the hardware whose
+    docs/numerics.md (19) to (24a), (40) and (41); the presets are named after the stacks and the hardware whose
     arithmetic they are.
     """
 
@@ -70,6 +73,8 @@ class Requantizer(Configuration):
     """Left shift before the multiplication."""
     zero_point: Literal["outside", "inside"] = "outside"
     """Where the output zero point is added."""
+    overflow: OutputOverflow = "saturate"
+    """What is stored where the result leaves the output's format."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Requantizer:
@@ -83,6 +88,11 @@ class Requantizer(Configuration):
             raise ValueError(
                 f"pre_shift_bits needs two roundings, got {self.rounding[0]!r} alone: before a single rounding a left "
                 f"shift changes nothing; leave it out"
+            )
+        if self.overflow == "wrap" and self.multiplier in ("float32", "float64"):
+            raise ValueError(
+                f"overflow = 'wrap' needs an integer or power_of_two multiplier, got {self.multiplier!r}: numbers of a "
+                f"floating-point format have no low bits to keep; choose 'saturate'"
             )
         return self
 
@@ -110,6 +120,11 @@ class Requantizer(Configuration):
         return tuple(_PRESETS)
 
     @property
+    def saturates(self) -> bool:
+        """Whether a result beyond the format becomes the end that it is beyond."""
+        return self.overflow in ("saturate", "saturate_symmetric")
+
+    @property
     def name(self) -> str:
         """The preset's name where the fields are those of one, else the parts spelled out."""
         for name in _PRESETS:
@@ -118,9 +133,11 @@ class Requantizer(Configuration):
         width = f"{self.multiplier_bits}" if self.multiplier == "integer" else ""
         short = " shortened" if self.mantissa == "shortened" else ""
         shift = f" after << {self.pre_shift_bits}" if self.pre_shift_bits else ""
-        return f"{self.multiplier}{width}{short} {'+'.join(self.rounding)}{shift} zero point {self.zero_point}"
+        beyond = "" if self.overflow == "saturate" else f" {self.overflow}"
+        return f"{self.multiplier}{width}{short} {'+'.join(self.rounding)}{shift} zero point {self.zero_point}{beyond}"
 
 
+OUTPUT_OVERFLOWS: tuple[OutputOverflow, ...] = get_args(OutputOverflow)
 TIE_RULES: tuple[TieRule, ...] = get_args(TieRule)
 
 
@@ -159,6 +176,7 @@ _PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
         "riscv_rne": _shift("half_even"),
         "riscv_rdn": _shift("floor"),
         "riscv_rod": _shift("to_odd"),
+        "ap_fixed": {**_shift("floor"), "overflow": "wrap"},
         "ap_trn": _shift("floor"),
         "ap_trn_zero": _shift("toward_zero"),
         "ap_rnd": _shift("half_up"),

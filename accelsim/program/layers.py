@@ -69,6 +69,8 @@ class MacLayer(Layer):
         s_x * s_w / s_y; None stores the accumulators.
     zero_point : int
         z_y.
+    output_format : IntegerFormat or None
+        Of the stored output; None where accumulators are stored.
     clamp : pair of int
         The output's format, narrowed by a fused activation function.
     channel_clamps : int32 array, shape (2, channels), or None
@@ -89,6 +91,7 @@ class MacLayer(Layer):
     input_format: IntegerFormat
     rescale: Rescale | None
     zero_point: int
+    output_format: IntegerFormat | None
     clamp: tuple[int, int]
     channel_clamps: Int32 | None = None
     channels_last: bool = False
@@ -100,6 +103,13 @@ class MacLayer(Layer):
         if self.rescale is None:
             raise AssertionError(f"layer {self.name!r} stores accumulators")
         return self.rescale
+
+    @property
+    def stored_format(self) -> IntegerFormat:
+        """The output's format of a layer that stores codes."""
+        if self.output_format is None:
+            raise AssertionError(f"layer {self.name!r} stores accumulators")
+        return self.output_format
 
     def bounds(self, channels: slice) -> tuple[npt.ArrayLike, npt.ArrayLike]:
         """Return least and greatest code of some output channels."""
@@ -200,7 +210,7 @@ class AddLayer(Layer):
         L of (25).
     rescale : Rescale or None
         From the common grid to the output; None for float multipliers, whose common grid is the output's.
-    zero_point, clamp, channel_clamps
+    zero_point, output_format, clamp, channel_clamps
         As in `MacLayer`.
     """
 
@@ -210,6 +220,7 @@ class AddLayer(Layer):
     left_shift: int
     rescale: Rescale | None
     zero_point: int
+    output_format: IntegerFormat
     clamp: tuple[int, int]
     channel_clamps: Int32 | None = None
 
@@ -221,6 +232,7 @@ class MultiplyLayer(Layer):
     zero_points: tuple[int, int]
     rescale: Rescale
     zero_point: int
+    output_format: IntegerFormat
     clamp: tuple[int, int]
     channel_clamps: Int32 | None = None
 
@@ -239,7 +251,7 @@ class ConcatLayer(Layer):
         Of each input; None copies.
     sizes : tuple of int
         Elements of each input, without the batch.
-    zero_point, clamp
+    zero_point, output_format, clamp
         As in `MacLayer`.
     """
 
@@ -248,6 +260,7 @@ class ConcatLayer(Layer):
     rescales: tuple[Rescale | None, ...]
     sizes: tuple[int, ...]
     zero_point: int
+    output_format: IntegerFormat
     clamp: tuple[int, int]
 
 

@@ -179,6 +179,7 @@ class _Lowering:
             input_format=source.format,
             rescale=Rescale.of(self.machine.requantizer, factors, target.scale, where),
             zero_point=int(target.zero_point),
+            output_format=target.format,
             **FusedBounds.of(followers, self.graph, target).fields(),
         )
 
@@ -202,6 +203,7 @@ class _Lowering:
             "inputs": node.inputs,
             "zero_points": (int(a.zero_point), int(b.zero_point)),
             "zero_point": int(target.zero_point),
+            "output_format": target.format,
             **FusedBounds.of(followers, self.graph, target).fields(),
         }
         requantizer = self.machine.requantizer
@@ -229,6 +231,7 @@ class _Lowering:
             rescales=tuple(rescales),
             sizes=tuple(prod(self._shape(name)) for name in node.inputs),
             zero_point=int(target.zero_point),
+            output_format=target.format,
             clamp=(target.format.minimum, target.format.maximum),
         )
 

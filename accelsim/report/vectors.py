@@ -331,7 +331,7 @@ def _layer_codes(traced: TracedLayer) -> tuple[list[_Vector], dict[str, Any] | N
         return [], None
     rescale = layer.rescale if layer.rescale.reals.size == 1 else layer.rescale.channels(traced.channels)
     bounds = layer.bounds(traced.channels)
-    codes = engine_codes.requantize(traced.result.accumulators, rescale, layer.zero_point, bounds)
+    codes = engine_codes.requantize(traced.result.accumulators, rescale, layer.zero_point, bounds, layer.stored_format)
     low, high = (np.asarray(bound).tolist() for bound in bounds)
     entry = {
         "multiplier": rescale.reals.tolist(),

@@ -79,7 +79,7 @@ def requantize(
         raise OperandError(f"minimum must not be above maximum, got {low} and {high}")
     if abs(offset) >= 1 << 31:
         raise OperandError(f"zero_point must be within +-2^31, got {offset}")
-    stored = codes.requantize(values.astype(np.int64), rescale, offset, (low, high))
+    stored = codes.requantize(values.astype(np.int64), rescale, offset, (low, high), stored_format)
     return stored.astype(stored_format.dtype)
 
 

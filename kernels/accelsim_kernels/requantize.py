@@ -28,7 +28,12 @@ from accelsim_kernels.rounding import round_float, round_shift
 
 TWO_ROUNDINGS, ONE_ROUNDING, FLOAT32, FLOAT64 = range(4)
 
+SATURATE, WRAP, TO_ZERO = range(3)
+"""What is stored where a result leaves the format; symmetric saturation is `SATURATE` with narrower bounds."""
+
 Multiplier = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
+Limits = tuple[Any, Any, Any, Any, Any, Any]
+"""Low and high clamp bound, one of the above, least and greatest code of the format, code of real zero: int64."""
 
 FLOAT_LIMIT = float(1 << 50)
 """Products beyond this are clamped before rounding; every code's clamp is far inside."""
@@ -38,6 +43,23 @@ FLOAT_LIMIT = float(1 << 50)
 def clamp(value: Int, low: Int, high: Int) -> Int:
     """Return the value, or the bound that it is beyond."""
     return low if value < low else (high if value > high else value)
+
+
+@kernel
+def into_format(value: Int, overflow: Int, minimum: Int, maximum: Int, zero: Int) -> Int:
+    """Bring a result into a format of ``maximum - minimum + 1 = 2**b`` codes, (24a); `clamp` saturates it."""
+    if overflow == WRAP:
+        return ((value - minimum) & (maximum - minimum)) + minimum
+    if overflow == TO_ZERO and (value < minimum or value > maximum):
+        return zero
+    return value
+
+
+@kernel
+def fit(value: Int, limits: Limits) -> Int:
+    """Return the code of a result: into the format, then between the bounds of a fused function."""
+    low, high, overflow, minimum, maximum, zero = limits
+    return clamp(into_format(value, overflow, minimum, maximum, zero), low, high)
 
 
 @kernel
@@ -95,6 +117,9 @@ def requantize(
     inside: bool,
     lows: npt.NDArray[np.int64],
     highs: npt.NDArray[np.int64],
+    overflow: Int,
+    minimum: Int,
+    maximum: Int,
     codes: npt.NDArray[np.int32],
 ) -> None:
     """Requantize a GEMM's accumulators, one multiplier per output channel.
@@ -117,6 +142,8 @@ def requantize(
         Whether the rounding sees the zero point.
     lows, highs : int64 arrays, shape (n,)
         Clamp bounds of each channel.
+    overflow, minimum, maximum : int64
+        What is stored where a result leaves the format, and the format's ends; see `into_format`.
     codes : int32 array, shape (n, p)
         Output.
     """
@@ -126,4 +153,5 @@ def requantize(
         multiplier = (kind, mantissas[n], exponents[n], reals[n], bits[n], pre_shift, rule1, rule2)
         low, high = lows[n], highs[n]
         for p in range(accumulators.shape[1]):
-            codes[n, p] = clamp(scale(accumulators[n, p], multiplier, offset) + after, low, high)
+            scaled = scale(accumulators[n, p], multiplier, offset) + after
+            codes[n, p] = clamp(into_format(scaled, overflow, minimum, maximum, zero_point), low, high)

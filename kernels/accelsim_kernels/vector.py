@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Float, Int, kernel
-from accelsim_kernels.requantize import FLOAT_LIMIT, TWO_ROUNDINGS, Multiplier, clamp, scale
+from accelsim_kernels.requantize import FLOAT_LIMIT, SATURATE, TWO_ROUNDINGS, Limits, Multiplier, fit, scale
 from accelsim_kernels.rounding import HALF_AWAY, HALF_UP, round_float
 from accelsim_kernels.vectors.code import prefer_wide_vectors
 
 Codes = npt.NDArray[np.int32]
-Clamp = tuple[Any, Any]
 
 
 @kernel
 def rescale_codes(
     codes: Codes, zero_point: Int, multiplier: Multiplier, output_zero_point: Int, inside: bool,
-    bounds: Clamp, output: Codes,
+    limits: Limits, output: Codes,
 ) -> None:  # fmt: skip
     """Bring codes onto another grid: ``clamp(R(q - z) + z_y)``, (29).
 
@@ -33,20 +30,20 @@ def rescale_codes(
         Of ``s / s_y``; see `accelsim_kernels.requantize`.
     inside : bool
         Whether the rounding sees the output zero point.
-    bounds : pair of int64
-        Clamp.
+    limits : tuple
+        See `accelsim_kernels.requantize`.
     """
     offset = output_zero_point if inside else np.int64(0)
     for i in range(codes.size):
         scaled = scale(np.int64(codes[i]) - zero_point, multiplier, offset)
-        output[i] = clamp(scaled + output_zero_point - offset, bounds[0], bounds[1])
+        output[i] = fit(scaled + output_zero_point - offset, limits)
 
 
 @kernel
 def add_codes(
     a: Codes, zero_a: Int, multiplier_a: Multiplier, b: Codes, zero_b: Int, multiplier_b: Multiplier,
     sign: Int, left_shift: Int, multiplier: Multiplier, zero_point: Int, inside: bool,
-    bounds: Clamp, output: Codes,
+    limits: Limits, output: Codes,
 ) -> None:  # fmt: skip
     """Add or subtract with integer multipliers or shifts, (25) and (27).
 
@@ -62,17 +59,20 @@ def add_codes(
         1 adds, -1 subtracts.
     left_shift : int64
         L of (25), 0 for (27).
-    inside, bounds
+    inside, limits
         As in `rescale_codes`.
     """
     offset = zero_point if inside else np.int64(0)
     after = zero_point - offset
-    if shifts_right(multiplier_a) and shifts_right(multiplier_b) and shifts_right(multiplier):
+    low, high, overflow, minimum, maximum, zero = limits
+    right = shifts_right(multiplier_a) and shifts_right(multiplier_b) and shifts_right(multiplier)
+    if right and overflow == SATURATE:
         multipliers = (folded(multiplier_a), folded(multiplier_b), folded(multiplier))
-        sum_codes(a, zero_a, b, zero_b, multipliers, sign, left_shift, offset, after, bounds, output)
+        saturating = (low, high, SATURATE, minimum, maximum, zero)
+        sum_codes(a, zero_a, b, zero_b, multipliers, sign, left_shift, offset, after, saturating, output)
     else:
         multipliers = (multiplier_a, multiplier_b, multiplier)
-        sum_codes(a, zero_a, b, zero_b, multipliers, sign, left_shift, offset, after, bounds, output)
+        sum_codes(a, zero_a, b, zero_b, multipliers, sign, left_shift, offset, after, limits, output)
 
 
 @kernel
@@ -94,7 +94,7 @@ def folded(multiplier: Multiplier) -> Multiplier:
 @kernel
 def sum_codes(
     a: Codes, zero_a: Int, b: Codes, zero_b: Int, multipliers: tuple[Multiplier, Multiplier, Multiplier],
-    sign: Int, left_shift: Int, offset: Int, after: Int, bounds: Clamp, output: Codes,
+    sign: Int, left_shift: Int, offset: Int, after: Int, limits: Limits, output: Codes,
 ) -> None:  # fmt: skip
     """Do the loop of `add_codes`; the zero point is inside the rounding (``offset``) or outside (``after``)."""
     prefer_wide_vectors()
@@ -104,13 +104,13 @@ def sum_codes(
         left = scale((np.int64(a[i]) - zero_a) << left_shift, multiplier_a, nothing)
         right = scale((np.int64(b[i]) - zero_b) << left_shift, multiplier_b, nothing)
         scaled = scale(left + sign * right, multiplier, offset)
-        output[i] = clamp(scaled + after, bounds[0], bounds[1])
+        output[i] = fit(scaled + after, limits)
 
 
 @kernel
 def add_codes_float(
     a: Codes, zero_a: Int, ratio_a: Float, b: Codes, zero_b: Int, ratio_b: Float,
-    sign: Int, single: bool, rule: Int, zero_point: Int, inside: bool, bounds: Clamp, output: Codes,
+    sign: Int, single: bool, rule: Int, zero_point: Int, inside: bool, limits: Limits, output: Codes,
 ) -> None:  # fmt: skip
     """Add or subtract on hardware that multiplies by float32 or float64 numbers, (26).
 
@@ -128,7 +128,7 @@ def add_codes_float(
         Every operation in float32.
     rule : int64
         Tie rule.
-    inside, bounds
+    inside, limits
         As in `rescale_codes`.
     """
     offset = zero_point if inside else np.int64(0)
@@ -142,19 +142,19 @@ def add_codes_float(
         else:
             total = real_a * ratio_a + real_b * ratio_b + np.float64(offset)
         limited = np.float64(min(max(total, -FLOAT_LIMIT), FLOAT_LIMIT))
-        output[i] = clamp(round_float(limited, rule) + zero_point - offset, bounds[0], bounds[1])
+        output[i] = fit(round_float(limited, rule) + zero_point - offset, limits)
 
 
 @kernel
 def multiply_codes(
     a: Codes, zero_a: Int, b: Codes, zero_b: Int, multiplier: Multiplier, zero_point: Int, inside: bool,
-    bounds: Clamp, output: Codes,
+    limits: Limits, output: Codes,
 ) -> None:  # fmt: skip
     """Multiply element by element: ``clamp(R((a - z_a)(b - z_b)) + z_y)``, (28); parameters as in `add_codes`."""
     offset = zero_point if inside else np.int64(0)
     for i in range(a.size):
         product = (np.int64(a[i]) - zero_a) * (np.int64(b[i]) - zero_b)
-        output[i] = clamp(scale(product, multiplier, offset) + zero_point - offset, bounds[0], bounds[1])
+        output[i] = fit(scale(product, multiplier, offset) + zero_point - offset, limits)
 
 
 @kernel

@@ -87,6 +87,7 @@ def linear_layer(case, arrays):
         input_format=ax.IntegerFormat(8 * x.dtype.itemsize, True),
         rescale=Rescale.of_parts(requantizer, arrays["output_mult"], arrays["output_shift"], case["name"]),
         zero_point=config["OUTPUT_OFFSET"],
+        output_format=ax.IntegerFormat(8 * arrays["expected"].dtype.itemsize, True),
         clamp=(config["OUT_ACTIVATION_MIN"], config["OUT_ACTIVATION_MAX"]),
         channels_last=True,
     )
@@ -110,6 +111,7 @@ def pooling_layer(case, arrays):
 def elementwise_layer(case, arrays):
     """An addition or multiplication; its vectors have no axes, so they are one sample."""
     config, tflite = case["config"], ax.Requantizer.preset("tflite")
+    stored = ax.IntegerFormat(8 * arrays["expected"].dtype.itemsize, True)
 
     def multiplier(prefix):
         return Rescale.of_parts(tflite, config[f"{prefix}_MULT"], config[f"{prefix}_SHIFT"], case["name"])
@@ -117,7 +119,7 @@ def elementwise_layer(case, arrays):
     feeds = {name: arrays[key][np.newaxis] for name, key in (("a", "input1"), ("b", "input2"))}
     common = {
         "name": case["name"], "op": case["kind"], "inputs": ("a", "b"), "output": "y",
-        "output_shape": arrays["expected"].shape, "zero_point": config["OUTPUT_OFFSET"],
+        "output_shape": arrays["expected"].shape, "output_format": stored, "zero_point": config["OUTPUT_OFFSET"],
         "zero_points": (-config["INPUT1_OFFSET"], -config["INPUT2_OFFSET"]), "rescale": multiplier("OUTPUT"),
         "clamp": (config["OUT_ACTIVATION_MIN"], config["OUT_ACTIVATION_MAX"]),
     }  # fmt: skip

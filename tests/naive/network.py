@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from tests.naive import conv, gemm, vector
-from tests.naive.quantizer import quantize
+from tests.naive.quantizer import Fused, quantize
 from tests.naive.requantize import requantize
 
 LINEAR = ("Conv", "Gemm", "MatMul")
@@ -173,7 +173,7 @@ class Network:
             bounds = self.bounds_of(node, channel)
             least, most = (code_of(bound, target) for bound in bounds)
             low, high = (min(max(code, least), most) for code in (low, high))
-        return scale, zero_point, (low, high)
+        return Fused(scale, zero_point, (low, high), target[2])
 
     def linear(self, node, fused, target, shape):
         """Conv, Gemm and MatMul: sections 2, 3 and 5."""
@@ -203,7 +203,7 @@ class Network:
         limits = [self.narrowed(fused, target, channel)[2] for channel in range(num_outputs)]
         units = [scale * 2**self.machine.product_shift_bits for scale in s_w]  # (13a)
         return [
-            requantize(out.accumulator, s_x, units[n], s_y, z_y, *limits[n], self.machine.requantizer)
+            requantize(out.accumulator, s_x, units[n], s_y, z_y, *limits[n], self.machine.requantizer, target[2])
             for n, out in zip((index[channel_axis] for index in indices(shape)), outputs, strict=True)
         ]
 

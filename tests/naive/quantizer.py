@@ -10,6 +10,15 @@ def code_limits(bits, signed):
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
+class Fused(tuple):
+    """A quantizer (scale, zero point, limits) whose limits a fused function narrowed; ``ends`` are its format's."""
+
+    def __new__(cls, scale, zero_point, limits, ends):
+        self = super().__new__(cls, (scale, zero_point, tuple(limits)))
+        self.ends = tuple(ends)
+        return self
+
+
 def clamp(value, low, high):
     return min(max(value, low), high)
 

@@ -1,11 +1,11 @@
-"""Requantization: docs/numerics.md (19) to (24), (40), (41). Scales are Python floats that hold numbers of float32."""
+"""Requantization: docs/numerics.md (19) to (24a), (40), (41). Scales are Python floats that hold numbers of float32."""
 
 from fractions import Fraction
 from math import floor, frexp, inf
 
 from tests.naive.binary import f32, f64
 from tests.naive.integers import saturate, wrap
-from tests.naive.quantizer import clamp
+from tests.naive.quantizer import Fused, clamp
 from tests.naive.rounding import rnd
 
 
@@ -110,8 +110,26 @@ def real_multiplier32(factors, divisor):
     return f32(value / Fraction(divisor))
 
 
-def requantize(a, s_x, s_w, s_y, z, low, high, requantizer):
+def stored(value, quantizer, requantizer):
+    """(24a): bring a result into the quantizer's format, then clamp it to its limits."""
+    _, z, limits = quantizer
+    low, high = getattr(quantizer, "ends", limits)
+    match requantizer.overflow:
+        case "wrap":
+            value = low + (value - low) % (high - low + 1)
+        case "saturate_to_zero":
+            value = value if low <= value <= high else z
+        case "saturate_symmetric":
+            value = clamp(value, -high if low < 0 else 0, high)
+        case "saturate":
+            value = clamp(value, low, high)
+    return clamp(value, *limits)
+
+
+def requantize(a, s_x, s_w, s_y, z, low, high, requantizer, ends=None):
     """From an accumulator to a code."""
     if requantizer.zero_point == "inside":
-        return clamp(product(a, (s_x, s_w), s_y, requantizer, inside=z), low, high)
-    return clamp(product(a, (s_x, s_w), s_y, requantizer) + z, low, high)
+        value = product(a, (s_x, s_w), s_y, requantizer, inside=z)
+    else:
+        value = product(a, (s_x, s_w), s_y, requantizer) + z
+    return stored(value, Fused(s_y, z, (low, high), (low, high) if ends is None else ends), requantizer)

@@ -13,15 +13,15 @@ from types import SimpleNamespace
 from tests.naive import vector
 from tests.naive.binary import f32
 from tests.naive.network import indices
-from tests.naive.quantizer import clamp
-from tests.naive.requantize import integer_multiplier, product, two_roundings
+from tests.naive.quantizer import Fused, clamp
+from tests.naive.requantize import integer_multiplier, product, stored, two_roundings
 from tests.naive.rounding import rnd
 
 
 def composition(multiplier, bits, mantissa, *rounding):
     return SimpleNamespace(
         multiplier=multiplier, multiplier_bits=bits, mantissa=mantissa, rounding=rounding, pre_shift_bits=0,
-        zero_point="outside",
+        zero_point="outside", overflow="saturate",
     )  # fmt: skip
 
 
@@ -32,9 +32,9 @@ FLOAT64 = composition("float64", 32, "nearest", "half_away")
 
 def bring(value, factors, divisor, target, requantizer):
     """Multiply a value, add the target's zero point, clamp."""
-    _, zero_point, limits = target
+    zero_point = target[1]
     seen, after = vector.inside(zero_point, requantizer)
-    return clamp(product(value, factors, divisor, requantizer, seen) + after, *limits)
+    return stored(product(value, factors, divisor, requantizer, seen) + after, target, requantizer)
 
 
 def single(value):
@@ -51,7 +51,7 @@ def fused(quantizer, kind):
         for bound in bounds
     ]
     limits = [clamp(limit if code is None else code, low, high) for code, limit in zip(codes, (low, high), strict=True)]
-    return scale, zero_point, tuple(limits)
+    return Fused(scale, zero_point, limits, (low, high))
 
 
 def padding(length, kernel, stride, dilation, same):

@@ -8,8 +8,8 @@ import math
 from fractions import Fraction
 
 from tests.naive.binary import f32, f64
-from tests.naive.quantizer import clamp, dequantize, quantize
-from tests.naive.requantize import product
+from tests.naive.quantizer import dequantize, quantize
+from tests.naive.requantize import product, stored
 from tests.naive.rounding import rnd
 
 
@@ -20,7 +20,7 @@ def inside(zero_point, requantizer):
 
 def add(a, b, quantizer_a, quantizer_b, quantizer_y, requantizer, sign=1, left_shift=20):
     """(25) to (27)."""
-    (s_a, z_a, _), (s_b, z_b, _), (s_y, z_y, limits) = quantizer_a, quantizer_b, quantizer_y
+    (s_a, z_a, _), (s_b, z_b, _), (s_y, z_y, _) = quantizer_a, quantizer_b, quantizer_y
     rule = requantizer.rounding[-1]
     seen, after = inside(z_y, requantizer)
     match requantizer.multiplier:
@@ -37,21 +37,22 @@ def add(a, b, quantizer_a, quantizer_b, quantizer_y, requantizer, sign=1, left_s
             s_a, s_b, s_y = Fraction(s_a), Fraction(s_b), Fraction(s_y)
             s = min(s_a, s_b)
             value = rnd(((a - z_a) * s_a / s + sign * (b - z_b) * s_b / s) * s / s_y + seen, rule)
-    return clamp(value + after, *limits)
+    return stored(value + after, quantizer_y, requantizer)
 
 
 def multiply(a, b, quantizer_a, quantizer_b, quantizer_y, requantizer):
     """(28)."""
-    (s_a, z_a, _), (s_b, z_b, _), (s_y, z_y, limits) = quantizer_a, quantizer_b, quantizer_y
+    (s_a, z_a, _), (s_b, z_b, _), (s_y, z_y, _) = quantizer_a, quantizer_b, quantizer_y
     seen, after = inside(z_y, requantizer)
-    return clamp(product((a - z_a) * (b - z_b), (s_a, s_b), s_y, requantizer, seen) + after, *limits)
+    value = product((a - z_a) * (b - z_b), (s_a, s_b), s_y, requantizer, seen) + after
+    return stored(value, quantizer_y, requantizer)
 
 
 def rescale(q, quantizer_in, quantizer_y, requantizer):
     """(29) of an input with other parameters than the output."""
-    (s_in, z_in, _), (s_y, z_y, limits) = quantizer_in, quantizer_y
+    (s_in, z_in, _), (s_y, z_y, _) = quantizer_in, quantizer_y
     seen, after = inside(z_y, requantizer)
-    return clamp(product(q - z_in, (s_in,), s_y, requantizer, seen) + after, *limits)
+    return stored(product(q - z_in, (s_in,), s_y, requantizer, seen) + after, quantizer_y, requantizer)
 
 
 def windows(image, kernel, strides, pads, dilations, output):

@@ -127,6 +127,7 @@ def _rescaled(
     fields: dict[str, Any] = {
         "zero_points": (int(a.zero_point), int(b.zero_point)),
         "zero_point": int(stored.zero_point),
+        "output_format": stored.format,
         "clamp": clamp_of(stored, bounds),
     }
     made = lowering.types[output]
@@ -295,7 +296,8 @@ def _join(
         ConcatLayer, name_of(step), step.op, inputs, output, made, stored, axis=axis + 1,
         zero_points=tuple(int(source.zero_point) for source in sources), rescales=tuple(rescales),
         sizes=tuple(prod(lowering.types[lowering.resolve(codes)].shape) for codes in names),
-        zero_point=int(stored.zero_point), clamp=(stored.format.minimum, stored.format.maximum),
+        zero_point=int(stored.zero_point), output_format=stored.format,
+        clamp=(stored.format.minimum, stored.format.maximum),
     )  # fmt: skip
 
 

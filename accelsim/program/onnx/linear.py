@@ -192,7 +192,7 @@ def _append_known(lowering: Lowering, product: Product, known: Mapping[str, Arra
 
 _MAC_FIELDS = (
     "weights", "start", "weight_zero_points", "input_offset", "pad_value", "geometry", "weight_format", "input_format",
-    "rescale", "zero_point", "clamp", "depth",
+    "rescale", "zero_point", "output_format", "clamp", "depth",
 )  # fmt: skip
 
 

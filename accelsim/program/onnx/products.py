@@ -232,6 +232,7 @@ def _layer(
         input_format=product.x_format,
         rescale=rescale,
         zero_point=zero_point,
+        output_format=product.y_format,
         clamp=clamp,
         depth=depth,
     )

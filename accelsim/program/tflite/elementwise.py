@@ -85,6 +85,7 @@ def _operands(
         **context.common(operator, names),
         "zero_points": tuple(int(parameters.zero_point) for parameters in stored[:2]),
         "zero_point": int(stored[2].zero_point),
+        "output_format": stored[2].format,
         "clamp": context.bounds(operator, stored[2]),
     }
     return (*tensors, output), stored, common, layers
@@ -154,6 +155,7 @@ def _requantize(
         source_zero_point=int(stored.zero_point),
         rescale=context.rescale(operator, factors, divisor),
         zero_point=int(target.zero_point),
+        output_format=target.format,
         clamp=clamp_of(bounds, target),
     )
 
@@ -199,6 +201,7 @@ def leaky_relu(context: Context, operator: TfliteOperator) -> list[Layer]:
             rescale=rescales[0],
             negative=rescales[1],
             zero_point=int(target.zero_point),
+            output_format=target.format,
             clamp=(target.format.minimum, target.format.maximum),
         )
     ]
@@ -226,6 +229,7 @@ def mean(context: Context, operator: TfliteOperator) -> list[Layer]:
             source_zero_point=int(stored.zero_point),
             rescale=_mean_rescale(context, operator, stored, target, count),
             zero_point=int(target.zero_point),
+            output_format=target.format,
             clamp=(target.format.minimum, target.format.maximum),
         )
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accelsim.formats import QuantizationParameters
+from accelsim.formats import IntegerFormat, QuantizationParameters
 from accelsim.program.layers import Layer
 from accelsim.program.rescale import Rescale
 
@@ -23,6 +23,8 @@ class RequantizeLayer(Layer):
         Of the two grids.
     rescale : Rescale
         From one to the other.
+    output_format : IntegerFormat
+        Of the output.
     clamp : pair of int
         Bounds of the output.
     """
@@ -30,6 +32,7 @@ class RequantizeLayer(Layer):
     source_zero_point: int
     rescale: Rescale
     zero_point: int
+    output_format: IntegerFormat
     clamp: tuple[int, int]
 
 
@@ -50,7 +53,7 @@ class MeanLayer(Layer):
         With the samples as axis 0.
     count : int
         Elements of one mean.
-    source_zero_point, rescale, zero_point, clamp
+    source_zero_point, rescale, zero_point, output_format, clamp
         As in `RequantizeLayer`; the multiplier takes the sum to the mean.
     """
 
@@ -59,6 +62,7 @@ class MeanLayer(Layer):
     source_zero_point: int
     rescale: Rescale
     zero_point: int
+    output_format: IntegerFormat
     clamp: tuple[int, int]
 
 

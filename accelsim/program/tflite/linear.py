@@ -123,6 +123,7 @@ def _linear(context: Context, operator: TfliteOperator, rows: npt.NDArray[Any], 
         input_format=stored.format,
         rescale=_rescale(context, operator, (source, weights, output), geometry is None),
         zero_point=int(target.zero_point),
+        output_format=target.format,
         clamp=context.bounds(operator, target),
         channels_last=True,
     )

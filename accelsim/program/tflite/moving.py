@@ -109,6 +109,7 @@ def _joined(
         ),
         sizes=tuple(tensor.size for tensor in sources),
         zero_point=int(target.zero_point),
+        output_format=target.format,
         clamp=(target.format.minimum, target.format.maximum),
     )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.formats import IntegerFormat
 from accelsim.machine import Requantizer
 from accelsim.program.geometry import Geometry
 from accelsim.program.layers import MacLayer
@@ -56,8 +58,33 @@ def _multiplier(rescale: Rescale) -> kernels.Multiplier:
     )
 
 
-def _bounds(clamp: Clamp) -> tuple[np.int64, np.int64]:
-    return np.int64(clamp[0]), np.int64(clamp[1])
+_OVERFLOWS = MappingProxyType(
+    {
+        "saturate": kernels.SATURATE,
+        "saturate_symmetric": kernels.SATURATE,
+        "wrap": kernels.WRAP,
+        "saturate_to_zero": kernels.TO_ZERO,
+    }
+)
+
+
+def _format(requantizer: Requantizer, stored: IntegerFormat) -> tuple[np.int64, np.int64, np.int64]:
+    """Return the kernels' number of what is stored beyond the format, and the format's ends."""
+    return np.int64(_OVERFLOWS[requantizer.overflow]), np.int64(stored.minimum), np.int64(stored.maximum)
+
+
+def _within(requantizer: Requantizer, bound: npt.ArrayLike, stored: IntegerFormat) -> Int64:
+    """Return clamp bounds as the requantizer has them: symmetric saturation leaves out the least signed code."""
+    bounds = np.asarray(bound, dtype=np.int64)
+    if requantizer.overflow == "saturate_symmetric" and stored.signed:
+        return np.clip(bounds, -stored.maximum, stored.maximum)
+    return bounds
+
+
+def _limits(requantizer: Requantizer, clamp: Clamp, stored: IntegerFormat, zero_point: int) -> kernels.Limits:
+    """Return the kernels' tuple of what a result is brought into."""
+    low, high = _within(requantizer, clamp, stored)
+    return (low, high, *_format(requantizer, stored), np.int64(zero_point))
 
 
 def _infinity_is_meant(requantizer: Requantizer) -> AbstractContextManager[None]:
@@ -70,12 +97,17 @@ def _inside(rescale: Rescale) -> bool:
 
 
 def requantize(
-    accumulators: Int64, rescale: Rescale, zero_point: int, clamp: tuple[npt.ArrayLike, npt.ArrayLike]
+    accumulators: Int64,
+    rescale: Rescale,
+    zero_point: int,
+    clamp: tuple[npt.ArrayLike, npt.ArrayLike],
+    stored: IntegerFormat,
 ) -> Int32:
     """Bring accumulators (n, p) to codes (n, p), one clamp for all or per channel: docs/numerics.md (20) to (24)."""
     codes = np.empty(accumulators.shape, dtype=np.int32)
     channels = accumulators.shape[:1]
-    low, high = (np.broadcast_to(np.asarray(bound, dtype=np.int64), channels).copy() for bound in clamp)
+    bounds = (_within(rescale.requantizer, bound, stored) for bound in clamp)
+    low, high = (np.broadcast_to(bound, channels).copy() for bound in bounds)
     with _infinity_is_meant(rescale.requantizer):
         kernels.requantize(
             np.ascontiguousarray(accumulators),
@@ -90,6 +122,7 @@ def requantize(
             _inside(rescale),
             low,
             high,
+            *_format(rescale.requantizer, stored),
             codes,
         )
     return codes
@@ -112,7 +145,7 @@ class RowRequantizer:
     dtype : numpy dtype
         Of the codes.
     requantizer : Requantizer
-        Whose arithmetic it is.
+        Whose arithmetic it is; one that saturates.
     """
 
     num_channels: int
@@ -148,7 +181,7 @@ class RowRequantizer:
             row[:count] = array[part] if array.size > 1 else array
             return np.tile(row, repeats)
 
-        low, high = layer.bounds(slice(None))
+        low, high = (_within(rescale.requantizer, bound, layer.stored_format) for bound in layer.bounds(slice(None)))
         padded = np.zeros(width, dtype=np.int64)
         padded[:count] = start
         channels = (
@@ -198,7 +231,9 @@ def narrowest_type(low: int, high: int) -> np.dtype[Any]:
     )  # fmt: skip
 
 
-def rescale_codes(codes: Int32, zero_point: int, rescale: Rescale, output_zero_point: int, clamp: Clamp) -> Int32:
+def rescale_codes(
+    codes: Int32, zero_point: int, rescale: Rescale, output_zero_point: int, clamp: Clamp, stored: IntegerFormat
+) -> Int32:
     """Bring codes onto another grid, (29)."""
     output = np.empty(codes.shape, dtype=np.int32)
     vector.rescale_codes(
@@ -207,7 +242,7 @@ def rescale_codes(codes: Int32, zero_point: int, rescale: Rescale, output_zero_p
         _multiplier(rescale),
         np.int64(output_zero_point),
         _inside(rescale),
-        _bounds(clamp),
+        _limits(rescale.requantizer, clamp, stored, output_zero_point),
         output.reshape(-1),
     )
     return output
@@ -225,31 +260,36 @@ def add(
     rescale: Rescale | None,
     zero_point: int,
     clamp: Clamp,
+    stored: IntegerFormat,
 ) -> Int32:
     """Add or subtract arrays of one shape, (25) to (27); ``rescale`` is None for float multipliers."""
     output = np.empty(a.shape, dtype=np.int32)
     requantizer = rescale_a.requantizer
+    limits = _limits(requantizer, clamp, stored, zero_point)
     if rescale is None:
         vector.add_codes_float(
             _flat(a), np.int64(zero_a), rescale_a.reals[0], _flat(b), np.int64(zero_b), rescale_b.reals[0],
             np.int64(sign), requantizer.multiplier == "float32", _rules(requantizer)[1], np.int64(zero_point),
-            _inside(rescale_a), _bounds(clamp), output.reshape(-1),
+            _inside(rescale_a), limits, output.reshape(-1),
         )  # fmt: skip
     else:
         vector.add_codes(
             _flat(a), np.int64(zero_a), _multiplier(rescale_a), _flat(b), np.int64(zero_b), _multiplier(rescale_b),
             np.int64(sign), np.int64(left_shift), _multiplier(rescale), np.int64(zero_point), _inside(rescale),
-            _bounds(clamp), output.reshape(-1),
+            limits, output.reshape(-1),
         )  # fmt: skip
     return output
 
 
-def multiply(a: Int32, zero_a: int, b: Int32, zero_b: int, rescale: Rescale, zero_point: int, clamp: Clamp) -> Int32:
+def multiply(
+    a: Int32, zero_a: int, b: Int32, zero_b: int, rescale: Rescale, zero_point: int, clamp: Clamp,
+    stored: IntegerFormat,
+) -> Int32:  # fmt: skip
     """Multiply arrays of one shape, (28)."""
     output = np.empty(a.shape, dtype=np.int32)
     vector.multiply_codes(
         _flat(a), np.int64(zero_a), _flat(b), np.int64(zero_b), _multiplier(rescale), np.int64(zero_point),
-        _inside(rescale), _bounds(clamp), output.reshape(-1),
+        _inside(rescale), _limits(rescale.requantizer, clamp, stored, zero_point), output.reshape(-1),
     )  # fmt: skip
     return output
 

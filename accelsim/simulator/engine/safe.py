@@ -65,8 +65,8 @@ class SafeLayer:
         Notes
         -----
         Refused are operands that do not fit 8 x 8 or 16 x 16 bits, asymmetric weights, whose last addition depends on
-        the data, a third spatial axis, layers that store accumulators, depthwise layers with several kernels per
-        channel, and sums of more than 32 bits: docs/numerics.md (100).
+        the data, a third spatial axis, layers that store accumulators or whose codes do not saturate, depthwise layers
+        with several kernels per channel, and sums of more than 32 bits: docs/numerics.md (100).
         """
         if machine.product_shift_bits > 0:
             return None
@@ -80,7 +80,9 @@ class SafeLayer:
     def _prepared(layer: MacLayer, spatial_first: bool) -> SafeLayer | None:
         """Return the layer in this form, see `of`."""
         prepared, geometry = SafeLayer(ref(layer), spatial_first), layer.geometry
-        if layer.rescale is None or layer.depth is not None or layer.weight_zero_points.any():
+        if layer.rescale is None or not layer.rescale.requantizer.saturates:
+            return None
+        if layer.depth is not None or layer.weight_zero_points.any():
             return None
         if geometry is not None and geometry.groups > 1 and geometry.group_channels == 1 and not prepared.depthwise:
             return None

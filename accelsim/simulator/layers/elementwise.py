@@ -23,7 +23,7 @@ def add(layer: kinds.AddLayer, inputs: Sequence[Codes]) -> Codes:
     (zero_a, zero_b), (rescale_a, rescale_b) = layer.zero_points, layer.rescales
     stored = engine_codes.add(
         a, zero_a, rescale_a, b, zero_b, rescale_b, layer.sign, layer.left_shift, layer.rescale,
-        layer.zero_point, layer.clamp,
+        layer.zero_point, layer.clamp, layer.output_format,
     )  # fmt: skip
     narrow = stored.astype(engine_codes.narrowest_type(*layer.clamp))
     return _clamped(narrow.transpose(0, 3, 1, 2) if channels_last else narrow, layer)
@@ -40,7 +40,9 @@ def multiply(layer: kinds.MultiplyLayer, inputs: Sequence[Codes]) -> Codes:
     shape = np.broadcast_shapes(*(array.shape for array in inputs))
     a, b = (np.broadcast_to(array, shape) for array in inputs)
     zero_a, zero_b = layer.zero_points
-    codes = engine_codes.multiply(a, zero_a, b, zero_b, layer.rescale, layer.zero_point, layer.clamp)
+    codes = engine_codes.multiply(
+        a, zero_a, b, zero_b, layer.rescale, layer.zero_point, layer.clamp, layer.output_format
+    )  # fmt: skip
     return _clamped(codes, layer)
 
 

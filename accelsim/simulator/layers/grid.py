@@ -251,7 +251,9 @@ class Grid:
         if layer.rescale is None:
             return (accumulators << self.machine.product_shift_bits).astype(np.int32)
         rescale = layer.rescale if layer.rescale.reals.size == 1 else layer.rescale.channels(channels)
-        return engine_codes.requantize(accumulators, rescale, layer.zero_point, layer.bounds(channels))
+        return engine_codes.requantize(
+            accumulators, rescale, layer.zero_point, layer.bounds(channels), layer.stored_format
+        )
 
     def run_bound(self, layer: kinds.RuntimeMacLayer, inputs: Sequence[npt.NDArray[Any]]) -> Int32:
         """Run a product whose operands a run computes, sample by sample.

@@ -17,8 +17,9 @@ from accelsim.simulator.operations import WIDE_BITS, ending, rescaling
 @executes(kinds.ConcatLayer)
 def concat(layer: kinds.ConcatLayer, inputs: Sequence[Codes]) -> Codes:
     """Bring every input onto the output's grid and join them, docs/numerics.md (29)."""
+    output = (layer.zero_point, layer.clamp, layer.output_format)
     parts = [
-        codes if rescale is None else engine_codes.rescale_codes(codes, zero, rescale, layer.zero_point, layer.clamp)
+        codes if rescale is None else engine_codes.rescale_codes(codes, zero, rescale, *output)
         for codes, zero, rescale in zip(inputs, layer.zero_points, layer.rescales, strict=True)
     ]
     return np.concatenate(parts, axis=layer.axis)

@@ -19,7 +19,7 @@ from accelsim.simulator.widths import ceil_log2
 def requantize(layer: kinds.RequantizeLayer, inputs: Sequence[Codes]) -> Codes:
     """Bring codes onto another grid, (47)."""
     return engine_codes.rescale_codes(
-        inputs[0], layer.source_zero_point, layer.rescale, layer.zero_point, layer.clamp
+        inputs[0], layer.source_zero_point, layer.rescale, layer.zero_point, layer.clamp, layer.output_format
     )  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def leaky_relu(layer: kinds.LeakyReluLayer, inputs: Sequence[Codes]) -> Codes:
     """Bring codes onto another grid with a multiplier for each side of zero, (46)."""
     zero = layer.source_zero_point
     sides = [
-        engine_codes.rescale_codes(inputs[0], zero, rescale, layer.zero_point, layer.clamp)
+        engine_codes.rescale_codes(inputs[0], zero, rescale, layer.zero_point, layer.clamp, layer.output_format)
         for rescale in (layer.rescale, layer.negative)
     ]
     return np.where(inputs[0] >= zero, *sides)
@@ -38,7 +38,9 @@ def leaky_relu(layer: kinds.LeakyReluLayer, inputs: Sequence[Codes]) -> Codes:
 def mean(layer: kinds.MeanLayer, inputs: Sequence[Codes]) -> Codes:
     """Sum over the axes, then requantize, (45)."""
     sums = inputs[0].sum(axis=layer.axes, dtype=np.int64) - layer.source_zero_point * layer.count
-    means = engine_codes.requantize(sums.reshape(1, -1), layer.rescale, layer.zero_point, layer.clamp)
+    means = engine_codes.requantize(
+        sums.reshape(1, -1), layer.rescale, layer.zero_point, layer.clamp, layer.output_format
+    )  # fmt: skip
     return means.reshape(output_shape(layer, inputs[0]))
 
 

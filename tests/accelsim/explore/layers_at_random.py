@@ -55,6 +55,7 @@ class Case:
             input_format=self.format,
             rescale=Rescale.of(self.machine.requantizer, [np.float32(0.01)], np.float32(1), "conv"),
             zero_point=0,
+            output_format=IntegerFormat(8, signed=False),
             clamp=(0, 255),
         )
 

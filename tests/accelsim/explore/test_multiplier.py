@@ -24,6 +24,7 @@ def layer(scale, requantizer, clamp_to, zero_point):
         start=np.zeros(1, dtype=np.int64), weight_zero_points=np.zeros(1, dtype=np.int64), input_offset=0, pad_value=0,
         geometry=None, weight_format=IntegerFormat(8, True), input_format=IntegerFormat(8, True),
         rescale=Rescale.of(requantizer, [np.float64(scale)], np.float64(1), "m"), zero_point=zero_point, clamp=clamp_to,
+        output_format=IntegerFormat(8, True),
     )  # fmt: skip
 
 

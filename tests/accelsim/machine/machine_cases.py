@@ -62,6 +62,7 @@ PRESETS = {
     "riscv_rne": ("power_of_two", 32, "nearest", ("half_even",), "outside"),
     "riscv_rdn": ("power_of_two", 32, "nearest", ("floor",), "outside"),
     "riscv_rod": ("power_of_two", 32, "nearest", ("to_odd",), "outside"),
+    "ap_fixed": ("power_of_two", 32, "nearest", ("floor",), "outside"),
     "ap_trn": ("power_of_two", 32, "nearest", ("floor",), "outside"),
     "ap_trn_zero": ("power_of_two", 32, "nearest", ("toward_zero",), "outside"),
     "ap_rnd": ("power_of_two", 32, "nearest", ("half_up",), "outside"),
@@ -76,14 +77,16 @@ PRESETS = {
 def requantizer_fields(draw):
     rules = st.sampled_from(TIE_RULES)
     fields = {"zero_point": draw(st.sampled_from(["outside", "inside"]))}
+    overflows = st.sampled_from(["saturate", "saturate_to_zero", "saturate_symmetric"])
     if draw(st.booleans()):
         rounding = draw(st.lists(rules, min_size=1, max_size=2))
         if len(rounding) == 2:
             fields["pre_shift_bits"] = draw(st.integers(0, 30))
         fields["mantissa"] = draw(st.sampled_from(["nearest", "shortened"]))
+        fields["overflow"] = draw(overflows | st.just("wrap"))
         return {**fields, "multiplier_bits": draw(st.integers(8, 32)), "rounding": tuple(rounding)}
     kind = draw(st.sampled_from(["float32", "float64", "power_of_two"]))
-    return {**fields, "multiplier": kind, "rounding": (draw(rules),)}
+    return {**fields, "multiplier": kind, "rounding": (draw(rules),), "overflow": draw(overflows)}
 
 
 @st.composite

@@ -11,9 +11,9 @@ def test_defaults():
     requantizer = ax.Requantizer()
     assert (requantizer.multiplier, requantizer.multiplier_bits) == ("integer", 32)
     assert (requantizer.rounding, requantizer.zero_point) == (("half_up", "half_away"), "outside")
-    assert (requantizer.mantissa, requantizer.pre_shift_bits) == ("nearest", 0)
+    assert (requantizer.mantissa, requantizer.pre_shift_bits, requantizer.overflow) == ("nearest", 0, "saturate")
     assert set(ax.Requantizer.model_fields) == {
-        "multiplier", "multiplier_bits", "mantissa", "rounding", "pre_shift_bits", "zero_point",
+        "multiplier", "multiplier_bits", "mantissa", "rounding", "pre_shift_bits", "zero_point", "overflow",
     }  # fmt: skip
 
 
@@ -28,7 +28,13 @@ def test_presets_are_the_table_of_the_contract():
         preset = ax.Requantizer.preset(name)
         assert parts_of(preset) == parts
         assert preset.pre_shift_bits == 0
-        assert preset.name == next(other for other, known in PRESETS.items() if known == parts)
+        assert preset.overflow == ("wrap" if name == "ap_fixed" else "saturate")
+        same = [
+            other
+            for other, known in PRESETS.items()
+            if known == parts and (other == "ap_fixed") == (name == "ap_fixed")
+        ]
+        assert preset.name == same[0]
         assert ax.Machine(requantizer=name).requantizer == preset
 
 
@@ -40,13 +46,16 @@ def test_an_unknown_preset_is_refused_with_the_known_ones():
 @given(requantizer_fields())
 def test_a_composition_is_named_after_its_preset_or_its_parts(fields):
     requantizer = ax.Requantizer(**fields)
-    known = [name for name, parts in PRESETS.items() if parts == parts_of(requantizer)]
+    beyond = {"saturate": lambda name: name != "ap_fixed", "wrap": lambda name: name == "ap_fixed"}
+    fits = beyond.get(requantizer.overflow, lambda name: False)
+    known = [name for name, parts in PRESETS.items() if parts == parts_of(requantizer) and fits(name)]
     if known and requantizer.pre_shift_bits == 0:
         assert requantizer.name == known[0]
         return
     assert requantizer.name not in PRESETS
     for part in (requantizer.multiplier, *requantizer.rounding, requantizer.zero_point):
         assert part in requantizer.name
+    assert requantizer.overflow == "saturate" or requantizer.overflow in requantizer.name
     if requantizer.multiplier == "integer":
         assert str(requantizer.multiplier_bits) in requantizer.name
 
@@ -67,6 +76,9 @@ def test_what_only_an_integer_multiplier_has_is_refused_with_the_others(kind):
         ax.Requantizer(multiplier=kind, rounding="half_up", mantissa="shortened")
     with pytest.raises(ax.MachineError, match=r"pre_shift_bits needs two roundings, got 'half_up' alone"):
         ax.Requantizer(multiplier=kind, rounding="half_up", pre_shift_bits=1)
+    if kind.startswith("float"):
+        with pytest.raises(ax.MachineError, match=rf"'wrap' needs an integer or power_of_two multiplier, got '{kind}'"):
+            ax.Requantizer(multiplier=kind, rounding="half_up", overflow="wrap")
     # The default rounding has two rules; a kind that takes one needs its rule said.
     with pytest.raises(ax.MachineError, match="name one rule"):
         ax.Requantizer(multiplier=kind)
@@ -83,6 +95,7 @@ def test_what_only_an_integer_multiplier_has_is_refused_with_the_others(kind):
         ({"rounding": ()}, "requantizer.rounding", "()"),
         ({"rounding": ("floor",) * 3}, "requantizer.rounding", "('floor', 'floor', 'floor')"),
         ({"zero_point": "folded"}, "requantizer.zero_point", "'folded'"),
+        ({"overflow": "clamp"}, "requantizer.overflow", "'clamp'"),
     ],
 )
 def test_wrong_parts_are_refused_with_path_and_value(fields, path, value):

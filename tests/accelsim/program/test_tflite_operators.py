@@ -19,10 +19,13 @@ LIMITS = {"INT4": (-8, 7), "INT8": (-128, 127), "INT16": (-(2**15), 2**15 - 1)}
 
 others = st.one_of(
     st.builds(
-        lambda bits, rounding, place: ax.Requantizer(multiplier_bits=bits, rounding=rounding, zero_point=place),
+        lambda bits, rounding, place, overflow: ax.Requantizer(
+            multiplier_bits=bits, rounding=rounding, zero_point=place, overflow=overflow
+        ),
         st.integers(8, 32),
         st.tuples(st.sampled_from(RULES)) | st.tuples(st.sampled_from(RULES), st.sampled_from(RULES)),
         st.sampled_from(["outside", "inside"]),
+        st.sampled_from(["saturate", "saturate", "wrap", "saturate_to_zero", "saturate_symmetric"]),
     ),
     st.builds(
         lambda kind, rule, place: ax.Requantizer(multiplier=kind, rounding=rule, zero_point=place),

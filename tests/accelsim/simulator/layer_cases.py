@@ -9,19 +9,30 @@ from accelsim.graph.quantized import QuantizedGraph, QuantizedWeights
 
 RULES = ("floor", "toward_zero", "half_up", "half_down", "half_away", "half_toward_zero", "half_even", "to_odd")
 
+OVERFLOWS = ("saturate", "wrap", "saturate_to_zero", "saturate_symmetric")
+
 requantizers = st.one_of(
     st.sampled_from(ax.Requantizer.preset_names()).map(ax.Requantizer.preset),
     st.builds(
-        lambda bits, rounding, place: ax.Requantizer(multiplier_bits=bits, rounding=rounding, zero_point=place),
+        lambda bits, rounding, place, overflow: ax.Requantizer(
+            multiplier_bits=bits, rounding=rounding, zero_point=place, overflow=overflow
+        ),
         st.integers(8, 32),
         st.tuples(st.sampled_from(RULES)) | st.tuples(st.sampled_from(RULES), st.sampled_from(RULES)),
         st.sampled_from(["outside", "inside"]),
+        st.sampled_from(OVERFLOWS),
     ),
     st.builds(
-        lambda kind, rule, place: ax.Requantizer(multiplier=kind, rounding=rule, zero_point=place),
+        lambda kind, rule, place, overflow: ax.Requantizer(
+            multiplier=kind,
+            rounding=rule,
+            zero_point=place,
+            overflow="saturate" if (overflow, kind[:5]) == ("wrap", "float") else overflow,
+        ),
         st.sampled_from(["float32", "float64", "power_of_two"]),
         st.sampled_from(RULES),
         st.sampled_from(["outside", "inside"]),
+        st.sampled_from(OVERFLOWS),
     ),
 )
 

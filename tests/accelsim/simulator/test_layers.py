@@ -22,7 +22,7 @@ from tests.accelsim.simulator.layer_cases import (
     triple,
 )
 from tests.naive import conv, gemm, vector
-from tests.naive.quantizer import clamp, quantize
+from tests.naive.quantizer import Fused, clamp, quantize
 from tests.naive.requantize import requantize
 from tests.naive.rounding import rnd
 
@@ -71,7 +71,8 @@ def test_elementwise_layers_equal_the_oracle(op, data, requantizer):
     if bounds is not None:  # a fused Clip narrows the clamp to the codes of its bounds
         nodes = [(op, ("a", "b"), "sum", {}), ("Clip", ("sum",), "y", {"min": bounds[0], "max": bounds[1]})]
         inner = {"sum": shape}
-        target = (target[0], target[1], tuple(quantize(bound, target[0], target[1], *target[2]) for bound in bounds))
+        scale, zero_point, ends = target
+        target = Fused(scale, zero_point, (quantize(bound, scale, zero_point, *ends) for bound in bounds), ends)
     network = one_layer(nodes, {"a": (shape, a), "b": (shape, b)}, ("y", shape, y), inner=inner)
     arrays = {"a": np.array([[p for p, _ in pairs]]), "b": np.array([[q for _, q in pairs]])}
     codes = run(network, arrays, machine_with(requantizer))
@@ -345,14 +346,14 @@ def test_a_convolution_layer_is_conv_then_requantization(
         activations, integers, machine, start, z_w, int(x.zero_point), strides, pads, (1, 1), groups
     )  # fmt: skip
     unit = [scale * 2**shift for scale in s_w]  # the accumulator counts in units of 2^h, (13a)
-    low, high = y.format.minimum, y.format.maximum
+    low, high = ends = y.format.minimum, y.format.maximum
     if relu:
         low = quantize(0.0, s_y, int(y.zero_point), low, high)
     expected = [
         [
             [
                 [
-                    requantize(out.accumulator, s_x, unit[n], s_y, int(y.zero_point), low, high, requantizer)
+                    requantize(out.accumulator, s_x, unit[n], s_y, int(y.zero_point), low, high, requantizer, ends)
                     for out in row
                 ]
                 for row in plane

@@ -16,27 +16,36 @@ PRESETS = ax.Requantizer.preset_names()
 rules = st.sampled_from(sorted(ROUNDS_UP))
 places = st.sampled_from(["outside", "inside"])
 widths = st.integers(8, 32)
+overflows = st.sampled_from(["saturate", "wrap", "saturate_to_zero", "saturate_symmetric"])
 
 compositions = st.one_of(
     st.builds(
-        lambda bits, rounding, place, mantissa, shift: ax.Requantizer(
+        lambda bits, rounding, place, mantissa, shift, overflow: ax.Requantizer(
             multiplier_bits=bits,
             mantissa=mantissa,
             rounding=rounding,
             zero_point=place,
             pre_shift_bits=shift if len(rounding) == 2 else 0,
+            overflow=overflow,
         ),
         widths | st.just(32),
         st.tuples(rules) | st.tuples(rules, rules),
         places,
         st.sampled_from(["nearest", "shortened"]),
         st.integers(0, 30) | st.just(0),
+        overflows,
     ),
     st.builds(
-        lambda kind, rule, place: ax.Requantizer(multiplier=kind, rounding=rule, zero_point=place),
+        lambda kind, rule, place, overflow: ax.Requantizer(
+            multiplier=kind,
+            rounding=rule,
+            zero_point=place,
+            overflow="saturate" if (overflow, kind[:5]) == ("wrap", "float") else overflow,
+        ),
         st.sampled_from(["float32", "float64", "power_of_two"]),
         rules,
         places,
+        overflows,
     ),
 )
 
@@ -74,11 +83,9 @@ def outputs(draw, scale):
 
 
 def expected_codes(values, requantizer, s_x, s_w, output, low, high):
+    ends, s_y, z = (output.format.minimum, output.format.maximum), float(output.scale), int(output.zero_point)
     return [
-        [
-            naive.requantize(a, s_x, channel, float(output.scale), int(output.zero_point), low, high, requantizer)
-            for a in row
-        ]
+        [naive.requantize(a, s_x, channel, s_y, z, low, high, requantizer, ends) for a in row]
         for row, channel in zip(values, s_w, strict=True)
     ]
 
@@ -243,7 +250,8 @@ def test_integer_multipliers_equal_the_oracle(data, requantizer, exponent):
             value = naive.float_product(
                 to, a, to(Fraction(mantissa, 2**31) * Fraction(2) ** exponent), rules[0], inside
             )
-        expected.append(max(output.minimum, min(output.maximum, value + after)))
+        quantizer = (1.0, zero_point, (output.minimum, output.maximum))
+        expected.append(naive.stored(value + after, quantizer, requantizer))
     assert codes.tolist() == [expected]
 
 

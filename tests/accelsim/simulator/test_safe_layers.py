@@ -49,6 +49,7 @@ def mac_layer(weights, start, geometry, x, clamp, requantizer, input_offset=0, p
         weights=weights.reshape(len(weights), -1).astype(np.int32), start=start, input_offset=input_offset,
         weight_zero_points=np.zeros(len(weights), dtype=np.int64), pad_value=pad_value, geometry=geometry,
         weight_format=ax.IntegerFormat(8, True), input_format=x, rescale=rescale, zero_point=3, clamp=clamp,
+        output_format=ax.IntegerFormat(16, clamp[0] < 0),
     )  # fmt: skip
 
 
