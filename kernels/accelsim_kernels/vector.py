@@ -146,6 +146,25 @@ def add_codes_float(
 
 
 @kernel
+def look_pairs_up(
+    a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], table: npt.NDArray[np.uint16], output: npt.NDArray[np.uint16]
+) -> None:
+    """Replace every pair of codes of 8 bits by its entry in a table, (25) to (27) for all pairs there are.
+
+    Parameters
+    ----------
+    a, b : uint8 arrays, shape (n,)
+        The codes' bits.
+    table : uint8 or uint16 array, shape (65536,)
+        Entries of the pairs, by ``256 * a + b``.
+    output : array of the same type, shape (n,)
+        Output.
+    """
+    for i in range(a.size):
+        output[i] = table[(np.int64(a[i]) << 8) | np.int64(b[i])]
+
+
+@kernel
 def multiply_codes(
     a: Codes, zero_a: Int, b: Codes, zero_b: Int, multiplier: Multiplier, zero_point: Int, inside: bool,
     limits: Limits, output: Codes,

@@ -281,6 +281,14 @@ def add(
     return output
 
 
+def look_pairs_up(a: npt.NDArray[Any], b: npt.NDArray[Any], table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Replace pairs of codes of 8 bits, contiguous arrays of one shape, by entries of a table of all 65,536 pairs."""
+    output, unsigned = np.empty(a.shape, dtype=table.dtype), np.dtype(f"uint{8 * table.itemsize}")
+    left, right = (np.require(codes, requirements=["C", "W"]).view(np.uint8).reshape(-1) for codes in (a, b))
+    vector.look_pairs_up(left, right, table.view(unsigned), output.reshape(-1).view(unsigned))
+    return output
+
+
 def multiply(
     a: Int32, zero_a: int, b: Int32, zero_b: int, rescale: Rescale, zero_point: int, clamp: Clamp,
     stored: IntegerFormat,

@@ -115,21 +115,21 @@ class PackedWeights:
         whole = np.empty(tiles, dtype=np.int64)
         np.multiply(bases, size, out=whole[: bases.size])
         whole[bases.size :] = whole[bases.size - 1]
-        groups = np.int64(self._groups)
-        dot_rows(operands.view(np.uint8), whole, segments * size, groups, self._packed, self.words, room[:tiles])
+        groups = np.int64(self.groups)
+        dot_rows(operands.view(np.uint8), whole, segments * size, groups, self.packed, self.words, room[:tiles])
         return room[: bases.size]
 
     @cached_property
-    def _groups(self) -> int:
+    def groups(self) -> int:
         """Groups of operands in a piece."""
         return -(-int(self.weights.shape[2]) * (2 if self.words else 1) // GROUP_BYTES)
 
     @cached_property
-    def _packed(self) -> npt.NDArray[np.uint8]:
+    def packed(self) -> npt.NDArray[np.uint8]:
         """Bytes by tile of channels, then by piece, group and channel; 0 where a piece ends within a group."""
         channels, pieces, length = self.weights.shape
         per_group = GROUP_BYTES // (2 if self.words else 1)
-        padded = np.zeros((self.width, pieces, self._groups * per_group), dtype=np.int16 if self.words else np.int8)
+        padded = np.zeros((self.width, pieces, self.groups * per_group), dtype=np.int16 if self.words else np.int8)
         padded[:channels, :, :length] = self.weights
         packed = aligned_empty((padded.size,), padded.dtype)
         begin = 0
@@ -137,7 +137,7 @@ class PackedWeights:
             left = self.width - begin
             tile = 4 * LANES if left >= 4 * LANES else 2 * LANES if left >= 2 * LANES and not self.words else LANES
             part = padded[begin : begin + tile].reshape(tile, -1, per_group).transpose(1, 0, 2)
-            place = begin * pieces * self._groups * per_group
+            place = begin * pieces * self.groups * per_group
             packed[place : place + part.size] = part.reshape(-1)
             begin += tile
         return packed.view(np.uint8)

@@ -20,13 +20,19 @@ from accelsim.program.layers import MacLayer
 from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.codes import RowRequantizer
 from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
+from accelsim.simulator.engine.lanes import LaneConstants
 from accelsim_kernels.depthwise import depthwise_rows
+from accelsim_kernels.layer_rows import depthwise_layer, dot_layer
+from accelsim_kernels.vectors.code import LANES, has_dot_instructions
 
 Codes = npt.NDArray[Any]
 Int64 = npt.NDArray[np.int64]
 
 _SUM_BYTES = 512 << 10
 """Sums that are held at a time: they should stay in the second-level cache."""
+
+_NEAR_SUM_BYTES = 16 << 10
+"""Sums that are held at a time where they are requantized in 32-bit lanes: they stay in the first-level cache."""
 
 _SLACK_BYTES = 64
 """Bytes behind an image that a vector may reach into; what is there is multiplied with 0, or not stored."""
@@ -236,17 +242,54 @@ class SafeLayer:
         width = None if self.depthwise else self._packed[0].width
         return [RowRequantizer.of(self.layer, self._start, part, width) for part in parts]
 
+    @cached_property
+    def _lanes(self) -> LaneConstants | None:
+        """Requantization of all channels in 32-bit lanes, where it has that form."""
+        least, greatest = self.fed_range
+        if self.layer.geometry is not None:
+            least, greatest = min(least, self.layer.pad_value), max(greatest, self.layer.pad_value)
+        low, high = self.bounds.of_sums(least, greatest)
+        return LaneConstants.of(self.layer, self._start, (int(low.min()), int(high.max())))
+
+    @cached_property
+    def _group_lanes(self) -> list[LaneConstants]:
+        """Requantization in 32-bit lanes of every group; of a depthwise layer, of all channels at once."""
+        lanes, per_group = self._lanes, self.layer.num_outputs
+        if lanes is None:
+            return []
+        if self.depthwise:
+            return [lanes.repeated()]
+        parts = (slice(begin, begin + per_group) for begin in range(0, len(self.layer.weights), per_group))
+        return [lanes.padded(part, self._packed[0].width) for part in parts]
+
     def _dot(self, operands: Codes, windows: _Windows) -> Codes:
         """Multiply windows with all channels; returns (positions, channels)."""
-        outputs = np.empty((windows.bases.size, len(self.layer.weights)), dtype=self._requantizers[0].dtype)
-        per_group = self.layer.num_outputs
+        if self._group_lanes and has_dot_instructions():
+            return self._dot_lanes(operands, windows)
+        outputs = np.empty((windows.num_windows, len(self.layer.weights)), dtype=self._requantizers[0].dtype)
+        per_group, first_bases = self.layer.num_outputs, windows.bases
         step = self._packed[0].positions_at_a_time(_SUM_BYTES)
-        room = self._packed[0].room_for(min(step, windows.bases.size))
+        room = self._packed[0].room_for(min(step, windows.num_windows))
         for group, (packed, requantizer) in enumerate(zip(self._packed, self._requantizers, strict=True)):
-            bases = windows.bases + group * windows.group_offset if group else windows.bases
+            bases = first_bases + group * windows.group_offset
             for begin in range(0, bases.size, step):
                 sums = packed.sums(operands, bases[begin : begin + step], windows.segments, room)
                 requantizer.store(sums, outputs[begin : begin + step, group * per_group : (group + 1) * per_group])
+        return outputs
+
+    def _dot_lanes(self, operands: Codes, windows: _Windows) -> Codes:
+        """Do the work of `_dot` in one call per group."""
+        channels, per_group = len(self.layer.weights), self.layer.num_outputs
+        outputs = np.empty((windows.num_windows, channels), dtype=self._requantizers[0].dtype)
+        stored = outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}")
+        flat, size, packed = operands.view(np.uint8), operands.itemsize, self._packed[0]
+        room = packed.room_for(min(packed.positions_at_a_time(_NEAR_SUM_BYTES), windows.num_windows))
+        for group, (packed, lanes) in enumerate(zip(self._packed, self._group_lanes, strict=True)):
+            dot_layer(
+                flat[group * windows.group_offset * size :], windows.places(size), windows.segments * size,
+                np.int64(packed.groups), packed.packed, self.words, room, lanes.constants, lanes.two, stored,
+                (np.int64(channels), np.int64(group * per_group), np.int64(per_group)),
+            )  # fmt: skip
         return outputs
 
     @cached_property
@@ -259,11 +302,20 @@ class SafeLayer:
     def _depthwise(self, operands: Codes, windows: _Windows) -> Codes:
         """Convolve every channel with its own kernel; returns (positions, channels)."""
         requantizer, run = self._requantizers[0], windows.run
-        outputs = np.empty((windows.bases.size, run), dtype=requantizer.dtype)
+        outputs = np.empty((windows.num_windows, run), dtype=requantizer.dtype)
+        if self._group_lanes:
+            lanes, at_a_time = self._group_lanes[0], max(1, _NEAR_SUM_BYTES // (4 * run))
+            near = aligned_empty((min(at_a_time, windows.num_windows) * run + LANES,), np.int32)
+            depthwise_layer(
+                operands, windows.places(1), np.int64(run), windows.segments, self._depthwise_weights, near[:-LANES],
+                lanes.constants, lanes.two, outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}"),
+            )  # fmt: skip
+            return outputs.reshape(-1, len(self.layer.weights))
         step = max(1, _SUM_BYTES // (4 * run))
-        weights, room = self._depthwise_weights, aligned_empty((min(step, windows.bases.size), run), np.int32)
-        for begin in range(0, windows.bases.size, step):
-            bases = windows.bases[begin : begin + step]
+        weights, room = self._depthwise_weights, aligned_empty((min(step, windows.num_windows), run), np.int32)
+        all_bases = windows.bases
+        for begin in range(0, all_bases.size, step):
+            bases = all_bases[begin : begin + step]
             sums = room[: bases.size]
             depthwise_rows(operands, bases, np.int64(run), windows.segments, weights, sums.reshape(-1))
             requantizer.store(sums, outputs[begin : begin + step])
@@ -276,25 +328,49 @@ class _Windows:
 
     Parameters
     ----------
-    bases : int64 array
-        Where each position's window begins; of a depthwise layer with a stride of 1, each output row's first window.
+    images, rows, columns : int
+        How many there are: images, rows of windows in each, windows in a row.
+    image_step, row_step, column_step : int
+        Distance from an image to the next, from a row to the next, from a window to the next.
     segments : int64 array
-        Where each piece of a window begins, after its base.
+        Where each piece of a window begins, after the window.
     run : int
-        Outputs of a depthwise layer that lie side by side from a base on.
+        Outputs of a depthwise layer that lie side by side from a window on: with a stride of 1 a whole row of them, of
+        which only the first window counts above.
     group_offset : int
         From a group's window to the next group's.
     """
 
-    bases: Int64
+    images: int
+    rows: int
+    columns: int
+    image_step: int
+    row_step: int
+    column_step: int
     segments: Int64
     run: int
     group_offset: int
 
+    @property
+    def num_windows(self) -> int:
+        """How many there are in all."""
+        return self.images * self.rows * self.columns
+
+    @property
+    def bases(self) -> Int64:
+        """Where each window begins."""
+        rows = np.add.outer(np.arange(self.images) * self.image_step, np.arange(self.rows) * self.row_step)
+        return np.add.outer(rows, np.arange(self.columns) * self.column_step).reshape(-1)
+
+    def places(self, size: int) -> tuple[np.int64, ...]:
+        """Return the kernels' tuple, distances times the size of an operand."""
+        steps = (step * size for step in (self.image_step, self.row_step, self.column_step))
+        return tuple(np.int64(number) for number in (self.columns, self.rows, *steps))
+
     @staticmethod
     def of_vectors(num_positions: int, reduction: int) -> _Windows:
         """Return the windows of vectors, one piece each."""
-        return _Windows(np.arange(num_positions) * reduction, np.zeros(1, dtype=np.int64), 0, 0)
+        return _Windows(1, 1, num_positions, 0, 0, reduction, np.zeros(1, dtype=np.int64), 0, 0)
 
     @staticmethod
     def of(geometry: Geometry, num_images: int, depthwise: bool) -> _Windows:
@@ -302,19 +378,18 @@ class _Windows:
         channels, height, width = geometry.input_shape
         top, left, bottom, right = geometry.pads
         line = (width + left + right) * channels
-        image = (height + top + bottom) * line
-        out_rows, out_columns = (np.arange(length) for length in geometry.output_shape)
-        bases = np.add.outer(np.arange(num_images) * image, out_rows * geometry.strides[0] * line)
-        run = channels
+        out_rows, out_columns = geometry.output_shape
+        run, columns = channels, out_columns
         if depthwise and geometry.strides[1] == 1:
-            run = channels * len(out_columns)
-        else:
-            bases = np.add.outer(bases, out_columns * geometry.strides[1] * channels)
+            run, columns = channels * out_columns, 1
         rows = np.arange(geometry.kernel_shape[0]) * geometry.dilations[0] * line
         taps = np.arange(geometry.kernel_shape[1]) * geometry.dilations[1] * channels
         whole_rows = not depthwise and _pieces_per_window(geometry) == geometry.kernel_shape[0]
         segments = rows if whole_rows else np.add.outer(rows, taps).reshape(-1)
-        return _Windows(bases.reshape(-1), segments, run, geometry.group_channels)
+        return _Windows(
+            num_images, out_rows, columns, (height + top + bottom) * line, geometry.strides[0] * line,
+            geometry.strides[1] * channels, segments, run, geometry.group_channels,
+        )  # fmt: skip
 
 
 def _pieces_per_window(geometry: Geometry | None) -> int:

@@ -4,34 +4,58 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from accelsim.program import layers as kinds
 from accelsim.simulator.counts import Operation
 from accelsim.simulator.engine import codes as engine_codes
-from accelsim.simulator.layers.registry import Codes, VectorCount, counts, executes
+from accelsim.simulator.layers.registry import Codes, VectorCount, counts, executes, wide
 from accelsim.simulator.operations import FLOAT_BITS, WIDE_BITS, ending, rescaling
+
+
+_PAIRS = 1 << 16
+"""Pairs of codes of 8 bits."""
+
+_TABLES: WeakKeyDictionary[kinds.AddLayer, dict[str, Codes]] = WeakKeyDictionary()
+"""What the layers that ran before store for every pair of codes, by the types of the two."""
 
 
 @executes(kinds.AddLayer, as_stored=True)
 def add(layer: kinds.AddLayer, inputs: Sequence[Codes]) -> Codes:
-    """Add or subtract, docs/numerics.md (25) to (27)."""
+    """Add or subtract, docs/numerics.md (25) to (27): each pair of codes once, where there are more than that."""
     shape = np.broadcast_shapes(*(array.shape for array in inputs))
     channels_last = len(shape) == 4 and not inputs[0].flags.c_contiguous  # as convolutions leave their images
     a, b = (_in_memory(np.broadcast_to(array, shape), channels_last) for array in inputs)
-    (zero_a, zero_b), (rescale_a, rescale_b) = layer.zero_points, layer.rescales
-    stored = engine_codes.add(
-        a, zero_a, rescale_a, b, zero_b, rescale_b, layer.sign, layer.left_shift, layer.rescale,
-        layer.zero_point, layer.clamp, layer.output_format,
-    )  # fmt: skip
-    narrow = stored.astype(engine_codes.narrowest_type(*layer.clamp))
+    narrow = _sums_by_table(layer, a, b) if a.size >= _PAIRS and a.itemsize == b.itemsize == 1 else _sums(layer, a, b)
     return _clamped(narrow.transpose(0, 3, 1, 2) if channels_last else narrow, layer)
 
 
+def _sums(layer: kinds.AddLayer, a: Codes, b: Codes) -> Codes:
+    """Return the codes of contiguous arrays of one shape, before the clamp of each channel."""
+    (zero_a, zero_b), (rescale_a, rescale_b) = layer.zero_points, layer.rescales
+    stored = engine_codes.add(
+        wide(a), zero_a, rescale_a, wide(b), zero_b, rescale_b, layer.sign, layer.left_shift, layer.rescale,
+        layer.zero_point, layer.clamp, layer.output_format,
+    )  # fmt: skip
+    return stored.astype(engine_codes.narrowest_type(*layer.clamp))
+
+
+def _sums_by_table(layer: kinds.AddLayer, a: Codes, b: Codes) -> Codes:
+    """Do the work of `_sums` for codes of 8 bits by looking every pair up."""
+    tables = _TABLES.setdefault(layer, {})
+    which = f"{a.dtype} {b.dtype}"
+    if which not in tables:
+        bits = np.arange(_PAIRS // 256, dtype=np.uint8)
+        pairs = np.broadcast_arrays(bits.view(a.dtype)[:, np.newaxis], bits.view(b.dtype))
+        tables[which] = _sums(layer, *pairs).reshape(-1)
+    return engine_codes.look_pairs_up(a, b, tables[which])
+
+
 def _in_memory(codes: Codes, channels_last: bool) -> Codes:
-    """Return codes as a contiguous int32 array, with axis 1 at the end where images lie in memory like that."""
-    return np.ascontiguousarray(codes.transpose(0, 2, 3, 1) if channels_last else codes, dtype=np.int32)
+    """Return codes as a contiguous array, with axis 1 at the end where images lie in memory like that."""
+    return np.ascontiguousarray(codes.transpose(0, 2, 3, 1) if channels_last else codes)
 
 
 @executes(kinds.MultiplyLayer)

@@ -1,0 +1,146 @@
+"""Whole layers that cannot overflow, channels last: sums of some positions, requantized while in the cache, then more.
+
+The requantization is that of 32-bit lanes, docs/numerics.md (110) and (111); layers that have no such form go through
+`exact.dot_rows` or `depthwise.depthwise_rows` and `requantize_rows` one after the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels.depthwise import depthwise_rows
+from accelsim_kernels.exact import dot_rows
+from accelsim_kernels.vectors.code import LANES, Activations
+from accelsim_kernels.vectors.dots import ROWS_OF_NARROW_TILE
+from accelsim_kernels.vectors.requantization import one_rounding, two_roundings
+
+Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+Places = tuple[Any, Any, Any, Any, Any]
+"""Windows of a layer: how many lie in a row and how many rows in an image; the distance from an image to the next, from
+a row to the next, from a window to the next."""
+
+
+@kernel
+def fill_bases(begin: Int, places: Places, bases: npt.NDArray[np.int64]) -> None:
+    """Set int64 bases (count,) to where the windows from number ``begin`` on begin, row by row, image by image."""
+    columns, rows, image_step, row_step, column_step = places
+    column, line = begin % columns, begin // columns
+    row, image = line % rows, line // rows
+    place = image * image_step + row * row_step + column * column_step
+    for i in range(bases.size):
+        bases[i] = place
+        column += 1
+        place += column_step
+        if column == columns:
+            column = np.int64(0)
+            row += 1
+            if row == rows:
+                row = np.int64(0)
+                image += 1
+            place = image * image_step + row * row_step
+
+
+@kernel
+def requantize_lanes(
+    sums: npt.NDArray[np.int32], count: Int, valid: Int, constants: npt.NDArray[np.int32], two: bool,
+    codes: Codes, place: Int, stride: Int,
+) -> None:  # fmt: skip
+    """Bring the sums of some positions to codes.
+
+    Parameters
+    ----------
+    sums : int32 array
+        Of the first ``count`` positions, as many for each as ``constants`` has channels.
+    count, valid : int64
+        Positions, and how many of the channels are stored.
+    constants : int32 array, shape (9, channels)
+        See `accelsim_kernels.vectors.requantization`; a multiple of `LANES` channels.
+    two : bool
+        Two roundings.
+    codes : uint8 or uint16 array
+        Output.
+    place, stride : int64
+        Where the first position's codes begin, and the distance to the next position's.
+    """
+    width = constants.shape[1]
+    for column in range(0, valid, LANES):
+        if two:
+            two_roundings(
+                sums, column, width, count, constants, column, codes, place + column, stride, valid - column
+            )  # fmt: skip
+        else:
+            one_rounding(
+                sums, column, width, count, constants, column, codes, place + column, stride, valid - column
+            )  # fmt: skip
+
+
+@kernel
+def dot_layer(
+    rows: npt.NDArray[np.uint8], places: Places, segments: npt.NDArray[np.int64], num_groups: Int,
+    channels: npt.NDArray[np.uint8], words: bool, sums: npt.NDArray[np.int32], constants: npt.NDArray[np.int32],
+    two: bool, codes: Codes, part: tuple[Any, Any, Any],
+) -> None:  # fmt: skip
+    """Multiply all windows with the channels of a group and store their codes.
+
+    Parameters
+    ----------
+    rows, segments, num_groups, channels, words
+        As in `accelsim_kernels.exact.dot_rows`.
+    places : tuple
+        See `Places`; distances in bytes.
+    sums : int32 array, shape (positions, channels)
+        Room for sums; its size is how many positions are worked on at a time, a multiple of `ROWS_OF_NARROW_TILE`.
+    constants, two
+        As in `requantize_lanes`.
+    codes : uint8 or uint16 array, shape (positions * stride,)
+        Output.
+    part : tuple
+        Stride, that is the channels of all groups; the group's first channel; its number of channels.
+    """
+    stride, first, valid = part
+    num_positions, at_a_time = codes.size // stride, sums.shape[0]
+    bases, flat = np.empty(at_a_time, dtype=np.int64), sums.reshape(-1)
+    for begin in range(0, num_positions, at_a_time):
+        count = min(at_a_time, num_positions - begin)
+        tiles = (count + ROWS_OF_NARROW_TILE - 1) // ROWS_OF_NARROW_TILE * ROWS_OF_NARROW_TILE
+        fill_bases(begin, places, bases[:count])
+        bases[count:tiles] = bases[count - 1]
+        dot_rows(rows, bases[:tiles], segments, num_groups, channels, words, sums[:tiles])
+        requantize_lanes(flat, count, valid, constants, two, codes, begin * stride + first, stride)
+
+
+@kernel
+def depthwise_layer(
+    rows: Activations, places: Places, run: Int, segments: npt.NDArray[np.int64], weights: npt.NDArray[np.int16],
+    sums: npt.NDArray[np.int32], constants: npt.NDArray[np.int32], two: bool, codes: Codes,
+) -> None:  # fmt: skip
+    """Convolve each channel with its own kernel and store the codes.
+
+    Parameters
+    ----------
+    rows, run, segments, weights
+        As in `accelsim_kernels.depthwise.depthwise_rows`.
+    places : tuple
+        Of the runs, see `Places`.
+    sums : int32 array, shape (runs * run,)
+        Room for sums; its size is how many runs are worked on at a time.
+    constants, two
+        As in `requantize_lanes`, the channels repeated to a multiple of `LANES`.
+    codes : uint8 or uint16 array, shape (runs * run,)
+        Output.
+    """
+    width, at_a_time = constants.shape[1], sums.size // run
+    num_runs, bases = codes.size // run, np.empty(at_a_time, dtype=np.int64)
+    for begin in range(0, num_runs, at_a_time):
+        count = min(at_a_time, num_runs - begin)
+        fill_bases(begin, places, bases[:count])
+        depthwise_rows(rows, bases[:count], run, segments, weights, sums)
+        whole, place = count * run // width, begin * run
+        requantize_lanes(sums, whole, width, constants, two, codes, place, width)
+        done = whole * width
+        requantize_lanes(sums[done:], np.int64(1), count * run - done, constants, two, codes, place + done, width)
