@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from math import prod
+from weakref import WeakKeyDictionary
 
 from accelsim.machine import Machine
 from accelsim.program import layers as kinds
 from accelsim.program.program import IntegerProgram
 from accelsim.simulator.accesses import gemm_accesses, vector_accesses
-from accelsim.simulator.counts import AccessCount, Toggles, ZeroOperands
-from accelsim.simulator.energy import EnergyTable, weigh
+from accelsim.simulator.counts import AccessCount, OperationCount, Toggles, ZeroOperands
+from accelsim.simulator.energy import Energy, EnergyTable, weigh
 from accelsim.simulator.engine.activity import Sampling
 from accelsim.simulator.engine.gemm import EngineName, Track
 from accelsim.simulator.layers import elementwise, moving, onnx, pooling, tables, tflite
@@ -19,11 +22,30 @@ from accelsim.simulator.layers.grid import Grid, Tally
 from accelsim.simulator.layers.registry import Codes, execute_layer
 from accelsim.simulator.memory import GemmShape, MemoryTraffic, gemm_traffic
 from accelsim.simulator.results import LayerRecord
-from accelsim.simulator.timing import gemm_cycles, vector_cycles
+from accelsim.simulator.timing import CycleCount, gemm_cycles, vector_cycles
 from accelsim.simulator.widths import GridWidths, narrowest
 
 FAMILIES = (elementwise, moving, onnx, pooling, tables, tflite)
 """Modules whose layers are registered by being imported."""
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """What is counted of a layer in closed form; fields as in `LayerRecord`."""
+
+    macs: int
+    cycles: CycleCount
+    operations: OperationCount
+    traffic: MemoryTraffic
+    accesses: AccessCount
+    energy: Energy
+    utilisation: float
+
+
+_Conditions = tuple[Machine, int, EnergyTable]
+
+_FIXED: WeakKeyDictionary[IntegerProgram, tuple[_Conditions, dict[tuple[int, int], _Fixed]]] = WeakKeyDictionary()
+"""Counts of the programs that ran before, for the machine, the number of samples and the prices of their last run."""
 
 
 class Execution:
@@ -98,7 +120,7 @@ class Execution:
 
     def records(self) -> tuple[LayerRecord, ...]:
         """Return a record per layer over all batches that were run."""
-        return tuple(self._record(layer) for layer in self.program.layers)
+        return tuple(self._record(index, layer) for index, layer in enumerate(self.program.layers))
 
     def _execute(self, layer: kinds.Layer, alive: dict[str, Codes]) -> Codes:
         """Compute what a layer stores."""
@@ -111,44 +133,71 @@ class Execution:
             case _:
                 return execute_layer(layer, inputs)
 
-    def _record(self, layer: kinds.Layer) -> LayerRecord:
+    def _record(self, index: int, layer: kinds.Layer) -> LayerRecord:
         """Return the record of a layer over all samples."""
-        bits = [self._bits(name) for name in (*layer.inputs, layer.output)]
-        asymmetric = self.grid.asymmetric_groups(layer) if isinstance(layer, kinds.GridLayer) else 0
-        operations = layer_operations(layer, self.num_samples, self.machine, bits, asymmetric)
-        cycles = vector_cycles(operations.vector_operations, self.machine)
-        macs, tally, traffic, accesses = 0, Tally(), MemoryTraffic(), self._vector_accesses(layer, bits)
-        zeros, toggles = ZeroOperands(), Toggles()
+        fixed, tracked = self._fixed_of(index, layer), self.track != "none"
+        tally, zeros, toggles = Tally(), ZeroOperands(), Toggles()
         if isinstance(layer, kinds.GridLayer):
-            macs = layer.macs * self.num_samples
-            tally = self.grid.tallies[layer.name]
-            shape = self._shape(layer)
-            cycles = gemm_cycles(machine=self.machine, **vars(shape))
-            traffic = gemm_traffic(shape, self.machine)
-            widths = GridWidths.of(self.machine, layer.weight_format.bits, layer.input_format.bits)
-            accesses = gemm_accesses(shape, traffic, asymmetric, self.machine, widths)
-            zeros = self.grid.zero_operands(layer)
+            tally, zeros = self.grid.tallies[layer.name], self.grid.zero_operands(layer)
             toggles = self.grid.toggles(layer)
-        tracked = self.track != "none"
         return LayerRecord(
             name=layer.name,
             op=layer.op,
             output=layer.output,
             output_shape=layer.output_shape,
-            macs=macs,
-            cycles=cycles,
-            operations=operations,
-            memory=traffic,
-            accesses=accesses,
-            energy=weigh(operations, accesses, self.energy, self.machine.memory),
+            macs=fixed.macs,
+            cycles=fixed.cycles,
+            operations=fixed.operations,
+            memory=fixed.traffic,
+            accesses=fixed.accesses,
+            energy=fixed.energy,
             zero_operands=zeros,
             toggles=None if self.sampling is None else toggles,
-            utilisation=macs / (self.machine.num_pes * cycles.total) if cycles.total else 0.0,
+            utilisation=fixed.utilisation,
             overflow_events=tally.events if tracked else None,
             overflowed_outputs=tally.outputs if tracked else None,
             partial_overflow_events=tally.partial if tracked else None,
             range_min=tally.least,
             range_max=tally.most,
+        )
+
+    def _fixed_of(self, index: int, layer: kinds.Layer) -> _Fixed:
+        """Return what is counted of a layer whatever the values, once for all runs of as many samples."""
+        asymmetric = self.grid.asymmetric_groups(layer) if isinstance(layer, kinds.GridLayer) else 0
+        if (index, asymmetric) not in self._fixed:
+            self._fixed[index, asymmetric] = self._count(layer, asymmetric)
+        return self._fixed[index, asymmetric]
+
+    @cached_property
+    def _fixed(self) -> dict[tuple[int, int], _Fixed]:
+        """What runs of this program under the same conditions have counted, by layer and asymmetric groups."""
+        conditions = self.machine, self.num_samples, self.energy
+        made = _FIXED.get(self.program)
+        if made is None or made[0] != conditions:
+            made = _FIXED[self.program] = conditions, {}
+        return made[1]
+
+    def _count(self, layer: kinds.Layer, asymmetric: int) -> _Fixed:
+        """Count what does not depend on values; ``asymmetric`` groups have weights with a zero point."""
+        bits = [self._bits(name) for name in (*layer.inputs, layer.output)]
+        operations = layer_operations(layer, self.num_samples, self.machine, bits, asymmetric)
+        cycles = vector_cycles(operations.vector_operations, self.machine)
+        macs, traffic, accesses = 0, MemoryTraffic(), self._vector_accesses(layer, bits)
+        if isinstance(layer, kinds.GridLayer):
+            macs = layer.macs * self.num_samples
+            shape = self._shape(layer)
+            cycles = gemm_cycles(machine=self.machine, **vars(shape))
+            traffic = gemm_traffic(shape, self.machine)
+            widths = GridWidths.of(self.machine, layer.weight_format.bits, layer.input_format.bits)
+            accesses = gemm_accesses(shape, traffic, asymmetric, self.machine, widths)
+        return _Fixed(
+            macs=macs,
+            cycles=cycles,
+            operations=operations,
+            traffic=traffic,
+            accesses=accesses,
+            energy=weigh(operations, accesses, self.energy, self.machine.memory),
+            utilisation=macs / (self.machine.num_pes * cycles.total) if cycles.total else 0.0,
         )
 
     def _bits(self, name: str) -> int:

@@ -139,6 +139,43 @@ def count_unequal(
 
 
 @kernel
+def count_taps(
+    places: npt.NDArray[np.int32], firsts: npt.NDArray[np.int64], strides: Pair, met: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Add up what each tap of a kernel meets at the places of an image, over all positions.
+
+    Parameters
+    ----------
+    places : int32 array, shape (height, width, channels)
+        Counts of `count_unequal`.
+    firsts : int64 array, shape (2, most taps)
+        The first row that each row of the kernel meets, and the first column that each of its columns meets.
+    strides : pair of int64
+        (rows, columns): to the next row or column that it meets.
+    met : int64 array, shape (2, most taps)
+        How many rows and columns each meets.
+    counts : int64 array, shape (kernel rows, kernel columns, channels)
+        Added to.
+    """
+    _, width, channels = places.shape
+    line = np.empty((width, channels), dtype=np.int64)
+    flat = line.reshape(-1)
+    for i in range(counts.shape[0]):
+        line[:] = 0
+        for row in range(met[0, i]):
+            some = places[firsts[0, i] + row * strides[0]].reshape(-1)
+            for place in range(some.size):
+                flat[place] += np.int64(some[place])
+        for j in range(counts.shape[1]):
+            total = counts[i, j]
+            for column in range(met[1, j]):
+                part = line[firsts[1, j] + column * strides[1]]
+                for channel in range(channels):
+                    total[channel] += part[channel]
+
+
+@kernel
 def count_nonzero_rows(values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], counts: npt.NDArray[np.int64]) -> None:
     """Add to counts (k,) the non-zero elements of each row of uint8 or uint16 values (k, m)."""
     prefer_wide_vectors()

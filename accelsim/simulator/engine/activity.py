@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
 from accelsim.program.geometry import Geometry
+from accelsim.program.layers import MacLayer
 from accelsim.simulator.counts import Toggles, ZeroOperands
 from accelsim.simulator.engine.bounds import register
 from accelsim.simulator.engine.convolution import convolution_columns, positions_at_a_time
@@ -20,6 +23,9 @@ from accelsim.simulator.widths import GridWidths
 from accelsim_kernels import activity as kernels
 
 Codes = npt.NDArray[Any]
+
+_WEIGHTS: WeakKeyDictionary[MacLayer, Int64] = WeakKeyDictionary()
+"""How many weights are not 0, of layers that ran before."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,25 @@ class ZeroCounter:
 
     def __init__(self, weights: Int32, groups: int, spatial_first: bool = False) -> None:
         shaped = weights.reshape(groups, -1, weights.shape[1])
-        self.num_outputs, self.spatial_first = shaped.shape[1], spatial_first
-        self.weights = np.count_nonzero(shaped, axis=1).astype(np.int64)  # (groups, k)
-        self.activations = np.zeros_like(self.weights)
+        self._begin(np.count_nonzero(shaped, axis=1).astype(np.int64), shaped.shape[1], spatial_first)
+
+    def _begin(self, weights: Int64, num_outputs: int, spatial_first: bool) -> None:
+        """Count nothing yet; ``weights`` are those that are not 0 among the outputs of a group: (groups, k)."""
+        self.weights, self.num_outputs, self.spatial_first = weights, num_outputs, spatial_first
+        self.activations = np.zeros_like(weights)
         self.num_positions = 0
         self._geometry: Geometry | None = None
         self._places: Int32 | None = None  # (height, width, channels): images with something else than 0 there
+        self._padded_images = 0  # images whose padded taps are still to be counted
+
+    @classmethod
+    def of_layer(cls, layer: MacLayer, spatial_first: bool) -> ZeroCounter:
+        """Return a counter for a layer, whose weights are looked at once for all runs."""
+        counter = cls.__new__(cls)
+        if layer not in _WEIGHTS:
+            _WEIGHTS[layer] = cls(layer.weights, layer.groups).weights
+        counter._begin(_WEIGHTS[layer], layer.num_outputs, spatial_first)
+        return counter
 
     def absorb(self, other: ZeroCounter) -> None:
         """Add what another counter of the same layer has seen."""
@@ -77,17 +96,16 @@ class ZeroCounter:
     def add_channels_last(self, images: Codes, zero: int, geometry: Geometry, pad_value: int) -> None:
         """Take in stored images (images, height, width, channels) of a convolution, contiguous; ``zero`` as before."""
         if self._places is None:
-            self._geometry, self._places = geometry, np.zeros(images.shape[1:], dtype=np.int32)
+            self._places = np.zeros(images.shape[1:], dtype=np.int32)
         kernels.count_unequal(_unsigned(images).reshape(-1), _unsigned_code(images, zero), self._places.reshape(-1))
         self._add_padding(len(images), geometry, pad_value)
         self.num_positions += len(images) * geometry.num_positions
 
     def _add_padding(self, num_images: int, geometry: Geometry, pad_value: int) -> None:
-        """Count the padded taps, unless they are 0."""
+        """Count the padded taps of images later, unless they are 0."""
+        self._geometry = geometry
         if pad_value:
-            rows, columns = (_positions_inside(geometry, axis) for axis in (0, 1))
-            outside = num_images * (geometry.num_positions - np.outer(rows, columns))
-            self._add_taps(np.broadcast_to(outside, (geometry.input_shape[0], *geometry.kernel_shape)))
+            self._padded_images += num_images
 
     def _add_taps(self, taps: Int64) -> None:
         """Add counts (channels, kernel rows, kernel columns)."""
@@ -97,17 +115,19 @@ class ZeroCounter:
         self.activations += grouped.reshape(self.activations.shape)
 
     def _count_places(self) -> None:
-        """Add what every tap met at the places of the images."""
-        if self._geometry is None or self._places is None:
+        """Add what every tap met: at the places of the images, and padding."""
+        if self._geometry is None:
             return
-        geometry, places = self._geometry, self._places.astype(np.int64)
-        taps = np.zeros((geometry.input_shape[0], *geometry.kernel_shape), dtype=np.int64)
-        for i in range(geometry.kernel_shape[0]):
-            line = places[_met(geometry, 0, i)].sum(axis=0)
-            for j in range(geometry.kernel_shape[1]):
-                taps[:, i, j] = line[_met(geometry, 1, j)].sum(axis=0)
-        self._add_taps(taps)
-        self._places = None
+        geometry = self._geometry
+        meeting = _Meeting.of(geometry)
+        taps = np.zeros((*geometry.kernel_shape, geometry.input_shape[0]), dtype=np.int64)
+        if self._places is not None:
+            kernels.count_taps(self._places, meeting.firsts, geometry.strides, meeting.counts, taps)
+        if self._padded_images:
+            rows, columns = (meeting.counts[axis, :length] for axis, length in enumerate(geometry.kernel_shape))
+            taps += self._padded_images * (geometry.num_positions - np.outer(rows, columns))[:, :, np.newaxis]
+        self._add_taps(taps.transpose(2, 0, 1))
+        self._places, self._padded_images = None, 0
 
     def add_columns(self, columns: Codes) -> None:
         """Take in operands (k, positions) as the PEs multiply them."""
@@ -366,18 +386,29 @@ def _unsigned_code(codes: Codes, code: int) -> np.int64:
     return np.int64(code % (1 << bits))
 
 
-def _met(geometry: Geometry, axis: int, tap: int) -> slice:
-    """Return the places along an axis that a tap of the kernel meets, over all positions."""
-    stride, length = geometry.strides[axis], geometry.input_shape[axis + 1]
-    offset = tap * geometry.dilations[axis] - geometry.pads[axis]
-    first = max(0, ceil(-offset / stride))
-    last = min(geometry.output_shape[axis] - 1, (length - 1 - offset) // stride)
-    return slice(first * stride + offset, last * stride + offset + 1, stride) if last >= first else slice(0, 0)
+@dataclass(frozen=True, eq=False)
+class _Meeting:
+    """What the taps of a convolution meet inside an image, over all positions.
 
+    Parameters
+    ----------
+    firsts, counts : int64 array, shape (2, most taps)
+        The first row (column) of the image that each row (column) of the kernel meets, and how many it meets.
+    """
 
-def _positions_inside(geometry: Geometry, axis: int) -> Int64:
-    """Return how many outputs along an axis meet the image at each tap of the kernel."""
-    taps = np.arange(geometry.kernel_shape[axis])[:, None] * geometry.dilations[axis]
-    places = np.arange(geometry.output_shape[axis])[None, :] * geometry.strides[axis] + taps - geometry.pads[axis]
-    inside: Int64 = ((places >= 0) & (places < geometry.input_shape[axis + 1])).sum(axis=1, dtype=np.int64)
-    return inside
+    firsts: Int64
+    counts: Int64
+
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def of(geometry: Geometry) -> _Meeting:
+        """Return it for a geometry."""
+        firsts, counts = np.zeros((2, 2, max(geometry.kernel_shape)), dtype=np.int64)
+        for axis, (taps, stride) in enumerate(zip(geometry.kernel_shape, geometry.strides, strict=True)):
+            for tap in range(taps):
+                offset = tap * geometry.dilations[axis] - geometry.pads[axis]
+                first = max(0, ceil(-offset / stride))
+                last = min(geometry.output_shape[axis] - 1, (geometry.input_shape[axis + 1] - 1 - offset) // stride)
+                if last >= first:
+                    firsts[axis, tap], counts[axis, tap] = first * stride + offset, last - first + 1
+        return _Meeting(firsts, counts)

@@ -22,7 +22,7 @@ from accelsim.simulator.engine.codes import RowRequantizer
 from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
 from accelsim.simulator.engine.lanes import LaneConstants
 from accelsim_kernels.depthwise import depthwise_rows
-from accelsim_kernels.layer_rows import depthwise_layer, dot_layer
+from accelsim_kernels.layer_rows import Places, depthwise_layer, dot_layer
 from accelsim_kernels.vectors.code import LANES, has_dot_instructions
 
 Codes = npt.NDArray[Any]
@@ -140,11 +140,22 @@ class SafeLayer:
 
     def is_safe(self, machine: Machine, codes: Codes) -> bool:
         """Whether no register can overflow: by the format's range, else by the range of these codes."""
-        pad = () if self.layer.geometry is None else (self.layer.pad_value,)
-        least, greatest = self.fed_range
-        if self.bounds.safe(machine, min(least, *pad, least), max(greatest, *pad, greatest)).all():
+        registers = machine.dataflow, machine.accumulator_bits, machine.partial_sum_bits, machine.adder_tree_bits
+        if registers not in self._safe_by_format:
+            self._safe_by_format[registers] = self._is_safe_between(machine, *self.fed_range)
+        if self._safe_by_format[registers]:
             return True
         least, greatest = int(codes.min()) - self.layer.input_offset, int(codes.max()) - self.layer.input_offset
+        return self._is_safe_between(machine, least, greatest)
+
+    @cached_property
+    def _safe_by_format(self) -> dict[tuple[object, ...], bool]:
+        """Whether the format's range proves the layer safe, by the registers of the machines that it ran on."""
+        return {}
+
+    def _is_safe_between(self, machine: Machine, least: int, greatest: int) -> bool:
+        """Whether no register can overflow with activations of ``least .. greatest``, and padding."""
+        pad = () if self.layer.geometry is None else (self.layer.pad_value,)
         return bool(self.bounds.safe(machine, min(least, *pad, least), max(greatest, *pad, greatest)).all())
 
     def run(self, rows: Codes) -> Codes:
@@ -362,10 +373,10 @@ class _Windows:
         rows = np.add.outer(np.arange(self.images) * self.image_step, np.arange(self.rows) * self.row_step)
         return np.add.outer(rows, np.arange(self.columns) * self.column_step).reshape(-1)
 
-    def places(self, size: int) -> tuple[np.int64, ...]:
+    def places(self, size: int) -> Places:
         """Return the kernels' tuple, distances times the size of an operand."""
-        steps = (step * size for step in (self.image_step, self.row_step, self.column_step))
-        return tuple(np.int64(number) for number in (self.columns, self.rows, *steps))
+        image, row, column = (np.int64(step * size) for step in (self.image_step, self.row_step, self.column_step))
+        return np.int64(self.columns), np.int64(self.rows), image, row, column
 
     @staticmethod
     def of_vectors(num_positions: int, reduction: int) -> _Windows:

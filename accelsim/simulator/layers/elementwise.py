@@ -14,7 +14,6 @@ from accelsim.simulator.engine import codes as engine_codes
 from accelsim.simulator.layers.registry import Codes, VectorCount, counts, executes, wide
 from accelsim.simulator.operations import FLOAT_BITS, WIDE_BITS, ending, rescaling
 
-
 _PAIRS = 1 << 16
 """Pairs of codes of 8 bits."""
 

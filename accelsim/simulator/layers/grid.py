@@ -112,7 +112,7 @@ class Grid:
         self.tallies = {layer.name: Tally() for layer in on_grid}
         self._spatial_first = machine.reduction_order == "spatial_first"
         known = [layer for layer in on_grid if isinstance(layer, kinds.MacLayer)]
-        self._zeros = {layer.name: ZeroCounter(layer.weights, layer.groups, self._spatial_first) for layer in known}
+        self._zeros = {layer.name: ZeroCounter.of_layer(layer, self._spatial_first) for layer in known}
         self._bound_zeros: dict[str, ZeroOperands] = {}
         self._asymmetric: dict[str, int] = {}
         self._safe: dict[str, SafeLayer] = {}

@@ -138,9 +138,7 @@ def _column(two_roundings: bool) -> Any:
                 with then:
                     arrays.store(code, 6, target, 1)
                 with otherwise:
-                    builder.call(
-                        masked_store, [code, arrays.pointer(6, target, narrow), ir.Constant(INT32, 1), stored]
-                    )
+                    builder.call(masked_store, [code, arrays.pointer(6, target, narrow), ir.Constant(INT32, 1), stored])
 
     return vectorised(scalar, generate)
 
