@@ -26,6 +26,7 @@ ENTRANCES = {
     "accumulate.running_range",
     "activity.count_nonzero_columns",
     "activity.count_nonzero_taps",
+    "activity.count_taps",
     "activity.kept_toggles",
     "activity.passing_toggles",
     "activity.resident_toggles",
@@ -59,6 +60,9 @@ IN_TWO_WIDTHS = {
     "activity.count_nonzero_rows",
     "activity.count_unequal",
     "depthwise.depthwise_rows",
+    "layer_rows.depthwise_layer",
+    "layer_rows.dot_layer",
+    "vector.look_pairs_up",
     "requantize_rows.requantize_rows",
 }
 
@@ -170,6 +174,10 @@ def call_layers():
             )
         weights = {"w": quantized_weights(np.ones((2, 5)), parameters)}
         networks.append(one_layer([("Gemm", ("a", "w"), "y", {})], {"a": ((5,), x)}, ("y", (2,), y), None, weights))
+    many = {"a": ((256,), x), "b": ((256,), x)}
+    for target in (y, wide):  # so many additions that they go by a table
+        network = one_layer([("Add", ("a", "b"), "y", {})], many, ("y", (256,), target))
+        run(network, {name: np.ones((256, 256), int) for name in many}, ax.Machine())
     for name in ax.Requantizer.preset_names():
         for network in networks:
             for samples in (1, 3):
@@ -256,6 +264,6 @@ def test_every_kernel_has_exactly_one_specialisation():
     found = json.loads(done.stdout)
     meant = {**dict.fromkeys(ENTRANCES, 1), **dict.fromkeys(IN_TWO_WIDTHS, 2)}
     if not has_dot_instructions():
-        meant["exact.dot_rows"] = 0
+        meant["exact.dot_rows"] = meant["layer_rows.dot_layer"] = 0
     counts = {name: len(found.get(name, [])) for name in meant}
     assert counts == meant, {name: found.get(name) for name, count in counts.items() if count != meant[name]}

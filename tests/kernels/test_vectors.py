@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from accelsim_kernels.vectors import code, dots, steps, windows
+from accelsim_kernels.vectors import code, dots, requantization, steps, windows
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 
 jit_only = pytest.mark.skipif(
@@ -68,6 +68,31 @@ def test_a_window_of_a_depthwise_convolution_is_its_scalar_loop(name, dtype):
             assert np.array_equal(*sums)
             assert (sums[0][:5] == -7).all()
             assert (sums[0][outputs + 5 :] == -7).all()
+
+
+@jit_only
+@pytest.mark.parametrize("name", ["two_roundings", "one_rounding"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("valid", [1, 7, 16, 40])
+def test_requantization_in_lanes_is_its_scalar_loop(name, dtype, valid):
+    step, rng, width = getattr(requantization, name), np.random.default_rng(3), 32
+    shifts = rng.integers(0, 32, width)
+    constants = np.zeros((9, width), dtype=np.int32)
+    constants[requantization.START] = rng.integers(-(2**31), 2**31, width)
+    constants[requantization.MANTISSA] = rng.choice([0, 1, 2**30, 2**31 - 1], width)
+    constants[requantization.PRODUCT_SHIFT] = 31 if name == "two_roundings" else rng.integers(31, 63, width)
+    constants[requantization.SHIFT] = shifts
+    constants[requantization.NUDGE] = (1 << shifts) >> 1
+    constants[requantization.AWAY] = rng.choice([0, -1], width) * (shifts > 0)
+    constants[requantization.ZERO_POINT], constants[requantization.LOW], constants[requantization.HIGH] = 3, -90, 100
+    values = rng.choice([-(2**30) + 1, 2**30 - 1, 2**29, -1, 0, 77], (5, width))
+    sums = ((values - constants[0] + 2**31) % 2**32 - 2**31).astype(np.int32).reshape(-1)
+    codes = [np.full(200, 7, dtype) for _ in range(2)]
+    arguments = (sums, 16, width, 5, constants, 16)
+    compiled(step)(*arguments, codes[0], 4, 21, valid)
+    step.scalar(*arguments, codes[1], 4, 21, valid)
+    assert np.array_equal(*codes)
+    assert (codes[0] == 7).sum() >= 200 - 5 * min(valid, 16)
 
 
 def stepped_operands(dtype, reduction, ends):

@@ -88,6 +88,28 @@ def test_elementwise_layers_equal_the_oracle(op, data, requantizer):
     assert codes[0].tolist() == expected
 
 
+@pytest.mark.parametrize("requantizer", ["tflite", "onnxruntime"])
+@pytest.mark.parametrize(("bits_a", "bits_b", "bits_y"), [(8, 8, 8), (8, 7, 11), (8, 9, 8)])
+def test_many_additions_store_what_few_do(requantizer, bits_a, bits_b, bits_y):
+    # 65,536 additions of codes of 8 bits at once go by a table of all pairs; fewer, or wider ones, do not.
+    chosen, rng = ax.Requantizer.preset(requantizer), np.random.default_rng(6)
+    a = ax.QuantizationParameters(np.float32(0.03), np.int64(3), ax.IntegerFormat(bits_a, True))
+    b = ax.QuantizationParameters(np.float32(0.011), np.int64(5), ax.IntegerFormat(bits_b, False))
+    y = ax.QuantizationParameters(np.float32(0.02), np.int64(7), ax.IntegerFormat(bits_y, True))
+    network = one_layer([("Sub", ("a", "b"), "y", {})], {"a": ((256,), a), "b": ((256,), b)}, ("y", (256,), y))
+    ends = [(p.format.minimum, p.format.maximum) for p in (a, b)]
+    left, right = (np.resize(np.arange(low, high + 1), 256) for low, high in ends)
+    pairs = {"a": np.repeat(left[:, np.newaxis], 256, axis=1), "b": np.tile(right, (256, 1))}
+    many = run(network, pairs, machine_with(chosen))
+    few = [run(network, {name: codes[i : i + 128] for name, codes in pairs.items()}, machine_with(chosen))
+           for i in (0, 128)]  # fmt: skip
+    assert np.array_equal(many, np.concatenate(few))
+    shift = 20 if max(bits_a, bits_b) <= 8 else 15
+    for i, j in rng.integers(0, 256, (300, 2)):
+        wanted = vector.add(int(left[i]), int(right[j]), triple(a), triple(b), triple(y), chosen, -1, shift)
+        assert many[i, j] == wanted
+
+
 @given(data=st.data(), requantizer=requantizers)
 @example(data=None, requantizer=TFLITE)
 def test_addition_of_a_constant_equals_the_oracle(data, requantizer):
