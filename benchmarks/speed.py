@@ -2,6 +2,7 @@
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py gemm
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py risk
+    OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py widths [MODEL.onnx ...]
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py networks [MODEL.onnx ...]
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py threads [MODEL.onnx ...]
 
@@ -129,6 +130,32 @@ def risk() -> None:
     print(text_table(["outputs at risk", "share", "dataflow", "ms", "ms, 32 bits", "ratio"], rows))
 
 
+def widths(paths: list[str]) -> None:
+    """Print times of networks on narrow accumulators as ratios to those with 32 bits, where nothing is at risk."""
+    rows = []
+    for path in paths or [digits_model_path()]:
+        graph = ax.load_onnx(path)
+        shape = tuple(length or 1 for length in graph.inputs[0].shape[1:])
+        images = np.random.default_rng(0).normal(size=(64, *shape)).astype(np.float32)
+        program = lower(ax.quantize(graph, calibration=images[:8]), ax.Machine())
+        for dataflow in ("output_stationary", "weight_stationary"):
+            for overflow in ("wrap", "saturate"):
+                for bits in (21, 20, 19, 18, 17, 16):
+                    machines = [
+                        ax.Machine(dataflow=dataflow, accumulator_bits=width, overflow=overflow) for width in (bits, 32)
+                    ]
+                    events = ax.simulate(program, images, machines[0], track="overflow").overflow_events
+                    ours, exact = in_turn(
+                        *(lambda m=m, p=program, i=images: ax.simulate(p, i, m, track="overflow") for m in machines)
+                    )
+                    times = [f"{seconds / 64 * 1e3:.3f}" for seconds in (ours, exact)]
+                    rows.append(
+                        [Path(path).stem, dataflow, overflow, str(bits), str(events), *times, f"{ours / exact:.2f}"]
+                    )
+    head = ["network", "dataflow", "overflow", "bits", "events", "ms an image", "ms, 32 bits", "ratio"]
+    print(text_table(head, rows))
+
+
 def _repeated(run: Callable[[], object], times: int) -> Callable[[], None]:
     def several() -> None:
         for _ in range(times):
@@ -176,6 +203,8 @@ if __name__ == "__main__":
         gemm()
     elif what == "risk":
         risk()
+    elif what == "widths":
+        widths(sys.argv[2:])
     elif what in ("networks", "threads"):
         networks(sys.argv[2:], 1 if what == "networks" else 2)
     else:

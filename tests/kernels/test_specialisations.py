@@ -42,6 +42,7 @@ ENTRANCES = {
     "pooling.average_pool",
     "pooling.max_pool",
     "requantize.requantize",
+    "scattered.list_at_risk",
     "softmax.fixed_point_softmax",
     "softmax.softmax",
     "vector.add_codes",
@@ -64,6 +65,7 @@ IN_TWO_WIDTHS = {
     "layer_rows.dot_layer",
     "vector.look_pairs_up",
     "requantize_rows.requantize_rows",
+    "scattered.step_windows",
 }
 
 
@@ -164,6 +166,11 @@ def call_layers():
         networks.append(
             one_layer([("Conv", ("a", "w"), "y", attributes)], words, ("y", (2, 2, 2), wide), None, weights)
         )
+    unsigned = {"a": (shape, ax.QuantizationParameters(0.5, 0, ax.IntegerFormat(8, False)))}
+    weights = {"w": quantized_weights(np.ones((2, 2, 2, 2)), x)}
+    networks.append(
+        one_layer([("Conv", ("a", "w"), "y", {**conv, "group": 1})], unsigned, ("y", (2, 2, 2), y), None, weights)
+    )
     for parameters in (x, per_channel):
         for attributes, integers in ((conv, np.ones((2, 1, 2, 2))), ({**conv, "group": 1}, np.ones((2, 2, 2, 2)))):
             weights = {"w": quantized_weights(integers, parameters)}
@@ -183,6 +190,8 @@ def call_layers():
             for samples in (1, 3):
                 codes = {tensor.name: np.ones((samples, *tensor.shape[1:]), int) for tensor in network.graph.inputs}
                 machine = ax.Machine(rows=2, columns=2, requantizer=name)
+                narrow = machine.replace(accumulator_bits=4)
+                run(network, codes, narrow, engine="fast")
                 for options in ({"engine": "stepped"}, {"engine": "fast"}, {"activity": True, "activity_folds": 1}):
                     run(network, codes, machine, **options)
 

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from accelsim_kernels.vectors import code, dots, requantization, steps, windows
+from accelsim_kernels.vectors import code, dots, requantization, scattered, steps, windows
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 
 jit_only = pytest.mark.skipif(
@@ -158,6 +158,33 @@ def test_steps_of_tiles_are_their_scalar_loop(dtype, mode, kind, tile):
 def test_steps_of_running_ranges_are_their_scalar_loop(dtype, name, tile):
     operands = stepped_operands(dtype, 37, (-128, 255))
     both_ways(getattr(steps, name), operands, tile, count=3)
+
+
+@jit_only
+@pytest.mark.parametrize("kinds", [(np.int8, np.uint8), (np.int16, np.int16)])
+@pytest.mark.parametrize("mode", ["saturating", "wrapping"])
+@pytest.mark.parametrize("kind", ["", "_trees", "_chains"])
+def test_scattered_outputs_are_their_scalar_loop(kinds, mode, kind):
+    rng, step = np.random.default_rng(4), getattr(scattered, f"{mode}_scattered{kind}")
+    kernel, per_group = compiled(step), GROUP_BYTES // np.dtype(kinds[0]).itemsize
+    for bits, ends in ((4, (-8, 7)), (9, (-99, 99)), (28, (-(2**14), 2**14))):
+        weights, rows = (
+            rng.choice(np.clip([*ends, 1, 0], np.iinfo(dtype).min, np.iinfo(dtype).max), 400).astype(dtype)
+            for dtype in kinds
+        )
+        limits = [end for width in (bits, bits - 1) for end in (-(2 ** (width - 1)), 2 ** (width - 1) - 1)]
+        for tile in (1, 5, 64):
+            places = rng.integers(0, 40, (2, 40)).astype(np.int32)
+            sums = rng.integers(limits[0], limits[1] + 1, 40).astype(np.int32)
+            state = [sums, np.zeros(40, np.int32), np.full(40, -1, np.int32), np.zeros(40, np.int32)]
+            results = [[array.copy() for array in state] for _ in range(2)]
+            arguments = (weights, rows, *places, per_group + 3, 19, 16, *limits[:2], tile, *limits[2:])
+            kernel(*arguments, *results[0])
+            step.scalar(*arguments, *results[1])
+            for vector, by_loop, before in zip(*results, state, strict=True):
+                assert np.array_equal(vector, by_loop)
+                assert np.array_equal(np.delete(vector, range(16, 32)), np.delete(before, range(16, 32)))
+            assert results[0][1].any() or bits > 9
 
 
 @jit_only

@@ -102,6 +102,11 @@ class SafeLayer:
         return prepared
 
     @cached_property
+    def on_machines(self) -> dict[str, Any]:
+        """What was made of the layer for the last machine on which it may overflow; see `LayerAtRisk`."""
+        return {}
+
+    @cached_property
     def bounds(self) -> ChannelBounds:
         """Bounds of the layer's sums."""
         return ChannelBounds(self.layer.weights, self.layer.start, self.layer.weight_zero_points)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from accelsim.machine import Machine
 from accelsim.simulator.engine.bounds import ChannelBounds, register
 from accelsim_kernels.accumulate_blocks import cut_into_blocks, step_products, step_range, step_tiles
+from accelsim_kernels.scattered import Order
 from accelsim_kernels.vectors.code import LANES, has_dot_instructions
 from accelsim_kernels.vectors.steps import CHANNELS
 
@@ -68,6 +69,43 @@ def _repeated(rows: Int64) -> Int64:
     return np.concatenate([rows, np.full(-rows.size % CHANNELS, rows[-1])])
 
 
+def order_in_lanes(machine: Machine, reduction: int, tile: int, greatest: int) -> Order | None:
+    """Return how terms are added, where no value can leave a lane of 32 bits: docs/numerics.md (102).
+
+    Parameters
+    ----------
+    machine : Machine
+        Dataflow, widths, overflow mode; without truncated products.
+    reduction : int
+        K.
+    tile : int
+        Products that reach the accumulator in one addition.
+    greatest : int
+        Greatest magnitude of a product.
+
+    Returns
+    -------
+    Order or None
+        None where a value may leave its lane. An inner register that cannot overflow is one of just enough bits.
+    """
+    if (1 << machine.accumulator_bits) + greatest > _MOST:
+        return None
+    if machine.dataflow == "output_stationary":
+        return False, np.int64(1), np.int64(0), np.int64(0), False
+    tiles_sum = min(tile, reduction) * greatest
+    bits = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
+    fits = bits is None or tiles_sum < 1 << (bits - 1)
+    chained = machine.dataflow != "broadcast" and not fits
+    if fits:
+        bits = tiles_sum.bit_length() + 1
+    assert bits is not None
+    widest = (1 << bits) + (greatest if chained else tiles_sum)
+    if widest + (1 << machine.accumulator_bits) > _MOST:
+        return None
+    low, high, _ = register(bits, machine.overflow)
+    return True, np.int64(tile), low, high, chained
+
+
 def step_at_risk(
     operands: BlockedOperands, start: Int64, rows: Int64, machine: Machine, tile: int, noting: bool,
     outputs: tuple[Int64, Int64, Int64, Int64],
@@ -96,24 +134,15 @@ def step_at_risk(
     bool
         False, and nothing is done, where a value may leave its lane.
     """
-    accumulator = register(machine.accumulator_bits, machine.overflow)
-    room = _MOST - operands.greatest
-    if 1 << machine.accumulator_bits > room:
+    order = order_in_lanes(machine, operands.weights.shape[1], tile, operands.greatest)
+    if order is None:
         return False
-    if machine.dataflow == "output_stationary":
+    tiled, _, low, high, chained = order
+    accumulator = register(machine.accumulator_bits, machine.overflow)
+    if not tiled:
         step_products(operands.weights, operands.columns, start, _repeated(rows), accumulator, noting, outputs)
         return True
-    tiles_sum = min(tile, operands.weights.shape[1]) * operands.greatest
-    bits = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
-    fits = bits is None or tiles_sum < 1 << (bits - 1)
-    chained = machine.dataflow != "broadcast" and not fits
-    if fits:
-        bits = tiles_sum.bit_length() + 1
-    assert bits is not None
-    widest = (1 << bits) + (operands.greatest if chained else tiles_sum)
-    if widest + (1 << machine.accumulator_bits) > _MOST:
-        return False
-    inner = register(bits, machine.overflow)
+    inner = low, high, machine.overflow == "saturate"
     step_tiles(
         operands.weights, operands.columns, start, _repeated(rows), accumulator, np.int64(tile), inner, chained, outputs
     )  # fmt: skip

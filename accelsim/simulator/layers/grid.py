@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from accelsim.simulator.engine import codes as engine_codes
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
 from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution
 from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues, Int32, Int64, Track, run_gemm
+from accelsim.simulator.engine.layer_risk import LayerAtRisk, LayerEvents
 from accelsim.simulator.engine.safe import SafeLayer
 from accelsim.simulator.gemm import refuse_overflow, tracking_level
 from accelsim.simulator.layers.registry import Codes, from_planes, planes, wide, writable
@@ -41,6 +42,12 @@ class Tally:
             self.partial += int(values.partial_overflow_events.sum())
         if values.range_min is not None and values.range_max is not None:
             self._widen(int(values.range_min.min()), int(values.range_max.max()))
+
+    def add_events(self, events: LayerEvents) -> None:
+        """Take in the events of some positions."""
+        self.events += events.events
+        self.outputs += events.outputs
+        self.partial += events.partial
 
     def absorb(self, other: Tally) -> None:
         """Add what another tally has seen."""
@@ -177,20 +184,50 @@ class Grid:
             When a register overflowed and the machine's mode is ``error``.
         """
         safe = self._safe.get(layer.name)
-        if safe is not None and safe.is_safe(self.machine, codes):
-            return self._run_safe(safe, codes)
+        if safe is not None:
+            if safe.is_safe(self.machine, codes):
+                return self._run_rows(safe, codes, safe.run)
+            at_risk = LayerAtRisk.of(safe, self.machine)
+            if at_risk is not None:
+                stored, events = self._run_at_risk(at_risk, codes)
+                if self.machine.overflow != "error" or events == LayerEvents():
+                    return stored
         fed = wide(codes)
         if layer.input_offset:
             fed = fed - np.int32(layer.input_offset)
         return self._matrix_product(layer, fed) if layer.geometry is None else self._convolution(layer, fed)
 
-    def _run_safe(self, safe: SafeLayer, codes: Codes) -> Codes:
-        """Run a layer none of whose outputs can overflow: there is nothing to tally but zero operands."""
+    def _run_at_risk(self, at_risk: LayerAtRisk, codes: Codes) -> tuple[Codes, LayerEvents]:
+        """Run a layer with outputs at risk and tally its events."""
+        met = []
+
+        def run(rows: Codes) -> Codes:
+            stored, events = at_risk.run(rows)
+            met.append(events)
+            return stored
+
+        stored = self._run_rows(at_risk.safe, codes, run)
+        if self.level != "none":
+            self.tallies[at_risk.safe.layer.name].add_events(met[0])
+        return stored, met[0]
+
+    def _run_rows(self, safe: SafeLayer, codes: Codes, run: Callable[[Codes], Codes]) -> Codes:
+        """Run a layer channels last and tally its zero operands.
+
+        Parameters
+        ----------
+        safe : SafeLayer
+            The layer.
+        codes : integer array, samples along axis 0
+            What it reads.
+        run : callable
+            Computes it, as `SafeLayer.run` does.
+        """
         layer, zeros = safe.layer, self._zeros[safe.layer.name]
         if layer.geometry is None:
             rows = writable(codes.reshape(-1, layer.reduction))
             zeros.add_vectors(rows, layer.input_offset)
-            return safe.run(rows).reshape(codes.shape[0], *layer.output_shape)
+            return run(rows).reshape(codes.shape[0], *layer.output_shape)
         channels, *space = layer.geometry.input_shape
         if layer.channels_last:
             images = codes.reshape(-1, *space, channels)
@@ -198,7 +235,7 @@ class Grid:
             images = codes.reshape(-1, channels, *space).transpose(0, 2, 3, 1)
         rows = writable(images)
         zeros.add_channels_last(rows, layer.input_offset, layer.geometry, layer.pad_value)
-        stored = np.moveaxis(safe.run(rows), -1, 1)
+        stored = np.moveaxis(run(rows), -1, 1)
         return from_planes(stored, (codes.shape[0], *layer.output_shape), layer.channels_last)
 
     def _convolution(self, layer: kinds.MacLayer, fed: Int32) -> Int32:

@@ -97,6 +97,23 @@ class Arrays:
         loaded.align = align
         return loaded
 
+    def gather(self, argument: int, element: Any, places: Any) -> Any:
+        """Load `GROUP_BYTES` from each of sixteen places of an array argument, which are counted from an element on.
+
+        The places are a vector of int32; what is loaded is one of as many 32 bits.
+        """
+        builder, lanes = self.builder, ir.VectorType(INT1, LANES)
+        kind = ir.IntType(self.kinds[argument].dtype.bitwidth)
+        base = self.builder.gep(self.array(argument).data, [element])
+        pointers = ir.GEPInstr(builder.block, base, [places], False, "", source_etype=kind)
+        pointers.type = ir.VectorType(ir.PointerType(), LANES)  # llvmlite knows no addresses by vector
+        builder._insert(pointers)
+        signature = ir.FunctionType(VECTOR, [pointers.type, INT32, lanes, VECTOR])
+        name = f"llvm.masked.gather.v{LANES}i32.v{LANES}p0"
+        load = cgutils.get_or_insert_function(builder.module, signature, name)
+        everywhere = ir.Constant(lanes, [1] * LANES)
+        return builder.call(load, [pointers, ir.Constant(INT32, 1), everywhere, ir.Constant(VECTOR, ir.Undefined)])
+
     def store(self, value: Any, argument: int, element: Any, align: int) -> None:
         """Store a value at an element of an array argument."""
         self.builder.store(value, self.pointer(argument, element, value.type)).align = align

@@ -65,6 +65,11 @@ def expected_codes(layer, images, weights):
     # The oracle folds the zero point, which the layer knows only as what a padded tap holds: take the term (7) back.
     sums += layer.pad_value * weights.reshape(len(weights), -1).sum(axis=1)[:, None, None]
     sums += layer.start[:, None, None]
+    return requantized(layer, sums)
+
+
+def requantized(layer, sums):
+    """The public requantization of accumulators (images, channels, rows, columns)."""
     low, high = layer.clamp
     wide = ax.QuantizationParameters(64.0, layer.zero_point, ax.IntegerFormat(16, low < 0))
     codes = ax.requantize(

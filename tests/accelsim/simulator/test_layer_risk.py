@@ -1,0 +1,128 @@
+"""Layers with channels at risk of overflow, channels last: docs/numerics.md (103), (104), (106)."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import accelsim as ax
+from accelsim.program.geometry import Geometry
+from accelsim.simulator.engine import layer_risk
+from accelsim.simulator.engine.layer_risk import LayerAtRisk, LayerEvents
+from accelsim.simulator.engine.safe import SafeLayer
+from tests.accelsim.simulator.gemm_cases import DATAFLOWS
+from tests.accelsim.simulator.test_safe_layers import PATHS, convolutions, mac_layer, path, requantized
+from tests.naive import conv as naive
+
+
+def oracle(layer, images, weights, machine):
+    """Accumulators (images, channels, rows, columns) and events of the layer by the definition."""
+    g = layer.geometry
+    fed = images.astype(int) - layer.input_offset
+    # The oracle folds the zero point, which the layer knows only as what a padded tap holds: take the term (7) back.
+    bias = layer.start + layer.pad_value * weights.reshape(len(weights), -1).sum(axis=1)
+    outputs = naive.conv2d(
+        fed.tolist(), weights.tolist(), machine, bias.tolist(), None, layer.pad_value, g.strides, g.pads, g.dilations,
+        g.groups,
+    )  # fmt: skip
+    flat = [output for image in outputs for plane in image for row in plane for output in row]
+    sums = np.array([output.accumulator for output in flat]).reshape(len(images), len(weights), *g.output_shape)
+    return sums, LayerEvents(
+        sum(output.events for output in flat), sum(output.events > 0 for output in flat),
+        sum(output.partial_events for output in flat),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("way", PATHS)
+@given(
+    case=convolutions(), x=st.sampled_from([(4, True), (8, False), (8, True), (11, False), (16, True)]),
+    spread=st.sampled_from([9, 127, 2**10]), dataflow=st.sampled_from(DATAFLOWS),
+    overflow=st.sampled_from(["wrap", "saturate"]), rows=st.integers(1, 5), bits=st.integers(4, 24),
+    inner=st.none() | st.integers(4, 20), reduction_order=st.sampled_from(["channel_first", "spatial_first"]),
+    start=st.sampled_from([0, 50, 2**10, 2**26]), images=st.integers(1, 2), seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+@example(
+    case=(Geometry((17, 2, 2), (2, 2), (1, 1), (0, 1, 0, 0), (1, 1), (1, 2), 17), 17), x=(8, True), spread=127,
+    dataflow="weight_stationary", overflow="saturate", rows=2, bits=14, inner=13, reduction_order="spatial_first",
+    start=50, images=2, seed=1,
+)  # fmt: skip
+def test_a_layer_at_risk_is_the_oracle(
+    way, case, x, spread, dataflow, overflow, rows, bits, inner, reduction_order, start, images, seed
+):
+    geometry, channels = case
+    rng, x = np.random.default_rng(seed), ax.IntegerFormat(*x)
+    weights = rng.integers(-spread, spread + 1, (channels, geometry.group_channels, *geometry.kernel_shape))
+    codes = rng.choice([x.minimum, x.maximum, 0, 1, 1], (images, *geometry.input_shape))
+    offset, pad = int(rng.choice([0, 0, x.maximum // 3])), int(rng.choice([0, 5]))
+    machine = ax.Machine(
+        rows=rows, columns=rows, dataflow=dataflow, accumulator_bits=bits, overflow=overflow, partial_sum_bits=inner,
+        adder_tree_bits=inner, reduction_order=reduction_order,
+    )  # fmt: skip
+    by_order = weights if reduction_order == "channel_first" else weights.transpose(0, 2, 3, 1)
+    starts = rng.integers(-start, start + 1, channels)
+    layer = mac_layer(by_order, starts, geometry, x, (-(2**15), 2**15 - 1), "tflite", offset, pad)
+    with path(way):
+        safe = SafeLayer.of(layer, machine)
+        at_risk = None if safe is None else LayerAtRisk.of(safe, machine)
+        if at_risk is None:  # words of 16 bits and their products
+            assert x.bits == 16 or spread > 127
+            return
+        assert LayerAtRisk.of(safe, machine) is at_risk
+        stored, events = at_risk.run(np.ascontiguousarray(codes.astype(x.dtype).transpose(0, 2, 3, 1)))
+    sums, expected = oracle(layer, codes, weights, machine)
+    assert events == expected
+    assert np.array_equal(stored.transpose(0, 3, 1, 2), requantized(layer, sums))
+
+
+operands = st.integers(0, 255) | st.sampled_from([0, 1, 255])
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@given(
+    row=st.lists(st.integers(-128, 127) | st.sampled_from([-128, 127]), min_size=1, max_size=40), data=st.data(),
+    slack=st.integers(-2, 2), bits=st.integers(4, 30), inner=st.none() | st.integers(4, 24),
+    side=st.sampled_from([1, -1]), dataflow=st.sampled_from(DATAFLOWS),
+)  # fmt: skip
+@example(row=[-128, 127] * 9, data=None, slack=0, bits=24, inner=24, side=1, dataflow="broadcast")
+@example(row=[-128] * 3, data=None, slack=0, bits=22, inner=18, side=-1, dataflow="weight_stationary")
+@example(row=[-128] * 3, data=None, slack=-1, bits=22, inner=None, side=1, dataflow="input_stationary")
+def test_an_output_is_stepped_exactly_when_the_worst_order_does_not_fit(
+    signed, row, data, slack, bits, inner, side, dataflow
+):
+    column = np.full(len(row), 255)
+    if data is not None:
+        column = np.array(data.draw(st.lists(operands, min_size=len(row), max_size=len(row))))
+    column = column - 128 * signed
+    products = [w * int(x) for w, x in zip(row, column, strict=True)]
+    over, under = sum(m for m in products if m > 0), sum(m for m in products if m < 0)
+    # The worst orders add all of one sign first; the start is put beside the value at which that just fits.
+    start = 2 ** (bits - 1) - 1 - over + slack if side > 0 else -(2 ** (bits - 1)) - under + slack
+    machine = ax.Machine(
+        dataflow=dataflow, accumulator_bits=bits, partial_sum_bits=inner, adder_tree_bits=inner
+    )  # fmt: skip
+    fits = -(2 ** (bits - 1)) <= start + under and start + over < 2 ** (bits - 1)
+    if inner is not None and dataflow != "output_stationary":
+        fits = fits and -(2 ** (inner - 1)) <= under and over < 2 ** (inner - 1)
+    geometry = Geometry((len(row), 1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1))
+    x, start = ax.IntegerFormat(8, signed), np.array([start])
+    layer = mac_layer(np.array([row]), start, geometry, x, (-(2**15), 2**15 - 1), "tflite")
+    stepped = []
+    with pytest.MonkeyPatch.context() as patch:
+        step = layer_risk.step_windows
+        patch.setattr(layer_risk, "step_windows", lambda *arguments: stepped.append(arguments) or step(*arguments))
+        at_risk = LayerAtRisk.of(SafeLayer.of(layer, machine), machine)
+        at_risk.run(column.astype(x.dtype).reshape(1, 1, 1, -1))
+    assert len(stepped) == (0 if fits else 1)
+
+
+def test_what_does_not_fit_lanes_takes_the_other_path():
+    geometry = Geometry((2, 3, 3), (2, 2), (1, 1), (0, 0, 0, 0), (1, 1), (2, 2))
+    x, start = ax.IntegerFormat(8, True), np.zeros(3, dtype=np.int64)
+    layer = mac_layer(np.ones((3, 2, 2, 2)), start, geometry, x, (-128, 127), "tflite")
+    assert LayerAtRisk.of(SafeLayer.of(layer, ax.Machine()), ax.Machine(accumulator_bits=31)) is None
+    far = mac_layer(np.ones((3, 2, 2, 2)), start + 2**31, geometry, x, (-128, 127), "tflite")
+    assert LayerAtRisk.of(SafeLayer.of(far, ax.Machine()), ax.Machine(accumulator_bits=20)) is None
+    words = ax.IntegerFormat(16, True)
+    wide = mac_layer(np.full((1, 2, 2, 2), 2**13), start[:1], geometry, words, (-(2**15), 2**15 - 1), "tflite")
+    safe = SafeLayer.of(wide, ax.Machine())
+    assert safe is None or LayerAtRisk.of(safe, ax.Machine(accumulator_bits=20)) is None
