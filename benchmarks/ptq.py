@@ -27,7 +27,7 @@ from accelsim.tables import text_table
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 PLAIN: dict[str, Any] = {
     "prune_constants": False, "equalize": False, "bias_correction": "none", "rounding": "nearest",
-    "weight_range": "min_max", "activation_range": "min_max",
+    "weight_range": "min_max", "activation_range": "min_max", "average_quantizer": "shared",
 }  # fmt: skip
 STEPS: dict[str, dict[str, Any]] = {
     "min-max": {},
@@ -55,8 +55,10 @@ STEPS: dict[str, dict[str, Any]] = {
                                     "weight_range": "auto", "activation_range": "mse"},
     "+ rounding (qubo)": {"prune_constants": True, "equalize": True, "bias_correction": "empirical",
                           "weight_range": "auto", "rounding": "qubo"},
+    "+ own quantizer of the last average": {"prune_constants": True, "equalize": True, "bias_correction": "empirical",
+                                            "weight_range": "auto", "rounding": "qubo", "average_quantizer": "auto"},
     "the defaults": {"prune_constants": True, "equalize": True, "bias_correction": "auto", "weight_range": "auto",
-                     "activation_range": "auto", "rounding": "auto"},
+                     "activation_range": "auto", "rounding": "auto", "average_quantizer": "auto"},
 }  # fmt: skip
 """What each row changes of plain min-max quantization."""
 

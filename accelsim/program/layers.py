@@ -310,6 +310,37 @@ class AveragePoolLayer(Layer):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class MeanLayer(Layer):
+    """Mean over some axes with a multiplier, (36) and (45).
+
+    Parameters
+    ----------
+    axes : tuple of int
+        With the samples as axis 0.
+    count : int
+        Elements of one mean.
+    source_zero_point : int
+        Of the input.
+    rescale : Rescale
+        Takes the sum to the mean on the output's grid.
+    zero_point : int
+        Of the output.
+    output_format : IntegerFormat
+        Of its codes.
+    clamp : pair of int
+        Bounds of the output.
+    """
+
+    axes: tuple[int, ...]
+    count: int
+    source_zero_point: int
+    rescale: Rescale
+    zero_point: int
+    output_format: IntegerFormat
+    clamp: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TableLayer(Layer):
     """A function of one element as a table over the input's codes, (32).
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from accelsim.errors import LoweringError
 from accelsim.formats import IntegerFormat, QuantizationParameters
+from accelsim.graph.averages import averages_whole_image
 from accelsim.graph.graph import Node
 from accelsim.graph.operators import ACTIVATIONS, CLAMPS, ELEMENTWISE, LINEAR, RESHAPES
 from accelsim.graph.quantized import QuantizedGraph
@@ -241,7 +242,10 @@ class _Lowering:
         return kinds.MaxPoolLayer(**common, geometry=self._pool_geometry(node))
 
     def _average_pool(self, node: Node, common: dict[str, Any]) -> kinds.Layer:
-        """Lower AveragePool, GlobalAveragePool and ReduceMean over space: (31)."""
+        """Lower AveragePool, GlobalAveragePool and ReduceMean over space: (31), or (36) where the grids differ."""
+        source, target = self._stored(node.inputs[0], node), self._stored(node.output, node)
+        if source != target and averages_whole_image(self.graph, node):
+            return self._mean(node, source, target, common)
         stored = self._same_quantizer(node)
         if node.op == "AveragePool":
             geometry, count_padding = self._pool_geometry(node), bool(node.attributes["count_include_pad"])
@@ -256,6 +260,24 @@ class _Lowering:
             count_padding=count_padding,
             zero_point=int(stored.zero_point),
             requantizer=self.machine.requantizer,
+        )
+
+    def _mean(
+        self, node: Node, source: QuantizationParameters, target: QuantizationParameters, common: dict[str, Any]
+    ) -> kinds.Layer:
+        """Lower the average of a whole image onto a grid of its own: (36)."""
+        space = self._shape(node.inputs[0])[1:]
+        count = prod(space)
+        divisor = np.float64(target.scale) * count
+        return kinds.MeanLayer(
+            **common,
+            axes=tuple(range(2, 2 + len(space))),
+            count=count,
+            source_zero_point=int(source.zero_point),
+            rescale=Rescale.of(self.machine.requantizer, [source.scale], divisor, f"layer {node.name!r}"),
+            zero_point=int(target.zero_point),
+            output_format=target.format,
+            clamp=(target.format.minimum, target.format.maximum),
         )
 
     def _softmax(self, node: Node, common: dict[str, Any]) -> kinds.Layer:

@@ -139,6 +139,10 @@ class PTQConfig(Configuration):
     """Range setting of what the network returns: ``cross_entropy`` for logits, ``same`` as other activations;
     ``auto``: ``cross_entropy`` under 8 bits where an output has two axes, as logits have."""
 
+    average_quantizer: Literal["auto", "own", "shared"] = "auto"
+    """Quantizer of the average of a whole image: ``shared`` with its input, as the white paper has all pooling, or its
+    ``own``; ``auto``: its own where that has less than half the step. See docs/ptq.md (99)."""
+
     percentile: Annotated[float, Field(ge=50, le=100)] = 99.99
     """Share of values, in per cent, that ``percentile`` keeps on either side of a range."""
 

@@ -20,7 +20,7 @@ from accelsim.ptq.config import PTQConfig
 from accelsim.ptq.evaluation import Evaluation, Metric, Score
 from accelsim.ptq.findings import Finding, Sensitivity, layer_finding, whole_findings, wider
 from accelsim.ptq.pipeline import quantize
-from accelsim.ptq.placement import place_quantizers
+from accelsim.ptq.placement import place_quantizers, separable_averages
 from accelsim.reference.batches import Progress
 from accelsim.tables import text_table
 
@@ -259,7 +259,10 @@ class _Jobs:
 
 def _owned(quantized: QuantizedGraph) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     """Return the layer of each tensor with a quantizer of its own, and all tensors that share each of them."""
-    graph, placement = quantized.graph, place_quantizers(quantized.graph)
+    graph, stored = quantized.graph, quantized.activations
+    averages = [graph.producer(name) for name in separable_averages(graph)]
+    separate = {node.output for node in averages if node and stored[node.output] != stored[node.inputs[0]]}
+    placement = place_quantizers(graph, separate)
     layers = {tensor.name: tensor.name for tensor in graph.inputs}
     for node in graph.nodes:
         if node.output not in quantized.activations:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from accelsim.errors import CalibrationError
+from accelsim.graph.averages import averages_whole_image
 from accelsim.graph.graph import Graph, Node
 from accelsim.graph.operators import CLAMPS, ELEMENTWISE, LINEAR, RESHAPES
 
 SHARING = RESHAPES | {"AveragePool", "GlobalAveragePool", "MaxPool", "Pad", "ReduceMean", "Transpose"}
-"""Operators whose output has the quantizer of their input."""
+"""Operators whose output has the quantizer of their input; the average of a whole image may have one of its own."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,15 @@ class Placement:
         object.__setattr__(self, "required", MappingProxyType(dict(self.required)))
 
 
-def place_quantizers(graph: Graph) -> Placement:
+def place_quantizers(graph: Graph, separate: Container[str] = ()) -> Placement:
     """Decide where activations are quantized.
 
     Parameters
     ----------
     graph : Graph
         The network with batch norms folded.
+    separate : container of str
+        Averages of a whole image that have a quantizer of their own.
 
     Returns
     -------
@@ -64,14 +67,14 @@ def place_quantizers(graph: Graph) -> Placement:
     A layer is a Conv, Gemm, MatMul, Add, Sub or Mul together with the Relu, Clip or ChannelClip that alone reads its
     output; nothing is stored between the two. Any other activation function reads stored integers and makes stored
     integers, as a table over its input's codes needs. Pooling, shape operators and Pad keep the quantizer of their
-    input; Concat has one of its own, to which each input is requantized.
+    input, but for the averages of ``separate``; Concat has one of its own, to which each input is requantized.
     """
     calibrated = [tensor.name for tensor in graph.inputs]
     shared: dict[str, str] = {}
     fixed: list[str] = []
     required: dict[str, list[float]] = {}
     for node in graph.nodes:
-        if node.op in SHARING:
+        if node.op in SHARING and node.output not in separate:
             source = shared[node.output] = shared.get(node.inputs[0], node.inputs[0])
             if node.op == "Pad":
                 value = _pad_value(node)
@@ -84,6 +87,17 @@ def place_quantizers(graph: Graph) -> Placement:
     return Placement(
         tuple(calibrated), shared, tuple(fixed), {name: tuple(values) for name, values in required.items()}
     )
+
+
+def separable_averages(graph: Graph) -> tuple[str, ...]:
+    """Return the averages of a whole image that could have a quantizer of their own, in graph order.
+
+    Notes
+    -----
+    White paper section 2.3.3 keeps the input's quantizer because averaging does not change the range much. That holds
+    for small windows: an average of a whole image is often far from its greatest value.
+    """
+    return tuple(node.output for node in graph.nodes if averages_whole_image(graph, node))
 
 
 def fuses_with_activation(graph: Graph, node: Node) -> bool:

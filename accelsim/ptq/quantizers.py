@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from accelsim.formats import IntegerFormat, QuantizationParameters
 from accelsim.graph.graph import Graph, Node
 from accelsim.graph.operators import ELEMENTWISE, LINEAR
 from accelsim.graph.quantized import QuantizedWeights
+from accelsim.ptq.average_ranges import average_range, deserves_own
 from accelsim.ptq.batch_norm_ranges import batch_norm_ranges
 from accelsim.ptq.calibration import TensorStatistics, calibrate
 from accelsim.ptq.channel_statistics import ChannelStatistics
@@ -21,7 +23,7 @@ from accelsim.ptq.cross_entropy import cross_entropy_range, measure_logits
 from accelsim.ptq.folding import weight_axis
 from accelsim.ptq.noise_scaling import importances
 from accelsim.ptq.percentile import measure_percentiles
-from accelsim.ptq.placement import Placement
+from accelsim.ptq.placement import Placement, separable_averages
 from accelsim.ptq.ranges import Distribution, per_tensor, set_range, weight_range
 from accelsim.ptq.work import Work
 
@@ -32,16 +34,19 @@ SPARE_BIAS_BITS = 2
 def choose_activations(work: Work) -> None:
     """Choose the quantizer of every stored activation, from calibration data or from batch norms."""
     placement, config = work.placement, work.config
+    averages = () if config.average_quantizer == "shared" else separable_averages(work.graph)
     if work.feeds is None:
         found = _expected_ranges(work, placement.calibrated, required=True)
+        found |= _expected_ranges(work, averages, required=False)
         how = f"from batch norms, within {config.batch_norm_alpha:g} deviations"
     else:
-        found = _measured_ranges(work, placement)
+        found = _measured_ranges(work, (*placement.calibrated, *averages))
         how = f"on {work.feeds.num_samples} samples"
     for name in placement.calibrated:
         statistics = found[name].widened(placement.required.get(name, ()))
         format = work.activation_format(name, statistics.low)
         work.activations[name] = activation_range(statistics, format, config)
+    placement = _separate(work, placement, {name: found[name] for name in averages if name in found})
     _choose_outputs(work, placement)
     for name in placement.fixed:
         # A probability: 2**-bits makes 1.0 clip by one step, and is a shift on any hardware.
@@ -59,20 +64,47 @@ def choose_activations(work: Work) -> None:
     ]
 
 
-def _measured_ranges(work: Work, placement: Placement) -> dict[str, TensorStatistics]:
+def _separate(work: Work, placement: Placement, averages: Mapping[str, TensorStatistics]) -> Placement:
+    """Give the averages of whole images quantizers of their own where that is worth it."""
+    chosen = []
+    for name, statistics in averages.items():
+        source = placement.shared[name]
+        if source not in work.activations or not _keeps_scale(work, name):
+            continue
+        shared = work.activations[source]
+        own = activation_range(average_range(statistics, shared), shared.format, work.config)
+        if deserves_own(work.config.average_quantizer, own, shared):
+            work.activations[name] = own
+            chosen.append(name)
+            work.log.append(
+                f"gave the average {name!r} a quantizer of its own: step {own.scale:.3g} instead of {shared.scale:.3g}"
+            )
+    work.separate = tuple(chosen)
+    return work.placement
+
+
+def _keeps_scale(work: Work, average: str) -> bool:
+    """Whether the machine's multipliers can bring a sum to the mean: powers of two only if the count is one."""
+    node = work.graph.producer(average)
+    assert node is not None
+    count = math.prod(length or 1 for length in work.graph.shapes[node.inputs[0]][2:])
+    return not work.config.power_of_two or count & (count - 1) == 0
+
+
+def _measured_ranges(work: Work, tensors: Sequence[str]) -> dict[str, TensorStatistics]:
     """Return what calibration data tells of stored tensors, each measured as its method needs."""
     assert work.feeds is not None
     config = work.config
-    methods = {name: config.activation_method(work.activation_format(name, 0.0).bits) for name in placement.calibrated}
+    methods = {name: config.activation_method(work.activation_format(name, 0.0).bits) for name in tensors}
     found: dict[str, TensorStatistics] = {}
     if "batch_norm" in methods.values():
-        found = _expected_ranges(work, placement.calibrated, required=False)
+        found = _expected_ranges(work, tensors, required=False)
     tails = [name for name, method in methods.items() if method == "percentile"]
     if tails:
         scheme, percentile = config.activation_scheme, config.percentile
         ranges = measure_percentiles(work.graph, tails, work.feeds, percentile, scheme, work.progress)
         found |= {name: TensorStatistics(*ends) for name, ends in ranges.items()}
-    rest = [name for name in placement.calibrated if name not in found]
+    rest = [name for name in tensors if name not in found]
     if rest:
         histograms = any(methods[name] not in ("min_max", "batch_norm") for name in rest)
         found |= calibrate(work.graph, rest, work.feeds, histograms, work.progress)

@@ -51,6 +51,8 @@ class Work:
         Biases corrected so far.
     widths : BitWidths
         Layers and tensors with a width of their own.
+    separate : tuple of str
+        Averages with a quantizer of their own.
     log : list of str
         What each step did to each layer.
     """
@@ -67,6 +69,7 @@ class Work:
     weights: dict[str, QuantizedWeights] = field(default_factory=dict)
     biases: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     widths: BitWidths = field(default_factory=BitWidths)
+    separate: tuple[str, ...] = ()
     log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,7 +78,7 @@ class Work:
     @property
     def placement(self) -> Placement:
         """Where activations of the network as it stands are quantized."""
-        return place_quantizers(self.graph)
+        return place_quantizers(self.graph, self.separate)
 
     @property
     def corrects_empirically(self) -> bool:

@@ -124,6 +124,11 @@ class Network:
                 return self.concat(node, target, shape)
             case "MaxPool":
                 return [vector.max_pool(taps) for taps in self.pool_windows(node, x, shape)]
+            case op if op in AVERAGES and self.quantizers[node.inputs[0]] != target:
+                source, requantizer = self.quantizers[node.inputs[0]], self.machine.requantizer
+                windows = list(self.pool_windows(node, x, shape))
+                assert all(len(taps) == math.prod(x.shape[2:]) and None not in taps for taps in windows)
+                return [vector.mean(taps, source, target, requantizer) for taps in windows]
             case op if op in AVERAGES:
                 padded = op == "AveragePool" and bool(node.attributes["count_include_pad"])
                 return [

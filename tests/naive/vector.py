@@ -88,6 +88,14 @@ def average_pool(taps, zero_point, requantizer, count_include_pad=False):
     return rnd(Fraction(sum(values), len(values)), rule)
 
 
+def mean(taps, quantizer_x, quantizer_y, requantizer):
+    """(36): the average of a whole image onto a quantizer of its own."""
+    (s_x, z_x, _), (s_y, z_y, _) = quantizer_x, quantizer_y
+    seen, after = inside(z_y, requantizer)
+    value = product(sum(q - z_x for q in taps), (s_x,), len(taps) * s_y, requantizer, seen)
+    return stored(value + after, quantizer_y, requantizer)
+
+
 def table(function, quantizer_x, quantizer_y):
     """(32): T[q] for every code of the input, from the least one on; ``function`` maps a Python float to one."""
     (s_x, z_x, (low_x, high_x)), (s_y, z_y, (low_y, high_y)) = quantizer_x, quantizer_y

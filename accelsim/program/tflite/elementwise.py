@@ -11,7 +11,7 @@ from scipy.special import expit
 from accelsim.errors import ModelError
 from accelsim.formats import QuantizationParameters
 from accelsim.machine import Requantizer
-from accelsim.program.layers import AddLayer, Layer, MultiplyLayer, TableLayer
+from accelsim.program.layers import AddLayer, Layer, MeanLayer, MultiplyLayer, TableLayer
 from accelsim.program.rescale import Addition, Rescale
 from accelsim.program.storage import PlainFormat, PlainTensor
 from accelsim.program.tflite.context import TFLITE, Context, clamp_of
@@ -20,7 +20,6 @@ from accelsim.program.tflite.layers import (
     FixedPointSoftmaxLayer,
     FloatToCodesLayer,
     LeakyReluLayer,
-    MeanLayer,
     RequantizeLayer,
 )
 from accelsim.program.tflite.model import TfliteOperator, TfliteTensor

@@ -44,29 +44,6 @@ class LeakyReluLayer(RequantizeLayer):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MeanLayer(Layer):
-    """Mean over some axes, (45).
-
-    Parameters
-    ----------
-    axes : tuple of int
-        With the samples as axis 0.
-    count : int
-        Elements of one mean.
-    source_zero_point, rescale, zero_point, output_format, clamp
-        As in `RequantizeLayer`; the multiplier takes the sum to the mean.
-    """
-
-    axes: tuple[int, ...]
-    count: int
-    source_zero_point: int
-    rescale: Rescale
-    zero_point: int
-    output_format: IntegerFormat
-    clamp: tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class FixedPointSoftmaxLayer(Layer):
     """Softmax over the last axis in gemmlowp's fixed point, (50) to (54).
 

@@ -20,6 +20,7 @@ from accelsim.simulator.layers.registry import (
     output_shape,
     planes,
 )
+from accelsim.simulator.operations import WIDE_BITS, ending, rescaling
 from accelsim.simulator.widths import ceil_log2
 
 
@@ -36,6 +37,16 @@ def average_pool(layer: kinds.AveragePoolLayer, inputs: Sequence[Codes]) -> Code
     images = planes(inputs[0], layer.geometry.input_shape, layer.channels_last)
     pooled = engine_codes.average_pool(images, layer.geometry, layer.count_padding, layer.zero_point, layer.requantizer)
     return _clamped(pooled, layer, inputs[0])
+
+
+@executes(kinds.MeanLayer)
+def mean(layer: kinds.MeanLayer, inputs: Sequence[Codes]) -> Codes:
+    """Sum over the axes, then requantize, (36) and (45)."""
+    sums = inputs[0].sum(axis=layer.axes, dtype=np.int64) - layer.source_zero_point * layer.count
+    means = engine_codes.requantize(
+        sums.reshape(1, -1), layer.rescale, layer.zero_point, layer.clamp, layer.output_format
+    )
+    return means.reshape(output_shape(layer, inputs[0]))
 
 
 def _clamped(pooled: Codes, layer: kinds.MaxPoolLayer | kinds.AveragePoolLayer, first: Codes) -> Codes:
@@ -62,3 +73,12 @@ def count_average_pool(
     each = Counter({Operation("add", width, bits[0]): taps - 1})
     each[Operation("divide", width, taps.bit_length())] += 1
     return outputs * taps, each, outputs
+
+
+@counts(kinds.MeanLayer)
+def count_mean(layer: kinds.MeanLayer, outputs: int, num_samples: int, bits: Sequence[int]) -> VectorCount:
+    """Count the additions of a mean and its multiplier."""
+    width = bits[0] + ceil_log2(layer.count)
+    each = Counter({Operation("add", width, bits[0]): layer.count})
+    each += rescaling(layer.rescale.requantizer, width) + ending(WIDE_BITS, bits[-1])
+    return outputs * layer.count, each, outputs

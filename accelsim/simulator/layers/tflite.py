@@ -12,7 +12,6 @@ from accelsim.simulator.counts import Operation
 from accelsim.simulator.engine import codes as engine_codes
 from accelsim.simulator.layers.registry import Codes, VectorCount, counts, executes, output_shape
 from accelsim.simulator.operations import WIDE_BITS, ending, rescaling
-from accelsim.simulator.widths import ceil_log2
 
 
 @executes(kinds.RequantizeLayer)
@@ -32,16 +31,6 @@ def leaky_relu(layer: kinds.LeakyReluLayer, inputs: Sequence[Codes]) -> Codes:
         for rescale in (layer.rescale, layer.negative)
     ]
     return np.where(inputs[0] >= zero, *sides)
-
-
-@executes(kinds.MeanLayer)
-def mean(layer: kinds.MeanLayer, inputs: Sequence[Codes]) -> Codes:
-    """Sum over the axes, then requantize, (45)."""
-    sums = inputs[0].sum(axis=layer.axes, dtype=np.int64) - layer.source_zero_point * layer.count
-    means = engine_codes.requantize(
-        sums.reshape(1, -1), layer.rescale, layer.zero_point, layer.clamp, layer.output_format
-    )  # fmt: skip
-    return means.reshape(output_shape(layer, inputs[0]))
 
 
 @executes(kinds.FixedPointSoftmaxLayer)
@@ -91,15 +80,6 @@ def count_requantize(layer: kinds.RequantizeLayer, outputs: int, num_samples: in
     if isinstance(layer, kinds.LeakyReluLayer):
         each[Operation("compare", bits[0], bits[0])] += 1
     return outputs, each, outputs
-
-
-@counts(kinds.MeanLayer)
-def count_mean(layer: kinds.MeanLayer, outputs: int, num_samples: int, bits: Sequence[int]) -> VectorCount:
-    """Count the additions of a mean and its multiplier."""
-    width = bits[0] + ceil_log2(layer.count)
-    each = Counter({Operation("add", width, bits[0]): layer.count})
-    each += rescaling(layer.rescale.requantizer, width) + ending(WIDE_BITS, bits[-1])
-    return outputs * layer.count, each, outputs
 
 
 @counts(kinds.FixedPointSoftmaxLayer)

@@ -243,7 +243,6 @@ MOVES = {
     "MaxPool": {"kernel_shape": (1, 1), "strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1)},
     "AveragePool": {
         "kernel_shape": (1, 1), "strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1), "count_include_pad": 0},
-    "GlobalAveragePool": {},
     "Reshape": {},
     "Transpose": {"perm": (0, 1, 2, 3)},
     "Pad": {"pads": (0,) * 8, "value": 0.0},
@@ -254,11 +253,46 @@ MOVES = {
 @pytest.mark.parametrize("other", [stored(0.25), stored(0.5, 1), stored(0.5, 0, 7)])
 def test_layers_that_move_codes_need_one_quantizer(op, other):
     def network(target):
-        shape = (2, 1, 1)
+        shape = (2, 1, 3)
         return one_layer([(op, ("x",), "y", MOVES[op])], {"x": (shape, stored(0.5))}, ("y", shape, target))
 
     ax.lower(network(stored(0.5)), ax.Machine())
     refused(network(other), rf"'node 0' \({op}\): input 'x' and output 'y' must have the same quantizer")
+
+
+WHOLE = {"kernel_shape": (2, 3), "strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1), "ceil_mode": 0}
+
+
+def one_average(op, attributes, source, target):
+    shape = (2,) if attributes.get("keepdims") == 0 else (2, 1, 1)
+    return one_layer([(op, ("x",), "y", attributes)], {"x": ((2, 2, 3), source)}, ("y", shape, target))
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("GlobalAveragePool", {}),
+        ("ReduceMean", {"axes": (2, 3), "keepdims": 0}),
+        ("ReduceMean", {"axes": (2, 3), "keepdims": 1}),
+        ("AveragePool", {**WHOLE, "count_include_pad": 0}),
+        ("AveragePool", {**WHOLE, "count_include_pad": 1}),
+    ],
+)
+def test_the_average_of_a_whole_image_may_have_a_quantizer_of_its_own(op, attributes):
+    source, target = stored(0.5, 3), stored(0.1, -7, 6)
+    program = ax.lower(one_average(op, attributes, source, target), ax.Machine(requantizer="float64_half_away"))
+    (layer,) = program.layers
+    assert isinstance(layer, kinds.MeanLayer)
+    assert (layer.axes, layer.count, layer.source_zero_point, layer.zero_point) == ((2, 3), 6, 3, -7)
+    assert layer.clamp == (-32, 31)
+    assert layer.rescale.reals.tolist() == [np.float64(np.float32(0.5)) / (np.float64(np.float32(0.1)) * 6)]
+    (layer,) = ax.lower(one_average(op, attributes, source, source), ax.Machine()).layers
+    assert isinstance(layer, kinds.AveragePoolLayer)
+
+
+def test_a_shift_brings_only_an_average_of_a_power_of_two_onto_another_grid():
+    machine = ax.Machine(requantizer="power_of_two")
+    refused(one_average("GlobalAveragePool", {}, stored(0.5), stored(0.25)), r"needs a multiplier of 2\^-j", machine)
 
 
 @pytest.mark.parametrize("target", [stored(2.0**-7, 0, 8, False), stored(2.0**-8), stored(2.0**-8, 1, 8, False)])

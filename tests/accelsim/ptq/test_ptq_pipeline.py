@@ -134,7 +134,8 @@ def test_a_padded_value_is_on_the_grid_of_its_input():
 
 def test_pooling_has_the_quantizer_of_its_input():
     graph = conv_net(np.random.default_rng(0))
-    quantized = quantize(graph, np.random.default_rng(1).normal(size=(9, 3, 6, 6)))
+    config = PTQConfig(average_quantizer="shared")
+    quantized = quantize(graph, np.random.default_rng(1).normal(size=(9, 3, 6, 6)), config)
     assert quantized.activations["sum"] == quantized.activations["pooled"] == quantized.activations["flat"]
     assert "n1" not in quantized.activations
     assert "quantized 3 constants: 8 bits, symmetric, per tensor, min_max" in quantized.log

@@ -224,6 +224,36 @@ def test_averages_on_every_tie(rule, kind, zero_point, op):
     assert codes.reshape(-1).tolist() == expected
 
 
+@pytest.mark.parametrize("op", ["GlobalAveragePool", "ReduceMean", "AveragePool"])
+@given(data=st.data(), requantizer=requantizers)
+@example(data=None, requantizer=TFLITE)
+@example(data=None, requantizer=ax.Requantizer.preset("onnxruntime"))
+def test_averages_onto_a_grid_of_their_own_equal_the_oracle(op, data, requantizer):
+    if data is None:
+        source, target, height, width = stored(0.3, -128), stored(0.07, 3), 3, 7
+        planes = [[[(5 * i + 3 * j + k) % 256 - 128 for j in range(7)] for i in range(3)] for k in range(40)]
+    else:
+        source, target = (data.draw(quantizers(only_powers(requantizer))) for _ in range(2))
+        sides = st.sampled_from([1, 2, 4]) if only_powers(requantizer) else st.integers(1, 7)
+        height, width = data.draw(sides), data.draw(sides)
+        planes = [data.draw(lists(codes_of(source), height, width)) for _ in range(3)]
+    assume(source != target)
+    attributes = {
+        "GlobalAveragePool": {},
+        "ReduceMean": {"axes": (2, 3), "keepdims": 1},
+        "AveragePool": {
+            "kernel_shape": (height, width), "strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1), "ceil_mode": 0,
+            "count_include_pad": 1,
+        },
+    }[op]  # fmt: skip
+    shape = (len(planes), height, width)
+    network = one_layer([(op, ("x",), "y", attributes)], {"x": (shape, source)}, ("y", (len(planes), 1, 1), target))
+    codes = run(network, {"x": np.array([planes])}, machine_with(requantizer))
+    assert codes.reshape(-1).tolist() == [
+        vector.mean([q for row in plane for q in row], triple(source), triple(target), requantizer) for plane in planes
+    ]
+
+
 def sigmoid(x):
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 

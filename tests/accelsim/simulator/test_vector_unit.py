@@ -56,6 +56,8 @@ def cases():
         one_layer([("GlobalAveragePool", ("x",), "y", {})], inputs, ("y", (3, 1, 1), FINE)),
         pooled,
     )
+    apart = [("GlobalAveragePool", ("x",), "y", {})]
+    yield "GlobalAveragePool", one_layer(apart, inputs, ("y", (3, 1, 1), COARSE)), pooled
     yield "Sigmoid", one_layer([("Sigmoid", ("x",), "y", {})], inputs, ("y", IMAGE, PROBABILITIES)), whole
     row = {"x": ((9,), FINE)}
     yield "Softmax", one_layer([("Softmax", ("x",), "y", {"axis": 1})], row, ("y", (9,), PROBABILITIES)), places(9)
