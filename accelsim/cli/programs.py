@@ -5,10 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.cli.inputs import CalibrationChoice, is_integer_onnx, is_quantized, is_tflite, refuse_quantization
+from accelsim.cli.inputs import (
+    CalibrationChoice,
+    is_integer_onnx,
+    is_quantized,
+    is_tflite,
+    load_samples,
+    open_network,
+    quantize_network,
+    refuse_quantization,
+)
 from accelsim.cli.options import Layout
 
 if TYPE_CHECKING:
+    from accelsim.cli.terminal import Progress
+    from accelsim.graph.graph import Graph
+    from accelsim.graph.quantized import QuantizedGraph
+    from accelsim.machine import Machine
     from accelsim.program.program import IntegerProgram
 
 
@@ -43,6 +56,58 @@ def open_program(model: Path, calibration: CalibrationChoice, choices: dict[str,
     from accelsim.program.onnx.reader import load_integer_onnx
 
     return load_integer_onnx(model)
+
+
+def open_model(
+    model: Path,
+    calibration: CalibrationChoice,
+    choices: dict[str, Any],
+    images: str,
+    labels: str | None,
+    limit: int | None,
+) -> tuple[Graph | QuantizedGraph | IntegerProgram, Any, Any]:
+    """Read any model with the images that it is fed.
+
+    Parameters
+    ----------
+    model : Path
+        A float network, one that is quantized, or one that another tool quantized.
+    calibration, choices
+        What was given to quantize a float model with.
+    images, labels, limit
+        As in `load_program_samples`.
+
+    Returns
+    -------
+    tuple
+        The network or program, images and labels or None.
+    """
+    program = open_program(model, calibration, choices)
+    if program is not None:
+        return program, *load_program_samples(model, program, images, labels, limit, calibration.layout)
+    network = open_network(model, calibration, choices)
+    return network, *load_samples(network, images, labels, limit, calibration.layout)
+
+
+def quantized_or_program(
+    network: Graph | QuantizedGraph | IntegerProgram,
+    calibration: CalibrationChoice,
+    choices: dict[str, Any],
+    progress: Progress | None,
+) -> QuantizedGraph | IntegerProgram:
+    """Quantize a float network as `quantize_network` does; leave alone what is in integers."""
+    from accelsim.program.program import IntegerProgram
+
+    if isinstance(network, IntegerProgram):
+        return network
+    return quantize_network(network, calibration, choices, progress)
+
+
+def own_machine(network: Graph | QuantizedGraph | IntegerProgram) -> Machine | None:
+    """Return the machine that a model from another tool brings along; None for all others."""
+    from accelsim.program.program import IntegerProgram
+
+    return network.machine if isinstance(network, IntegerProgram) else None
 
 
 def load_program_samples(

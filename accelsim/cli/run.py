@@ -18,11 +18,8 @@ from accelsim.cli.inputs import (
     check_outputs,
     describe_machine,
     load_machine,
-    load_samples,
-    open_network,
-    quantize_network,
 )
-from accelsim.cli.programs import load_program_samples, open_program
+from accelsim.cli.programs import open_model, own_machine, quantized_or_program
 from accelsim.cli.terminal import BoundMissedError, echo, progress_bar
 from accelsim.errors import DataError
 
@@ -85,7 +82,6 @@ def command(
 ) -> None:
     """Run a network; see HELP."""
     from accelsim.arrays import count_right
-    from accelsim.program.lowering import lower
     from accelsim.simulator.energy import EnergyTable
     from accelsim.simulator.run import placed, simulate
 
@@ -99,18 +95,11 @@ def command(
         weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two, rounding, layers, ptq
     )
     calibrated_on = CalibrationChoice(calibration, calibration_limit, layout)
-    imported = open_program(model, calibrated_on, choices)
-    target = load_machine(machine, settings or [], None if imported is None else imported.machine)
-    if imported is None:
-        network = open_network(model, calibrated_on, choices)
-        samples, classes = load_samples(network, images, labels, limit, layout)
-    else:
-        samples, classes = load_program_samples(model, imported, images, labels, limit, layout)
+    network, samples, classes = open_model(model, calibrated_on, choices, images, labels, limit)
+    target = load_machine(machine, settings or [], own_machine(network))
     with progress_bar() as progress:
-        if imported is None:
-            program = lower(quantize_network(network, calibrated_on, choices, progress), target)
-        else:
-            program, _ = placed(imported, target, engine.value, track.value)
+        integers = quantized_or_program(network, calibrated_on, choices, progress)
+        program, _ = placed(integers, target, engine.value, track.value)
         if summary and not as_json:
             echo(program.summary() + "\n")
         result = simulate(

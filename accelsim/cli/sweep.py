@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accelsim.cli import options
-from accelsim.cli.inputs import CalibrationChoice, check_outputs, load_machine, load_samples, open_network
+from accelsim.cli.inputs import CalibrationChoice, check_outputs, load_machine
+from accelsim.cli.programs import open_model, own_machine
 from accelsim.cli.terminal import BoundMissedError, echo, progress_bar
 from accelsim.errors import DataError
 
@@ -30,6 +31,7 @@ Examples:
       --store sweep.sqlite --file sweep.toml --csv points.csv
   accelsim sweep net.npz --images images.npz:test --store sweep.sqlite --set rows=4..64 --set columns=4..64 \\
       --sampler nsga2 --points 100 --objective agreement --objective cycles
+  accelsim sweep model_int8.tflite --images images.npz:test --store sweep.sqlite --set accumulator_bits=14..32
 """
 
 
@@ -43,7 +45,7 @@ class SamplerChoice(StrEnum):
 
 
 def command(
-    model: options.AnyModel,
+    model: options.RunnableModel,
     images: options.Images,
     store: Annotated[Path, typer.Option(metavar="FILE.sqlite", help="Where points are kept; made, or continued.")],
     labels: options.Labels = None,
@@ -59,7 +61,7 @@ def command(
         Path | None,
         typer.Option(metavar="SWEEP.toml", help="Fields and values in a table [set], added to those of --set."),
     ] = None,
-    machine: options.MachineName = "edge_16x16",
+    machine: options.OwnMachineName = None,
     sampler: Annotated[
         SamplerChoice, typer.Option(help="All points, some at random, or Optuna's multi-objective samplers.")
     ] = SamplerChoice.GRID,
@@ -104,11 +106,10 @@ def command(
     if plot is not None:
         figure_format(plot)
     axes = _axes(settings or [], file)
-    target = load_machine(machine, [])
     choices = options.quantization(weight_bits, activation_bits, per_channel, None, None, False, file=ptq)
     calibrated_on = CalibrationChoice(calibration, calibration_limit, layout)
-    network = open_network(model, calibrated_on, choices)
-    samples, classes = load_samples(network, images, labels, limit, layout)
+    network, samples, classes = open_model(model, calibrated_on, choices, images, labels, limit)
+    target = load_machine(machine, [], own_machine(network))
     chosen = tuple(objectives or (OBJECTIVES if classes is not None else ("agreement", *OBJECTIVES[1:])))
     with progress_bar() as progress:
         result = run_sweep(

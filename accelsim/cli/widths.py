@@ -9,14 +9,13 @@ import typer
 
 from accelsim.cli import options
 from accelsim.cli.inputs import (
+    DEFAULT_MACHINE,
     CalibrationChoice,
     check_outputs,
     describe_machine,
     load_machine,
-    load_samples,
-    open_network,
-    quantize_network,
 )
+from accelsim.cli.programs import open_model, own_machine, quantized_or_program
 from accelsim.cli.terminal import echo, progress_bar
 
 NAME = "widths"
@@ -31,6 +30,7 @@ Examples:
   accelsim widths net.npz --images images.npz:test --labels images.npz:labels
   accelsim widths net.onnx --calibration images.npz:train --images images.npz:test --labels images.npz:labels \\
       --machine paper_4x4 --max-loss 0.5 --json
+  accelsim widths model_int8.tflite --images images.npz:test
 """
 
 MaxLoss = Annotated[
@@ -49,10 +49,10 @@ SearchLimit = Annotated[
 
 
 def command(
-    model: options.AnyModel,
+    model: options.RunnableModel,
     images: options.Images,
     labels: options.Labels = None,
-    machine: options.MachineName = "edge_16x16",
+    machine: options.OwnMachineName = None,
     settings: options.Settings = None,
     max_loss: MaxLoss = 1.0,
     search_limit: SearchLimit = 256,
@@ -87,15 +87,14 @@ def command(
     if plot is not None:
         figure_format(plot)
     check_outputs([plot], model, [images, labels, calibration])
-    target = load_machine(machine, settings or [])
     choices = options.quantization(
         weight_bits, activation_bits, per_channel, weight_range, activation_range, power_of_two, rounding, layers, ptq
     )
     calibrated_on = CalibrationChoice(calibration, calibration_limit, layout)
-    network = open_network(model, calibrated_on, choices)
-    samples, classes = load_samples(network, images, labels, limit, layout)
+    network, samples, classes = open_model(model, calibrated_on, choices, images, labels, limit)
+    target = load_machine(machine, settings or [], own_machine(network))
     with progress_bar() as progress:
-        quantized = quantize_network(network, calibrated_on, choices, progress)
+        quantized = quantized_or_program(network, calibrated_on, choices, progress)
         report = accumulator_widths(
             quantized,
             samples,
@@ -111,7 +110,7 @@ def command(
     if as_json:
         echo(report.to_json())
         return
-    echo(f"{quantized.graph.name} on {describe_machine(machine, settings or [], target)}\n")
+    echo(f"{report.network} on {describe_machine(machine or DEFAULT_MACHINE, settings or [], target)}\n")
     echo(str(report))
     if plot is not None:
         echo(f"wrote {plot}")

@@ -16,15 +16,13 @@ from accelsim.arrays import count_right
 from accelsim.errors import AccelsimError
 from accelsim.explore.costs import costs
 from accelsim.explore.identity import digest, inner_bits, number_machine, order_machine, version
+from accelsim.explore.models import Form, StoredNetwork
 from accelsim.explore.pool import Load, Pool
 from accelsim.explore.space import Space
 from accelsim.explore.store import PointRow, Store
 from accelsim.explore.subject import Subject
 from accelsim.explore.work import Task, unpack
-from accelsim.graph.archive import quantized_from_bytes
-from accelsim.graph.quantized import QuantizedGraph
 from accelsim.machine import Machine
-from accelsim.program.lowering import lower
 from accelsim.program.program import IntegerProgram
 from accelsim.ptq.config import PTQConfig
 from accelsim.simulator.run import BUILT_IN
@@ -80,7 +78,7 @@ class Evaluation:
     def __init__(self, subject: Subject, space: Space, store: Store, pool: Pool, told: Callable[[int], None]) -> None:
         self.subject, self.space, self.store, self.pool, self.told = subject, space, store, pool, told
         self._models: dict[str, Bytes] = {}
-        self._graph = functools.lru_cache(maxsize=4)(self._read_graph)
+        self._network = functools.lru_cache(maxsize=4)(self._read_network)
         self._programs: dict[tuple[str, str], IntegerProgram] = {}
         self._exact: dict[str, dict[str, npt.NDArray[Any]]] = {}
         self._reference: npt.NDArray[Any] | None = None
@@ -136,7 +134,8 @@ class Evaluation:
             record = point.config.model_dump(mode="json")
             point.quantized = self._hash("quantize", self.subject.calibration_digest, record)
             names = tuple(self.subject.calibration)
-            tasks.setdefault(point.quantized, Task(point.quantized, "quantize", names, config=json.dumps(record)))
+            task = Task(point.quantized, "quantize", names, "float", config=json.dumps(record))
+            tasks.setdefault(point.quantized, task)
         calibration = tuple(self.subject.calibration.values())
         model = self.subject.model
         self.pool.run(list(tasks.values()), lambda task: (model, calibration))
@@ -156,18 +155,22 @@ class Evaluation:
         return left
 
     def _observe(self, points: list[Pending]) -> list[Pending]:
-        """Run the float network once, and the exact integers once for every different order of additions."""
-        reference = Task(self._hash("reference"), "reference", tuple(self.subject.images))
+        """Run the reference once, and the exact integers once for every different order of additions."""
+        subject = self.subject
+        reference = Task(
+            self._hash("reference"), "reference", tuple(subject.images), subject.reference_form,
+            machine=subject.reference_machine,
+        )  # fmt: skip
         tasks: dict[str, Task] = {}
         for point in points:
             partials = inner_bits(point.machine) is not None
             machine = order_machine(point.machine, partials).to_toml()
             point.observed = self._hash("observe", point.quantized, machine, partials)
             names = tuple(self.subject.images)
-            task = Task(point.observed, "observe", names, machine=machine, partials=partials)
+            task = Task(point.observed, "observe", names, self._form, machine=machine, partials=partials)
             tasks.setdefault(point.observed, task)
         models = {point.observed: point.quantized for point in points}
-        model, images = self.subject.reference, tuple(self.subject.images.values())
+        model, images = subject.reference, tuple(subject.images.values())
 
         def load(task: Task) -> Load:
             return model if task.kind == "reference" else self.model(models[task.key]), images
@@ -176,7 +179,7 @@ class Evaluation:
         found = self.store.unit(reference.key)
         if found is None or found.result is None:
             for point in points:
-                self._fail(point, f"the float network: {found.error if found else 'not run'}")
+                self._fail(point, f"the reference: {found.error if found else 'not run'}")
             return []
         self._reference = unpack(found.result)["outputs"]
         return self._without_failed(points, lambda point: point.observed)
@@ -204,7 +207,8 @@ class Evaluation:
             if point.simulated not in tasks:
                 samples = tuple(self._exceeding(point).tolist())
                 names = tuple(self.subject.images)
-                tasks[point.simulated] = Task(point.simulated, "simulate", names, machine=machine, samples=samples)
+                task = Task(point.simulated, "simulate", names, self._form, machine=machine, samples=samples)
+                tasks[point.simulated] = task
         images = tuple(self.subject.images.values())
 
         def load(task: Task) -> Load:
@@ -220,7 +224,7 @@ class Evaluation:
             rows = []
             for point in users[key]:
                 outputs = self._exact_run(point.observed)["outputs"].copy()
-                outputs[samples] = result["outputs"]
+                outputs[samples] = result["outputs"].reshape(len(samples), *outputs.shape[1:])
                 events = int(result["events"][0]), int(result["events"][1])
                 rows.append(self._row(point, outputs, events, len(samples)))
             self._record(rows)
@@ -231,17 +235,25 @@ class Evaluation:
     # What the steps need.
 
     def model(self, key: str) -> Bytes:
-        """Return a quantized network as it is saved, the same array each time."""
+        """Return a quantized network as bytes, the same array each time."""
         if key not in self._models:
-            unit = None if key == "given" else self.store.unit(key)
-            data = self.subject.quantized if unit is None else unit.result
+            if self.subject.given is not None:
+                data: bytes | None = self.subject.given.data
+            else:
+                unit = self.store.unit(key)
+                data = None if unit is None else unit.result
             if data is None:
                 raise AssertionError("points whose quantization failed go no further")
             self._models[key] = np.frombuffer(data, dtype=np.uint8)
         return self._models[key]
 
-    def _read_graph(self, key: str) -> QuantizedGraph:
-        return quantized_from_bytes(self.model(key).tobytes(), "the quantized network")
+    @property
+    def _form(self) -> Form:
+        """What the bytes of a quantized network are."""
+        return "quantized" if self.subject.given is None else self.subject.given.form
+
+    def _read_network(self, key: str) -> StoredNetwork:
+        return StoredNetwork(self._form, self.model(key).tobytes())
 
     def program(self, point: Pending) -> IntegerProgram:
         """Return a point's program; machines whose arithmetic is the same share it."""
@@ -250,7 +262,7 @@ class Evaluation:
         if key not in self._programs:
             if len(self._programs) >= 16:
                 self._programs.pop(next(iter(self._programs)))
-            self._programs[key] = lower(self._graph(point.quantized), point.machine)
+            self._programs[key] = self._network(point.quantized).lower(point.machine)
         return replace(self._programs[key], machine=point.machine)
 
     def _exact_run(self, key: str) -> dict[str, npt.NDArray[Any]]:
@@ -274,6 +286,8 @@ class Evaluation:
         """Return a finished point."""
         program = self.program(point)
         real = program.tensors[program.outputs[0]].dequantize(outputs)
+        if program.whole and real.ndim > 1:  # a run of the model may be several samples
+            real = real.reshape(-1, *real.shape[2:])
         metrics = {**quality(real, self._reference, self.subject.labels), **point.metrics}
         metrics |= {"overflow_events": events[0], "partial_overflow_events": events[1]}
         metrics |= {"num_samples": self.subject.num_samples, "num_simulated": num_run}
@@ -309,19 +323,19 @@ class Evaluation:
 def quality(
     real: npt.NDArray[np.float32], reference: npt.NDArray[Any] | None, labels: npt.NDArray[np.int64] | None
 ) -> dict[str, Any]:
-    """Return what the outputs are worth: accuracy with labels, agreement with float and SQNR.
+    """Return what the outputs are worth: accuracy with labels, agreement with the reference and SQNR.
 
     Parameters
     ----------
     real : float32 array, shape (samples, ...)
         The integers' first output.
     reference : float32 array, same shape
-        The float network's.
+        The float network's, or an imported model's on its own machine.
     labels : int64 array, shape (samples,), or None
         Class of each sample.
     """
     if reference is None:
-        raise AssertionError("the float network was run")
+        raise AssertionError("the reference was run")
     metrics: dict[str, Any] = {}
     if labels is not None:
         metrics["accuracy"] = count_right(real, labels) / len(real)

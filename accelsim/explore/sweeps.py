@@ -24,6 +24,7 @@ from accelsim.graph.feeds import Images
 from accelsim.graph.graph import Graph
 from accelsim.graph.quantized import QuantizedGraph
 from accelsim.machine import Machine
+from accelsim.program.program import IntegerProgram
 from accelsim.ptq.config import PTQConfig
 
 Progress = Callable[[str, int, int], None]
@@ -33,7 +34,7 @@ OBJECTIVES = ("accuracy", "energy_pj", "cycles")
 
 
 def sweep(
-    network: Graph | QuantizedGraph,
+    network: Graph | QuantizedGraph | IntegerProgram,
     images: Images,
     labels: npt.ArrayLike | None = None,
     settings: Mapping[str, Sequence[Any]] | Sequence[Axis] = (),
@@ -55,8 +56,9 @@ def sweep(
 
     Parameters
     ----------
-    network : Graph or QuantizedGraph
-        What runs; a float network is quantized for every point that asks for another quantization.
+    network : Graph, QuantizedGraph or IntegerProgram
+        What runs; a float network is quantized for every point that asks for another quantization. A program that was
+        read from a model which another tool quantized has no float network: it is held to itself on its own machine.
     images : array or mapping of input name to array
         Samples along axis 0.
     labels : integer array, shape (samples,), optional
@@ -64,7 +66,7 @@ def sweep(
     settings : mapping of str to sequence, or sequence of Axis
         Fields and their values: ``{"accumulator_bits": range(14, 33), "dataflow": ["broadcast"]}``; see `make_axis`.
     machine, config : Machine and PTQConfig, optional
-        All other fields.
+        All other fields; ``edge_16x16`` or an imported program's own machine where left out.
     calibration : array or mapping, optional
         For a float network.
     store : path, optional
@@ -108,8 +110,9 @@ def sweep(
     """
     _check_options(sampler, points, workers, objectives, labels is not None)
     axes = [make_axis(name, values) for name, values in settings.items()] if isinstance(settings, Mapping) else settings
-    space = Space(tuple(axes), machine or Machine.preset("edge_16x16"), config or PTQConfig())
-    if isinstance(network, QuantizedGraph) and any(axis.target == "ptq" for axis in space.axes):
+    own = network.machine if isinstance(network, IntegerProgram) else Machine.preset("edge_16x16")
+    space = Space(tuple(axes), machine or own, config or PTQConfig())
+    if not isinstance(network, Graph) and any(axis.target == "ptq" for axis in space.axes):
         varied = ", ".join(axis.name for axis in space.axes if axis.target == "ptq")
         raise DataError(f"the network is quantized already, so {varied} would do nothing; give the float network")
     subject = Subject.of(network, images, labels, calibration)

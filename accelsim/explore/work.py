@@ -10,12 +10,16 @@ import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from accelsim.errors import AccelsimError
+
+if TYPE_CHECKING:
+    from accelsim.explore.models import Form, StoredNetwork
+    from accelsim.machine import Machine
 
 Kind = Literal["quantize", "reference", "observe", "simulate"]
 Bytes = npt.NDArray[np.uint8]
@@ -31,10 +35,13 @@ class Task:
     key : str
         Of the unit.
     kind : {"quantize", "reference", "observe", "simulate"}
-        ``quantize``: model to quantized graph. ``reference``: the float network's first output. ``observe``: the exact
-        run with the widths that every layer of every sample needs. ``simulate``: some samples on a machine.
+        ``quantize``: model to quantized graph. ``reference``: the first output that the others are held to, of the
+        float network or of an imported model on its own machine. ``observe``: the exact run with the widths that every
+        layer of every sample needs. ``simulate``: some samples on a machine.
     inputs : tuple of str
         Names of the arrays that come with it.
+    form : str
+        What the model's bytes are: ``float`` for an ONNX model to be quantized, else a `Form`.
     config : str or None
         PTQConfig as JSON.
     machine : str or None
@@ -48,6 +55,7 @@ class Task:
     key: str
     kind: Kind
     inputs: tuple[str, ...]
+    form: Form | Literal["float"]
     config: str | None = None
     machine: str | None = None
     samples: tuple[int, ...] | None = None
@@ -71,7 +79,7 @@ def run_task(task: Task, model: Bytes, *arrays: npt.NDArray[Any]) -> Outcome:
     task : Task
         What to do.
     model : uint8 array
-        An ONNX model, or a quantized graph as it is saved.
+        The model's file.
     *arrays : array
         One per name in ``task.inputs``, samples along axis 0.
 
@@ -115,7 +123,21 @@ def _quantize(task: Task, model: bytes, images: Arrays) -> bytes:
 
 
 def _reference(task: Task, model: bytes, images: Arrays) -> bytes:
-    """Return the float network's first output, run by ONNX Runtime."""
+    """Return the first output that the points are held to."""
+    return pack({"outputs": (_float_run if task.form == "float" else _own_run)(task, model, images)})
+
+
+def _own_run(task: Task, model: bytes, images: Arrays) -> npt.NDArray[Any]:
+    """Return the real numbers that an imported model gives on its own machine."""
+    from accelsim.simulator.run import simulate
+
+    machine = _machine(task)
+    program = _network(task, model).lower(machine)
+    return simulate(program, images, machine, track="none").real_outputs[program.outputs[0]]
+
+
+def _float_run(task: Task, model: bytes, images: Arrays) -> npt.NDArray[Any]:
+    """Return what ONNX Runtime makes of the float network."""
     from accelsim.graph.feeds import Feeds
     from accelsim.graph.reader import load_onnx
     from accelsim.reference import OnnxRunner
@@ -124,18 +146,15 @@ def _reference(task: Task, model: bytes, images: Arrays) -> bytes:
     graph = load_onnx(model)
     runner = OnnxRunner.of_original(graph, [graph.outputs[0]])
     parts = [runner.run(batch)[graph.outputs[0]] for batch in Feeds(graph, images).batches(samples_per_batch(graph))]
-    return pack({"outputs": np.concatenate(parts)})
+    return np.concatenate(parts)
 
 
 def _observe(task: Task, model: bytes, images: Arrays) -> bytes:
     """Return the exact outputs, and per layer and sample the widths that accumulators and partial registers need."""
     from accelsim.explore.observation import observe
-    from accelsim.graph.archive import quantized_from_bytes
-    from accelsim.machine import Machine
-    from accelsim.program.lowering import lower
 
-    machine = Machine.from_toml(task.machine or "")
-    program = lower(quantized_from_bytes(model, "the quantized model"), machine)
+    machine = _machine(task)
+    program = _network(task, model).lower(machine)
     seen = observe(program, images, machine, partials=task.partials, multiplier=False)
     layers = list(seen.layers.values())
     accumulators = np.array([layer.accumulator.sample_bits for layer in layers], dtype=np.uint8)
@@ -146,14 +165,31 @@ def _observe(task: Task, model: bytes, images: Arrays) -> bytes:
 
 def _simulate(task: Task, model: bytes, images: Arrays) -> bytes:
     """Return the outputs of some samples on a machine, and the overflow events."""
-    from accelsim.graph.archive import quantized_from_bytes
-    from accelsim.machine import Machine
+    from accelsim.graph.feeds import Feeds
     from accelsim.simulator.run import simulate
 
-    which = np.array(task.samples, dtype=np.intp)
-    quantized = quantized_from_bytes(model, "the quantized model")
-    some = {name: array[which] for name, array in images.items()}
-    result = simulate(quantized, some, Machine.from_toml(task.machine or ""), track="overflow")
+    machine = _machine(task)
+    program = _network(task, model).lower(machine)
+    some = Feeds(program, images, program.whole).take(np.array(task.samples, dtype=np.intp))
+    if program.whole:  # a run of the model may be several rows
+        some = {name: array.reshape(-1, *array.shape[2:]) for name, array in some.items()}
+    result = simulate(program, some, machine, track="overflow")
     partial = sum(layer.partial_overflow_events or 0 for layer in result.layers)
     events = np.array([result.overflow_events or 0, partial], dtype=np.int64)
-    return pack({"outputs": result.outputs[quantized.graph.outputs[0]], "events": events})
+    return pack({"outputs": result.outputs[program.outputs[0]], "events": events})
+
+
+def _machine(task: Task) -> Machine:
+    """Return the machine of a task that has one."""
+    from accelsim.machine import Machine
+
+    return Machine.from_toml(task.machine or "")
+
+
+def _network(task: Task, model: bytes) -> StoredNetwork:
+    """Return the network of a task that runs integers."""
+    from accelsim.explore.models import StoredNetwork
+
+    if task.form == "float":
+        raise AssertionError("a float network is quantized before it runs in integers")
+    return StoredNetwork(task.form, model)

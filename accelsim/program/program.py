@@ -26,6 +26,19 @@ class Lowerable(Protocol):
 
 
 @runtime_checkable
+class Portable(Lowerable, Protocol):
+    """A `Lowerable` that can be read anew from bytes, by another process."""
+
+    @property
+    def form(self) -> str:
+        """Which reader the bytes are for; see `accelsim.explore.models`."""
+
+    @property
+    def data(self) -> bytes:
+        """The model's file."""
+
+
+@runtime_checkable
 class Rebatchable(Lowerable, Protocol):
     """A `Lowerable` whose programs depend on how many samples there are."""
 
@@ -105,7 +118,8 @@ class IntegerProgram:
             low, high = tensor.format.minimum, tensor.format.maximum
             if values.size and (values.min() < low or values.max() > high):
                 raise DataError(
-                    f"input {name!r} is stored as {tensor.format} ({low}..{high}), got {values.min()}..{values.max()}"
+                    f"input {name!r} is stored as {tensor.format} ({low}..{high}), got {values.min()}..{values.max()}; "
+                    "real numbers are given as floats"
                 )
             wide = np.int32 if tensor.format.bits <= 32 else np.int64
             return values.astype(tensor.format.dtype if tensor.format.bits <= 16 else wide)

@@ -19,12 +19,14 @@ from accelsim.cli.inputs import (
     quantize_network,
 )
 from accelsim.cli.options import Layout, quantization
+from accelsim.cli.programs import open_model, quantized_or_program
 from accelsim.cli.terminal import Progress, echo
 
 if TYPE_CHECKING:
     from accelsim.graph.graph import Graph
     from accelsim.graph.quantized import QuantizedGraph
     from accelsim.machine import Machine
+    from accelsim.program.program import IntegerProgram
     from accelsim.report.html import HtmlReport
 
 Output = Annotated[Path, typer.Option(metavar="REPORT.html", help="The file to make; replaced if it exists.")]
@@ -67,6 +69,18 @@ class Choice:
     def network(self) -> Graph | QuantizedGraph:
         """Read the network, quantized or still to be quantized."""
         return open_network(self.model, self.calibrated_on, self.quantization())
+
+    def model_and_samples(self) -> tuple[Graph | QuantizedGraph | IntegerProgram, Any, Any]:
+        """Read any model, its images, and labels or None."""
+        return open_model(
+            self.model, self.calibrated_on, self.quantization(), self.images, self.labels, self.limit
+        )  # fmt: skip
+
+    def integers(
+        self, network: Graph | QuantizedGraph | IntegerProgram, progress: Progress | None
+    ) -> QuantizedGraph | IntegerProgram:
+        """Return the network quantized, or the program that it is."""
+        return quantized_or_program(network, self.calibrated_on, self.quantization(), progress)
 
     def quantized(self, network: Graph | QuantizedGraph, progress: Progress | None) -> QuantizedGraph:
         """Return the network quantized."""

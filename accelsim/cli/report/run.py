@@ -8,7 +8,7 @@ import typer
 
 from accelsim.cli import options
 from accelsim.cli.inputs import check_outputs
-from accelsim.cli.programs import load_program_samples, open_program
+from accelsim.cli.programs import own_machine
 from accelsim.cli.report.choice import Choice, Output, Title, save
 from accelsim.cli.terminal import progress_bar
 from accelsim.cli.trace import index_range
@@ -59,7 +59,6 @@ def command(
 ) -> None:
     """Report a run; see HELP."""
     from accelsim.arrays import count_right
-    from accelsim.program.lowering import lower
     from accelsim.report.html import html_report
     from accelsim.simulator.run import placed, simulate
 
@@ -70,19 +69,11 @@ def command(
         model, images, labels, limit, layout, machine, settings, calibration, calibration_limit, weight_bits,
         activation_bits, per_channel, ptq,
     )  # fmt: skip
-    imported = open_program(model, choice.calibrated_on, choice.quantization())
-    target = choice.machine(None if imported is None else imported.machine)
-    if imported is None:
-        network = choice.network()
-        samples, classes = choice.samples(network)
-    else:
-        samples, classes = load_program_samples(model, imported, images, labels, limit, layout)
+    network, samples, classes = choice.model_and_samples()
+    target = choice.machine(own_machine(network))
     with progress_bar() as progress:
-        if imported is None:
-            quantized = choice.quantized(network, progress)
-            program = lower(quantized, target)
-        else:
-            program, _ = placed(imported, target, "fast", "range")
+        integers = choice.integers(network, progress)
+        program, _ = placed(integers, target, "fast", "range")
         layers = [] if no_trace else _layers(program, trace)
         # Before the long run: a layer that does not exist, or does not fit the page, should be refused at once.
         traced = [_traced(program, samples, layer, sample, target, ranges) for layer in layers]
@@ -93,7 +84,7 @@ def command(
     page = html_report(
         result,
         target,
-        network=program if imported is not None else quantized,
+        network=integers,
         traced=traced,
         accuracy=accuracy,
         title=title,

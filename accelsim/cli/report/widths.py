@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from accelsim.cli import options
 from accelsim.cli.inputs import check_outputs
+from accelsim.cli.programs import own_machine
 from accelsim.cli.report.choice import Choice, Output, Title, save
 from accelsim.cli.terminal import progress_bar
 from accelsim.cli.widths import MaxLoss, SearchLimit
@@ -20,11 +21,11 @@ Examples:
 
 
 def command(
-    model: options.AnyModel,
+    model: options.RunnableModel,
     images: options.Images,
     output: Output,
     labels: options.Labels = None,
-    machine: options.MachineName = "edge_16x16",
+    machine: options.OwnMachineName = None,
     settings: options.Settings = None,
     max_loss: MaxLoss = 1.0,
     search_limit: SearchLimit = 256,
@@ -48,13 +49,12 @@ def command(
         model, images, labels, limit, layout, machine, settings, calibration, calibration_limit, weight_bits,
         activation_bits, per_channel, ptq,
     )  # fmt: skip
-    target = choice.machine()
-    network = choice.network()
-    samples, classes = choice.samples(network)
+    network, samples, classes = choice.model_and_samples()
+    target = choice.machine(own_machine(network))
     with progress_bar() as progress:
-        quantized = choice.quantized(network, progress)
+        integers = choice.integers(network, progress)
         report = accumulator_widths(
-            quantized,
+            integers,
             samples,
             target,
             classes,
@@ -62,7 +62,7 @@ def command(
             search_samples=search_limit,
             progress=progress,
         )
-    page = html_report(report, target, network=quantized, title=title, inputs=choice.facts(target))
+    page = html_report(report, target, network=integers, title=title, inputs=choice.facts(target))
     whole = asdict(report.register("accumulator"))
     found = {name: whole[name] for name in ("proven_bits", "needed_bits", "holds_wrap_bits", "holds_saturate_bits")}
     save(page, output, as_json, {"accumulator": found})

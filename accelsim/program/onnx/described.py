@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -65,9 +65,13 @@ class DescribedModel:
     ----------
     quantized : QuantizedGraph
         The graph.
+    data : bytes
+        The model's file.
     """
 
     quantized: QuantizedGraph
+    data: bytes
+    form: ClassVar[str] = "onnx"
 
     def lower(self, machine: Machine) -> IntegerProgram:
         """Return the program for a machine; raise LoweringError where there is none."""

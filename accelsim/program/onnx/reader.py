@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 from onnx import ModelProto
 
@@ -71,13 +72,17 @@ class QuantizedModel:
         The model.
     name : str
         Its name.
+    data : bytes
+        Its file.
     batch : int
         What stands in for an open leading length.
     """
 
     proto: ModelProto
     name: str
+    data: bytes
     batch: int = 1
+    form: ClassVar[str] = "onnx"
 
     @cached_property
     def structure(self) -> Structure:
@@ -153,7 +158,7 @@ def load_integer_onnx(model: ModelSource) -> IntegerProgram:
         When an integer layer does not fit the machine.
     """
     try:
-        proto, _, label = read_model(model)
+        proto, data, label = read_model(model)
     except ModelError as error:
         raise ModelError(one_line(str(error))) from None
     if not is_quantized_onnx(proto):
@@ -161,8 +166,9 @@ def load_integer_onnx(model: ModelSource) -> IntegerProgram:
             f"the model {proto.graph.name or label!r} has no quantized operator; read it with load_onnx and quantize it"
         )
     quantized = described_graph(proto)
-    source = QuantizedModel(proto, proto.graph.name or label) if quantized is None else DescribedModel(quantized)
-    return source.lower(default_machine())
+    if quantized is not None:
+        return DescribedModel(quantized, data).lower(default_machine())
+    return QuantizedModel(proto, proto.graph.name or label, data).lower(default_machine())
 
 
 def default_machine() -> Machine:

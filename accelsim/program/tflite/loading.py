@@ -92,7 +92,7 @@ def load_tflite(model: TfliteSource, *, kernels: Kernels = "litert") -> IntegerP
     if kernels not in get_args(Kernels):
         raise ModelError(f"kernels must be one of {', '.join(get_args(Kernels))}, got {kernels!r}")
     data, name = _read(model)
-    source = TfliteProgramSource(parse(data, name), kernels)
+    source = TfliteProgramSource(parse(data, name), kernels, data)
     return source.lower(source.default_machine())
 
 
@@ -120,10 +120,18 @@ class TfliteProgramSource:
         The file's content.
     kernels : {"litert", "tflite_micro"}
         As in `load_tflite`.
+    data : bytes
+        The file.
     """
 
     model: TfliteModel
     kernels: Kernels
+    data: bytes
+
+    @property
+    def form(self) -> str:
+        """Whose kernels the file is read for."""
+        return self.kernels
 
     def default_machine(self) -> Machine:
         """Return the machine of the stack that the model comes from."""

@@ -46,6 +46,34 @@ def tflite(tmp_path_factory):
     return folder
 
 
+def test_widths_and_a_sweep_are_those_of_the_program(accelsim, tflite, tmp_path):
+    program, data = ax.load_tflite(tflite / "net.tflite"), np.load(tflite / "data.npz")
+    given = (
+        tflite / "net.tflite",
+        "--images",
+        f"{tflite / 'data.npz'}:stored",
+        "--labels",
+        f"{tflite / 'data.npz'}:labels",
+    )
+    result = accelsim("widths", *given, "--json")
+    assert result.exit_code == 0, result.output
+    expected = ax.accumulator_widths(program, data["stored"], None, data["labels"])
+    assert json.loads(result.stdout) == json.loads(expected.to_json())
+    page = tmp_path / "widths.html"
+    result = accelsim("report", "widths", *given, "--output", page)
+    assert result.exit_code == 0, result.output
+    assert page.stat().st_size > 1000
+    result = accelsim(
+        "sweep", *given, "--store", tmp_path / "s.sqlite", "--set", "accumulator_bits=12,32", "--workers", 1, "--json"
+    )
+    assert result.exit_code == 0, result.output
+    swept = ax.sweep(program, data["stored"], data["labels"], {"accumulator_bits": [12, 32]}, workers=1)
+    assert json.loads(result.stdout) == json.loads(swept.to_json())
+    assert_refused(
+        accelsim("widths", *given, "--weight-bits", 4), "quantized already, so --weight-bits would do nothing"
+    )
+
+
 def test_stored_and_real_images_give_the_result_of_simulate(accelsim, tflite, tmp_path):
     program = ax.load_tflite(tflite / "net.tflite")
     data = np.load(tflite / "data.npz")
