@@ -100,6 +100,11 @@ class Geometry:
         """Length K of the reduction of one group."""
         return self.group_channels * prod(self.kernel_shape)
 
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether each position reads the channels of one place, and each place is read once."""
+        return self.kernel_shape == (1, 1) and self.strides == (1, 1) and not any(self.pads)
+
 
 @dataclass(frozen=True)
 class DepthWindow:

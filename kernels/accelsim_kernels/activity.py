@@ -124,7 +124,7 @@ def count_unequal(
     Parameters
     ----------
     values : uint8 or uint16 array, shape (planes * places,)
-        The planes one after the other.
+        The planes one after the other; the last one may be shorter.
     value : int64
         What is not counted.
     counts : int32 array, shape (places,)
@@ -134,7 +134,7 @@ def count_unequal(
         some = counts[block : block + _PLACES]
         for begin in range(block, values.size, counts.size):
             line = values[begin : begin + some.size]
-            for i in range(some.size):
+            for i in range(line.size):
                 some[i] += np.int32(line[i] != value)
 
 

@@ -26,6 +26,46 @@ a row to the next, from a window to the next."""
 
 
 @kernel
+def pad_rows(
+    stored: Codes, shape: tuple[Any, Any, Any], border: tuple[Any, Any, Any, Any], flipped: Int, value: Int,
+    padded: Codes,
+) -> None:  # fmt: skip
+    """Put a border around images and flip a bit of their codes, (100).
+
+    Parameters
+    ----------
+    stored : uint8 or uint16 array, shape (images * rows * line,)
+        Bits of the codes.
+    shape : tuple of int64
+        (images, rows, line): a line is a row of all channels.
+    border : tuple of int64
+        Rows above and below, codes before and behind each line.
+    flipped : int64
+        The bit, or 0.
+    value : int64
+        Bits of the border.
+    padded : array of the same type, shape (images * (above + rows + below) * (before + line + behind),)
+        Output.
+    """
+    images, rows, line = shape
+    above, below, before, behind = border
+    width, source, target = before + line + behind, np.int64(0), np.int64(0)
+    for _ in range(images):
+        padded[target : target + above * width + before] = value
+        target += above * width + before
+        for _ in range(rows):
+            some, place = stored[source : source + line], padded[target : target + line]
+            for i in range(line):
+                place[i] = some[i] ^ flipped
+            source += line
+            target += line
+            padded[target : target + behind + before] = value  # and what is before the next line
+            target += behind + before
+        padded[target : target - before + below * width] = value
+        target += below * width - before
+
+
+@kernel
 def fill_bases(begin: Int, places: Places, bases: npt.NDArray[np.int64]) -> None:
     """Set int64 bases (count,) to where the windows from number ``begin`` on begin, row by row, image by image."""
     columns, rows, image_step, row_step, column_step = places

@@ -24,6 +24,9 @@ from accelsim_kernels import activity as kernels
 
 Codes = npt.NDArray[Any]
 
+_REPEATED = 1024
+"""Counters of a loop over vectors, so that it is worth entering."""
+
 _WEIGHTS: WeakKeyDictionary[MacLayer, Int64] = WeakKeyDictionary()
 """How many weights are not 0, of layers that ran before."""
 
@@ -88,18 +91,27 @@ class ZeroCounter:
 
     def add_vectors(self, rows: Codes, zero: int) -> None:
         """Take in stored vectors (positions, k) of a matrix product, contiguous; ``zero`` is what the PEs see as 0."""
-        counts = np.zeros(rows.shape[1], dtype=np.int32)
-        kernels.count_unequal(_unsigned(rows).reshape(-1), _unsigned_code(rows, zero), counts)
-        self.activations[0] += counts
+        self.activations += self._count_unequal(rows, zero).reshape(self.activations.shape)
         self.num_positions += len(rows)
 
     def add_channels_last(self, images: Codes, zero: int, geometry: Geometry, pad_value: int) -> None:
         """Take in stored images (images, height, width, channels) of a convolution, contiguous; ``zero`` as before."""
-        if self._places is None:
-            self._places = np.zeros(images.shape[1:], dtype=np.int32)
-        kernels.count_unequal(_unsigned(images).reshape(-1), _unsigned_code(images, zero), self._places.reshape(-1))
-        self._add_padding(len(images), geometry, pad_value)
+        if geometry.is_pointwise:
+            self.activations += self._count_unequal(images, zero).reshape(self.activations.shape)
+        else:
+            if self._places is None:
+                self._places = np.zeros(images.shape[1:], dtype=np.int32)
+            kernels.count_unequal(_unsigned(images).reshape(-1), _unsigned_code(images, zero), self._places.reshape(-1))
+            self._add_padding(len(images), geometry, pad_value)
         self.num_positions += len(images) * geometry.num_positions
+
+    def _count_unequal(self, codes: Codes, zero: int) -> Int64:
+        """Count what is not 0 of each element of the last axis; those are repeated, for long loops."""
+        length = codes.shape[-1]
+        counts = np.zeros((max(1, _REPEATED // length), length), dtype=np.int32)
+        kernels.count_unequal(_unsigned(codes).reshape(-1), _unsigned_code(codes, zero), counts.reshape(-1))
+        total: Int64 = counts.sum(axis=0, dtype=np.int64)
+        return total
 
     def _add_padding(self, num_images: int, geometry: Geometry, pad_value: int) -> None:
         """Count the padded taps of images later, unless they are 0."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,9 @@ _LINE_BYTES = 64
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     """Return an uninitialised array that begins with a line of the cache."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + _LINE_BYTES, dtype=np.uint8)
-    begin = -memory.ctypes.data % _LINE_BYTES
+    begin = -memory.__array_interface__["data"][0] % _LINE_BYTES
     array: npt.NDArray[Any] = memory[begin : begin + size].view(dtype).reshape(shape)
     return array
 

@@ -22,7 +22,7 @@ from accelsim.simulator.engine.codes import RowRequantizer
 from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
 from accelsim.simulator.engine.lanes import LaneConstants
 from accelsim_kernels.depthwise import depthwise_rows
-from accelsim_kernels.layer_rows import Places, depthwise_layer, dot_layer
+from accelsim_kernels.layer_rows import Places, depthwise_layer, dot_layer, pad_rows
 from accelsim_kernels.vectors.code import LANES, has_dot_instructions
 
 Codes = npt.NDArray[Any]
@@ -33,6 +33,12 @@ _SUM_BYTES = 512 << 10
 
 _NEAR_SUM_BYTES = 16 << 10
 """Sums that are held at a time where they are requantized in 32-bit lanes: they stay in the first-level cache."""
+
+_TYPES = {
+    False: (np.dtype(np.uint8), np.dtype(np.uint8)),
+    True: (np.dtype(np.int16), np.dtype(np.uint16)),
+}
+"""Types of the operands of 8 and of 16 bits, and of their bits."""
 
 _SLACK_BYTES = 64
 """Bytes behind an image that a vector may reach into; what is there is multiplied with 0, or not stored."""
@@ -176,14 +182,31 @@ class SafeLayer:
         integer array, shape (images, height, width, channels) or (positions, n)
             Codes, in the narrowest type that holds the clamp's range.
         """
-        geometry = self.layer.geometry
+        geometry, windows = self.layer.geometry, self._windows(len(rows))
         operands = self._operands(rows)
         if geometry is None:
-            windows = _Windows.of_vectors(len(rows), self.layer.reduction)
             return self._dot(operands, windows)
-        windows = _Windows.of(geometry, len(rows), self.depthwise)
         codes = self._depthwise(operands, windows) if self.depthwise else self._dot(operands, windows)
         return codes.reshape(len(rows), *geometry.output_shape, -1)
+
+    def _windows(self, length: int) -> _Windows:
+        """Return the windows of as many images or vectors; kept, as batches have one length or two."""
+        made = self._made_windows.get(length)
+        if made is None:
+            geometry = self.layer.geometry
+            if geometry is None:
+                made = _Windows.of_vectors(length, self.layer.reduction)
+            else:
+                made = _Windows.of(geometry, length, self.depthwise)
+            if len(self._made_windows) > 3:
+                self._made_windows.clear()
+            self._made_windows[length] = made
+        return made
+
+    @cached_property
+    def _made_windows(self) -> dict[int, _Windows]:
+        """What `_windows` keeps."""
+        return {}
 
     @property
     def _pad_operand(self) -> int:
@@ -191,38 +214,31 @@ class SafeLayer:
         return self.layer.pad_value + self.layer.input_offset - self.shift
 
     def _operands(self, rows: Codes) -> Codes:
-        """Return codes padded and shifted, as uint8 or int16, flat, with some slack behind them."""
-        target: Any = np.int16 if self.words else np.uint8
+        """Return codes padded and shifted, as uint8 or int16, flat, with some slack behind them.
+
+        Notes
+        -----
+        Both shifts that there are flip the highest bit.
+        """
         geometry = self.layer.geometry
-        if geometry is None or not any(geometry.pads):
-            if self.shift == 0 and rows.dtype.itemsize == np.dtype(target).itemsize and rows.size % 4 == 0:
-                return rows.reshape(-1).view(target)
-            shape, inside = rows.shape, rows.shape
-            place: Any = ...
-        else:
+        target, unsigned = _TYPES[self.words]
+        padded = geometry is not None and any(geometry.pads)
+        if not padded and self.shift == 0 and rows.itemsize == unsigned.itemsize and rows.size % 4 == 0:
+            return rows.reshape(-1).view(target)
+        stored = rows.view(unsigned) if rows.itemsize == unsigned.itemsize else rows.astype(unsigned)
+        shape, border = (1, 1, rows.size), (0, 0, 0, 0)
+        if geometry is not None and padded:
             top, left, bottom, right = geometry.pads
             images, height, width, channels = rows.shape
-            shape = (images, height + top + bottom, width + left + right, channels)
-            inside = (images, height, width, channels)
-            place = np.s_[:, top : top + height, left : left + width]
-        size = int(np.prod(shape))
-        flat = np.empty(size + _SLACK_BYTES, dtype=target)
+            shape = images, height, width * channels
+            border = top, bottom, left * channels, right * channels
+        size = shape[0] * (shape[1] + border[0] + border[1]) * (shape[2] + border[2] + border[3])
+        flat = np.empty(size + _SLACK_BYTES, dtype=unsigned)
         flat[size:] = 0
-        padded = flat[:size].reshape(shape)
-        if shape != inside:
-            _fill_border(padded, geometry.pads, self._pad_operand)  # type: ignore[union-attr]
-        self._shift_into(padded[place], rows)
-        return flat
-
-    def _shift_into(self, target: Codes, rows: Codes) -> None:
-        """Store ``rows - shift``; both shifts that there are flip the highest bit."""
-        if self.shift == 0:
-            target[...] = rows
-        else:
-            unsigned = np.dtype(f"uint{8 * target.itemsize}")
-            stored = rows if rows.itemsize == target.itemsize else rows.astype(unsigned)
-            flipped = unsigned.type(1 << (8 * target.itemsize - 1))
-            np.bitwise_xor(stored.view(unsigned), flipped, out=target.view(unsigned))
+        bits = 8 * unsigned.itemsize
+        flipped, value = 1 << (bits - 1) if self.shift else 0, self._pad_operand % (1 << bits)
+        pad_rows(stored.reshape(-1), shape, border, np.int64(flipped), np.int64(value), flat)
+        return flat.view(target)
 
     @cached_property
     def _start(self) -> Int64:
@@ -416,12 +432,3 @@ def _pieces_per_window(geometry: Geometry | None) -> int:
     side_by_side = columns == 1 or (geometry.groups == 1 and geometry.dilations[1] == 1)
     return rows if side_by_side else rows * columns
 
-
-def _fill_border(images: Codes, pads: tuple[int, int, int, int], value: int) -> None:
-    """Fill the padding of images (images, height, width, channels)."""
-    top, left, bottom, right = pads
-    _, height, width, _ = images.shape
-    images[:, :top] = value
-    images[:, height - bottom :] = value
-    images[:, top : height - bottom, :left] = value
-    images[:, top : height - bottom, width - right :] = value

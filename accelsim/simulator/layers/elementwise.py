@@ -26,7 +26,8 @@ def add(layer: kinds.AddLayer, inputs: Sequence[Codes]) -> Codes:
     """Add or subtract, docs/numerics.md (25) to (27): each pair of codes once, where there are more than that."""
     shape = np.broadcast_shapes(*(array.shape for array in inputs))
     channels_last = len(shape) == 4 and not inputs[0].flags.c_contiguous  # as convolutions leave their images
-    a, b = (_in_memory(np.broadcast_to(array, shape), channels_last) for array in inputs)
+    whole = (array if array.shape == shape else np.broadcast_to(array, shape) for array in inputs)
+    a, b = (_in_memory(array, channels_last) for array in whole)
     narrow = _sums_by_table(layer, a, b) if a.size >= _PAIRS and a.itemsize == b.itemsize == 1 else _sums(layer, a, b)
     return _clamped(narrow.transpose(0, 3, 1, 2) if channels_last else narrow, layer)
 

@@ -157,6 +157,8 @@ class Grid:
         """Return in how many groups of a layer weights have a zero point that is not 0."""
         if isinstance(layer, kinds.RuntimeMacLayer):
             return self._asymmetric.get(layer.name, 0)
+        if not layer.weight_zero_points.any():
+            return 0
         return int(layer.weight_zero_points.reshape(layer.groups, -1).any(axis=1).sum())
 
     def toggles(self, layer: kinds.GridLayer) -> Toggles:
@@ -228,15 +230,15 @@ class Grid:
             rows = writable(codes.reshape(-1, layer.reduction))
             zeros.add_vectors(rows, layer.input_offset)
             return run(rows).reshape(codes.shape[0], *layer.output_shape)
-        channels, *space = layer.geometry.input_shape
+        channels, height, width = layer.geometry.input_shape
         if layer.channels_last:
-            images = codes.reshape(-1, *space, channels)
+            images = codes.reshape(-1, height, width, channels)
         else:
-            images = codes.reshape(-1, channels, *space).transpose(0, 2, 3, 1)
+            images = codes.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
         rows = writable(images)
         zeros.add_channels_last(rows, layer.input_offset, layer.geometry, layer.pad_value)
-        stored = np.moveaxis(run(rows), -1, 1)
-        return from_planes(stored, (codes.shape[0], *layer.output_shape), layer.channels_last)
+        stored, shape = run(rows), (codes.shape[0], *layer.output_shape)
+        return stored.reshape(shape) if layer.channels_last else stored.transpose(0, 3, 1, 2).reshape(shape)
 
     def _convolution(self, layer: kinds.MacLayer, fed: Int32) -> Int32:
         """Run a convolution."""

@@ -98,7 +98,7 @@ def wide(codes: Codes) -> Codes:
 
 def writable(codes: Codes) -> Codes:
     """Return codes as a contiguous array that may be written to: to a kernel, a read-only array is another type."""
-    return np.require(codes, requirements=("C", "W"))
+    return codes if codes.flags.carray else np.require(codes, requirements=("C", "W"))
 
 
 def count_layer(layer: Layer, outputs: int, num_samples: int, bits: Sequence[int]) -> VectorCount:
