@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.graph.feeds import Feeds
+from accelsim.program.layers import MacLayer
 from accelsim.program.program import IntegerProgram
+from accelsim.program.storage import PlainTensor
+from accelsim.simulator.engine.inputs import quantize_images
 from accelsim.simulator.execute import Execution
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -49,6 +52,10 @@ class BatchRun:
         self._lock = threading.Lock()
         self._batches = iter(range(0, self.feeds.num_samples, self.size))
         self._finished = 0
+        self._convolved = {
+            layer.inputs[0] for layer in self.program.layers
+            if isinstance(layer, MacLayer) and layer.geometry is not None and not layer.channels_last
+        }  # fmt: skip
 
     def run(self, executions: Sequence[Execution]) -> None:
         """Run all batches, one thread for each execution; each takes the next batch when it is done with one.
@@ -81,7 +88,8 @@ class BatchRun:
     def _run_batch(self, execution: Execution, start: int, stop: int) -> None:
         """Run samples ``start .. stop - 1``."""
         batch = self.feeds.slice(start, stop)
-        codes = {name: self.program.store(name, values) for name, values in batch.items()}
+        codes = {name: self._stored(name, values) for name, values in batch.items()}
+        del batch
         stored = execution.run(codes, keep=self.keep)
         for name in self.keep:
             if name in stored:
@@ -89,6 +97,13 @@ class BatchRun:
         with self._lock:
             self._finished += stop - start
             self.done(self._finished)
+
+    def _stored(self, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the values of an input as they lie in memory."""
+        tensor = self.program.tensors[name]
+        if isinstance(tensor, PlainTensor) or tensor.per_channel or values.dtype != np.float32 or values.ndim < 2:
+            return self.program.store(name, values)
+        return quantize_images(tensor, values, name in self._convolved and values.ndim == 4)
 
     def _whole(self, name: str, part: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the array of all samples that a part belongs to."""

@@ -34,12 +34,6 @@ _SUM_BYTES = 512 << 10
 _NEAR_SUM_BYTES = 16 << 10
 """Sums that are held at a time where they are requantized in 32-bit lanes: they stay in the first-level cache."""
 
-_TYPES = {
-    False: (np.dtype(np.uint8), np.dtype(np.uint8)),
-    True: (np.dtype(np.int16), np.dtype(np.uint16)),
-}
-"""Types of the operands of 8 and of 16 bits, and of their bits."""
-
 _SLACK_BYTES = 64
 """Bytes behind an image that a vector may reach into; what is there is multiplied with 0, or not stored."""
 
@@ -221,7 +215,8 @@ class SafeLayer:
         Both shifts that there are flip the highest bit.
         """
         geometry = self.layer.geometry
-        target, unsigned = _TYPES[self.words]
+        target: np.dtype[Any] = np.dtype(np.int16 if self.words else np.uint8)
+        unsigned: np.dtype[Any] = np.dtype(f"uint{8 * target.itemsize}")
         padded = geometry is not None and any(geometry.pads)
         if not padded and self.shift == 0 and rows.itemsize == unsigned.itemsize and rows.size % 4 == 0:
             return rows.reshape(-1).view(target)
@@ -431,4 +426,3 @@ def _pieces_per_window(geometry: Geometry | None) -> int:
     rows, columns = geometry.kernel_shape
     side_by_side = columns == 1 or (geometry.groups == 1 and geometry.dilations[1] == 1)
     return rows if side_by_side else rows * columns
-
