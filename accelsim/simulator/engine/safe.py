@@ -294,7 +294,7 @@ class SafeLayer:
         if self._group_lanes and has_dot_instructions():
             return self._dot_lanes(operands, windows)
         outputs = np.empty((windows.num_windows, len(self.layer.weights)), dtype=self._requantizers[0].dtype)
-        per_group, first_bases = self.layer.num_outputs, windows.bases
+        per_group, first_bases = self.layer.num_outputs, windows.make_bases()
         step = self._packed[0].positions_at_a_time(_SUM_BYTES)
         room = self._packed[0].room_for(min(step, windows.num_windows))
         for group, (packed, requantizer) in enumerate(zip(self._packed, self._requantizers, strict=True)):
@@ -340,7 +340,7 @@ class SafeLayer:
             return outputs.reshape(-1, len(self.layer.weights))
         step = max(1, _SUM_BYTES // (4 * run))
         weights, room = self._depthwise_weights, aligned_empty((min(step, windows.num_windows), run), np.int32)
-        all_bases = windows.bases
+        all_bases = windows.make_bases()
         for begin in range(0, all_bases.size, step):
             bases = all_bases[begin : begin + step]
             sums = room[: bases.size]
@@ -383,9 +383,13 @@ class _Windows:
         """How many there are in all."""
         return self.images * self.rows * self.columns
 
-    @property
+    @cached_property
     def bases(self) -> Int64:
-        """Where each window begins."""
+        """Where each window begins, kept as long as the windows are."""
+        return self.make_bases()
+
+    def make_bases(self) -> Int64:
+        """Return where each window begins."""
         rows = np.add.outer(np.arange(self.images) * self.image_step, np.arange(self.rows) * self.row_step)
         return np.add.outer(rows, np.arange(self.columns) * self.column_step).reshape(-1)
 
