@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from accelsim.report.vectors import Requantization, write_vectors
     from accelsim.simulator.counts import OperationCount
     from accelsim.simulator.energy import EnergyTable
-    from accelsim.simulator.gemm import GemmResult, conv2d, matmul
+    from accelsim.simulator.gemm import conv2d, matmul
+    from accelsim.simulator.gemm_result import GemmResult
     from accelsim.simulator.requantization import requantize
     from accelsim.simulator.results import SimulationResult
     from accelsim.simulator.run import simulate
@@ -56,7 +57,7 @@ _HOMES = {
     "Diagnosis": "ptq.diagnosis",
     "EnergyTable": "simulator.energy",
     "FormatError": "errors",
-    "GemmResult": "simulator.gemm",
+    "GemmResult": "simulator.gemm_result",
     "Graph": "graph.graph",
     "HtmlReport": "report.html",
     "IntegerFormat": "formats",

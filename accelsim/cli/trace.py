@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from accelsim.report.terminal import GridView
     from accelsim.simulator.engine.gemm import GemmOperands
     from accelsim.simulator.engine.trace import Trace
-    from accelsim.simulator.gemm import GemmResult
+    from accelsim.simulator.gemm_result import GemmResult
     from accelsim.simulator.tracing import TracedLayer
 
 NAME = "trace"

@@ -21,7 +21,8 @@ from accelsim.report.vector_folder import FORMAT, MANIFEST, check_folder, write_
 from accelsim.simulator.engine import codes as engine_codes
 from accelsim.simulator.engine.gemm import GemmOperands, in_accumulator_units
 from accelsim.simulator.engine.trace import Trace
-from accelsim.simulator.gemm import GemmResult, checked_machine, matmul
+from accelsim.simulator.gemm import checked_machine, matmul
+from accelsim.simulator.gemm_result import GemmResult
 from accelsim.simulator.operands import matmul_operands
 from accelsim.simulator.requantization import requantize
 from accelsim.simulator.tracing import TracedLayer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cache
 from typing import Any, get_args
 
 import numpy as np
@@ -11,19 +11,22 @@ import numpy.typing as npt
 from accelsim.errors import AccumulatorOverflowError, OperandError
 from accelsim.machine import Machine
 from accelsim.program.geometry import Geometry
-from accelsim.simulator.counts import OperationCount, Toggles, ZeroOperands
+from accelsim.simulator.counts import Toggles
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
 from accelsim.simulator.engine.convolution import run_convolution
+from accelsim.simulator.engine.exact import ColumnSurvey
 from accelsim.simulator.engine.gemm import (
     EngineName,
     GemmOperands,
     GemmValues,
     Int64,
     Track,
+    fast_gemm,
     run_gemm,
     step_gemm,
 )
 from accelsim.simulator.engine.trace import DEFAULT_LIMIT_BYTES, Range, Trace, TraceWindow
+from accelsim.simulator.gemm_result import GemmAccount, GemmResult
 from accelsim.simulator.operands import (
     gemm_operands,
     integer_array,
@@ -32,60 +35,8 @@ from accelsim.simulator.operands import (
     start_values,
     zero_points,
 )
-from accelsim.simulator.operations import gemm_operations
-from accelsim.simulator.timing import CycleCount, gemm_cycles
-from accelsim.simulator.widths import GridWidths
-from accelsim.tables import html_array
 
-
-@dataclass(frozen=True, eq=False)
-class GemmResult:
-    """A GEMM run on a machine; arrays of shape (n, p), for a convolution (batch, n, rows, columns).
-
-    Parameters
-    ----------
-    accumulators : int64 array
-        Values after the last addition.
-    overflow_events : int64 array or None
-        Accumulator overflow events; None with ``track="none"``.
-    first_overflow : int64 array or None
-        Number of the first addition with an event, -1 where there was none; docs/numerics.md section 3.
-    partial_overflow_events : int64 array or None
-        Events of partial sums or adder trees.
-    range_min, range_max : int64 array or None
-        Least and greatest value of the unbounded running sum; with ``track="range"``.
-    cycles : CycleCount
-        docs/timing.md; for stalls the operands have the machine's widths, 8 bits where it gives none, the outputs 8.
-    operations : OperationCount
-        What was computed.
-    zero_operands : ZeroOperands
-        Multiplications with a zero operand.
-    trace : Trace or None
-        Registers of every multiply cycle; with ``trace=True``.
-    toggles : Toggles or None
-        Bit toggles of the PEs' registers; with ``activity=True``.
-    """
-
-    accumulators: Int64
-    overflow_events: Int64 | None
-    first_overflow: Int64 | None
-    partial_overflow_events: Int64 | None
-    range_min: Int64 | None
-    range_max: Int64 | None
-    cycles: CycleCount
-    operations: OperationCount
-    zero_operands: ZeroOperands
-    trace: Trace | None = None
-    toggles: Toggles | None = None
-
-    def _repr_html_(self) -> str:
-        values, events = self.accumulators, self.overflow_events
-        count = "not tracked" if events is None else f"{int(events.sum()):,}"
-        caption = f"accumulators, {' x '.join(map(str, values.shape))}; overflow events: {count}"
-        while values.ndim > 2:  # of a convolution the first image's first channel
-            values, events = values[0], None if events is None else events[0]
-        marks = None if events is None else events.tolist()
-        return self.cycles._repr_html_() + html_array(values.tolist(), marks, caption)
+_KNOWN = {"engine": get_args(EngineName), "track": get_args(Track)}
 
 
 def matmul(
@@ -160,10 +111,9 @@ def matmul(
         if given is not None and not trace:
             raise OperandError(f"{name} needs trace=True")
     operands = matmul_operands(weights, activations, machine, bias, weight_zero_point, activation_zero_point)
-    (num_outputs, reduction), num_positions = operands.weights.shape, operands.columns.shape[1]
     window = None
     if trace:
-        shape = (num_outputs, reduction, num_positions)
+        shape = (*operands.weights.shape, operands.columns.shape[1])
         window = TraceWindow.of(shape, machine, trace_cycles, trace_rows, trace_columns, trace_limit_bytes)
     return run_operands(operands, machine, engine, track, window, "matmul", activity)
 
@@ -203,25 +153,31 @@ def run_operands(
         When a register overflowed and the machine's mode is ``error``.
     """
     recorded: Trace | None = None
-    if window is None:
-        values = run_gemm(operands, machine, engine, tracking_level(track, machine))
+    survey: ColumnSurvey | None = None
+    level = tracking_level(track, machine)
+    if window is not None:
+        values, _, recorded = step_gemm(operands, machine, level, window)
+    elif engine == "fast":
+        values, survey = fast_gemm(operands, machine, level)
     else:
-        values, _, recorded = step_gemm(operands, machine, tracking_level(track, machine), window)
+        values = run_gemm(operands, machine, engine, level)
     refuse_overflow(values, machine, where)
-    (num_outputs, reduction), num_positions = operands.weights.shape, operands.columns.shape[1]
-    cycles = _cycles(machine, num_outputs, reduction, num_positions)
-    widths = GridWidths.of_operands(machine, operands.weights, operands.columns)
-    zero_points = operands.weight_zero_points
-    operations = gemm_operations(operands.weights, zero_points, 1, num_positions, machine, widths)
-    zeros = ZeroCounter(operands.weights, 1)
-    zeros.add_columns(operands.columns)
+    num_positions = operands.columns.shape[1]
+    if survey is None:
+        zeros = ZeroCounter(operands.weights, 1)
+        zeros.add_columns(operands.columns)
+        survey = ColumnSurvey(zeros.nonzero()[0], *operands.column_ends)
+    account = GemmAccount(
+        machine, operands.weights.copy(), operands.weight_zero_points, num_positions, (survey.least, survey.greatest),
+        survey.nonzero.reshape(1, -1),
+    )  # fmt: skip
     toggles = None
     if activity:
-        counter = ToggleCounter(operands.weights, operands.start, 1, num_positions, machine, widths, Sampling())
+        weights = operands.wide().weights
+        counter = ToggleCounter(weights, operands.start, 1, num_positions, machine, account.widths, Sampling())
         counter.add(0, operands.wide_columns)
         toggles = counter.toggles()
-    extra = {"zero_operands": zeros.zero_operands(), "trace": recorded, "toggles": toggles}
-    return _result(values, (num_outputs, num_positions), None, track, cycles, operations, **extra)
+    return _result(values, None, None, track, account, recorded, toggles)
 
 
 def conv2d(
@@ -303,34 +259,24 @@ def conv2d(
                 whole = arrays.setdefault(name, np.empty((num_outputs, total), dtype=np.int64))
                 whole[group * per_group : (group + 1) * per_group, begin:end] = part
     merged = GemmValues(*(arrays.get(name) for name in GemmValues.__dataclass_fields__))  # type: ignore[arg-type]
-    cycles = _cycles(machine, per_group, geometry.reduction, total, groups, images.size // groups)
     pad_value = 0 if at_input else zero_point
     weights_fed, zero_points_left, start = (
         np.concatenate([getattr(part, name) for part in operands])
         for name in ("weights", "weight_zero_points", "start")
     )
-    widths = GridWidths.of_operands(machine, weights_fed, fed)
-    operations = gemm_operations(weights_fed, zero_points_left, groups, total, machine, widths)
     zeros = ZeroCounter(weights_fed, groups, machine.reduction_order == "spatial_first")
     zeros.add_images(fed, geometry, pad_value)
+    account = GemmAccount(
+        machine, weights_fed, zero_points_left, total, (int(fed.min()), int(fed.max())), zeros.nonzero(),
+        images.size // groups,
+    )  # fmt: skip
     toggles = None
     if activity:
-        counter = ToggleCounter(weights_fed, start, groups, total, machine, widths, Sampling())
+        counter = ToggleCounter(weights_fed, start, groups, total, machine, account.widths, Sampling())
         count_convolution(counter, fed, geometry, pad_value, "conv2d")
         toggles = counter.toggles()
     shape = (num_outputs, images.shape[0], *geometry.output_shape)
-    extra = {"zero_operands": zeros.zero_operands(), "toggles": toggles}
-    return _result(merged, shape, (1, 0, 2, 3), track, cycles, operations, **extra)
-
-
-def _cycles(
-    machine: Machine, num_outputs: int, reduction: int, num_positions: int, groups: int = 1, inputs: int | None = None
-) -> CycleCount:
-    """Count cycles; DRAM moves operands of the machine's widths, 8 bits where it gives none, and 8-bit outputs."""
-    return gemm_cycles(
-        num_outputs=num_outputs, reduction=reduction, num_positions=num_positions, machine=machine, groups=groups,
-        input_elements=inputs, weight_bits=machine.weight_bits or 8, activation_bits=machine.activation_bits or 8,
-    )  # fmt: skip
+    return _result(merged, shape, (1, 0, 2, 3), track, account, None, toggles)
 
 
 def refuse_overflow(values: GemmValues, machine: Machine, where: str) -> None:
@@ -356,10 +302,16 @@ def refuse_overflow(values: GemmValues, machine: Machine, where: str) -> None:
 
 def checked_machine(machine: Machine | None, engine: str, track: str) -> Machine:
     """Return the machine, the default where there is none, after checking the names of engine and tracking level."""
-    for name, value, known in (("engine", engine, get_args(EngineName)), ("track", track, get_args(Track))):
-        if value not in known:
-            raise OperandError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-    return Machine.preset("edge_16x16") if machine is None else machine
+    for name, value in (("engine", engine), ("track", track)):
+        if value not in _KNOWN[name]:
+            raise OperandError(f"{name} must be one of {', '.join(_KNOWN[name])}, got {value!r}")
+    return _default_machine() if machine is None else machine
+
+
+@cache
+def _default_machine() -> Machine:
+    """Read the default machine once."""
+    return Machine.preset("edge_16x16")
 
 
 def tracking_level(track: Track, machine: Machine) -> Track:
@@ -403,20 +355,17 @@ def _conv_geometry(
 
 def _result(
     values: GemmValues,
-    shape: tuple[int, ...],
+    shape: tuple[int, ...] | None,
     axes: tuple[int, ...] | None,
     track: Track,
-    cycles: CycleCount,
-    operations: OperationCount,
-    **extra: Any,
+    account: GemmAccount,
+    trace: Trace | None,
+    toggles: Toggles | None,
 ) -> GemmResult:
-    """Shape the values and keep what was asked for."""
+    """Shape the values, where a shape is given, and keep what was asked for."""
 
     def shaped(array: Int64 | None) -> Any:
-        if array is None:
-            return None
-        whole = array.reshape(shape)
-        return whole if axes is None else np.ascontiguousarray(whole.transpose(axes))
+        return array if array is None or shape is None else np.ascontiguousarray(array.reshape(shape).transpose(axes))
 
     tracked = track != "none"
     return GemmResult(
@@ -426,7 +375,7 @@ def _result(
         shaped(values.partial_overflow_events) if tracked else None,
         shaped(values.range_min),
         shaped(values.range_max),
-        cycles,
-        operations,
-        **extra,
+        account,
+        trace,
+        toggles,
     )

@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from accelsim.errors import OperandError
 from accelsim.machine import Machine
-from accelsim.simulator.engine.gemm import MAX_REDUCTION, WIDEST_START, GemmOperands, Int32, Int64
+from accelsim.simulator.engine.gemm import MAX_REDUCTION, WIDEST_START, GemmOperands, Int64
 
 _SIGNED_16, _UNSIGNED_16 = (-(1 << 15), (1 << 15) - 1), (0, (1 << 16) - 1)
+_INT32 = np.dtype(np.int32)
 
 
 def integer_array(name: str, values: npt.ArrayLike, ndim: int) -> npt.NDArray[Any]:
@@ -24,8 +25,8 @@ def integer_array(name: str, values: npt.ArrayLike, ndim: int) -> npt.NDArray[An
     return array
 
 
-def operand(name: str, array: npt.NDArray[Any], bits: int | None, narrow: bool = False) -> npt.NDArray[Any]:
-    """Return an operand as int32 after checking that a PE holds it; raise OperandError otherwise.
+def operand(name: str, array: npt.NDArray[Any], bits: int | None, kept: str = "") -> npt.NDArray[Any]:
+    """Return an operand as int32 or a narrower type after checking that a PE holds it; raise OperandError otherwise.
 
     Parameters
     ----------
@@ -35,32 +36,37 @@ def operand(name: str, array: npt.NDArray[Any], bits: int | None, narrow: bool =
         Stored integers.
     bits : int or None
         The machine's operand width, signed or unsigned; None is 16.
-    narrow : bool
-        Leave an array of 8 or 16 bits in its own type.
+    kept : str
+        Characters of the types of 8 or 16 bits that stay as they are.
     """
+    stored = array.dtype.newbyteorder("=") if array.dtype.char in kept else _INT32
+    if bits is None and array.itemsize <= 2:  # whatever the type holds fits
+        return _for_kernels(array, stored)
     width = 16 if bits is None else bits
-    kind = np.iinfo(array.dtype)
-    fits = bits is None and array.itemsize <= 2
-    low, high = (int(kind.min), int(kind.max)) if fits else (int(array.min()), int(array.max()))
+    low, high = int(array.min()), int(array.max())
     signed, unsigned = (-(1 << (width - 1)), (1 << (width - 1)) - 1), (0, (1 << width) - 1)
     if not any(bounds[0] <= low and high <= bounds[1] for bounds in (signed, unsigned)):
         remedy = "operands have at most 16 bits" if bits is None else f"the machine's PEs take {bits}-bit {name}"
         raise OperandError(
             f"{name} must fit {signed[0]}..{signed[1]} or {unsigned[0]}..{unsigned[1]}, got {low}..{high}; {remedy}"
         )
-    stored = array.dtype.newbyteorder("=") if narrow and array.itemsize <= 2 else np.dtype(np.int32)
-    return np.require(array, stored, ["C", "W"])  # a read-only array would be a type of its own to the kernels
+    return _for_kernels(array, stored)
 
 
-def zero_points(name: str, values: npt.ArrayLike, length: int) -> Int64:
+def _for_kernels(array: npt.NDArray[Any], stored: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return an array of a type in the layout of which kernels are compiled; a read-only one would be another."""
+    return array if array.flags.carray and array.dtype == stored else np.require(array, stored, ["C", "W"])
+
+
+def zero_points(name: str, values: npt.ArrayLike | int, length: int) -> Int64:
     """Return zero points as int64 of shape (length,); raise OperandError unless they are codes of at most 16 bits."""
     array = np.asarray(values)
     if array.dtype.kind not in "iu" or array.shape not in ((), (length,)):
         raise OperandError(f"{name} must be an integer or {length} of them, got {array.dtype} of shape {array.shape}")
-    low, high = int(array.min()), int(array.max())
+    low, high = (int(array), int(array)) if array.ndim == 0 else (int(array.min()), int(array.max()))
     if low < _SIGNED_16[0] or high > _UNSIGNED_16[1]:
         raise OperandError(f"{name} must be a code of at most 16 bits, got {low}..{high}")
-    return np.broadcast_to(array, (length,)).astype(np.int64)
+    return np.full(length, array, dtype=np.int64)
 
 
 def start_values(bias: npt.ArrayLike | None, length: int) -> Int64:
@@ -76,7 +82,7 @@ def start_values(bias: npt.ArrayLike | None, length: int) -> Int64:
 
 
 def gemm_operands(
-    weights: Int32,
+    weights: npt.NDArray[Any],
     columns: npt.NDArray[Any],
     bias: Int64,
     weight_zero_points: Int64,
@@ -87,8 +93,8 @@ def gemm_operands(
 
     Parameters
     ----------
-    weights : int32 array, shape (n, k)
-        Stored weights.
+    weights : signed integer array, shape (n, k)
+        Stored weights, of 8 to 32 bits.
     columns : integer array, shape (k, p)
         Stored activations; may be empty for a convolution, whose columns come later.
     bias : int64 array, shape (n,)
@@ -112,6 +118,8 @@ def gemm_operands(
         wider = weights - weight_zero_points.astype(np.int32)[:, None]
         shifted = columns - np.int32(activation_zero_point)
         return GemmOperands(wider, shifted, bias, np.zeros_like(weight_zero_points))
+    if activation_zero_point == 0:
+        return GemmOperands(weights, columns, bias, weight_zero_points)
     sums = weights.sum(axis=1, dtype=np.int64)
     start = bias - activation_zero_point * sums + reduction * activation_zero_point * weight_zero_points
     if (np.abs(start) > WIDEST_START).any():
@@ -156,8 +164,8 @@ def matmul_operands(
             f"weights (n, k) and activations (k, p) must share k, got {stored_weights.shape} and {stored.shape}"
         )
     return gemm_operands(
-        operand("weights", stored_weights, machine.weight_bits),
-        operand("activations", stored, machine.activation_bits, narrow=True),
+        operand("weights", stored_weights, machine.weight_bits, kept="bh"),
+        operand("activations", stored, machine.activation_bits, kept="bBhH"),
         start_values(bias, num_outputs),
         zero_points("weight_zero_point", weight_zero_point, num_outputs),
         int(zero_points("activation_zero_point", activation_zero_point, 1)[0]),

@@ -18,7 +18,8 @@ from accelsim.program.storage import PlainTensor
 from accelsim.simulator.engine.convolution import convolution_columns
 from accelsim.simulator.engine.gemm import GemmOperands
 from accelsim.simulator.engine.trace import DEFAULT_LIMIT_BYTES, Range, TraceWindow
-from accelsim.simulator.gemm import GemmResult, run_operands
+from accelsim.simulator.gemm import run_operands
+from accelsim.simulator.gemm_result import GemmResult
 from accelsim.simulator.layers.grid import images_of
 from accelsim.simulator.run import placed, simulate
 

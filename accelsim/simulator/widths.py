@@ -40,10 +40,10 @@ class GridWidths:
     stored_activation: int
 
     @classmethod
-    def of_operands(cls, machine: Machine, weights: Integers, activations: Integers) -> GridWidths:
-        """Return the widths for operands as PEs multiply them; the narrowest where the machine names none."""
+    def of_ends(cls, machine: Machine, weights: tuple[int, int], activations: tuple[int, int]) -> GridWidths:
+        """Return the widths for operands between two ends as PEs multiply them; the narrowest where none are named."""
         wider = 1 if machine.zero_point == "at_input" else 0
-        needed = narrowest(weights), narrowest(activations)
+        needed = narrowest_between(*weights), narrowest_between(*activations)
         return cls.of(machine, max(1, needed[0] - wider), max(1, needed[1] - wider))
 
     @classmethod
@@ -77,7 +77,11 @@ class GridWidths:
 
 def narrowest(values: Integers) -> int:
     """Return the width of the narrowest format, unsigned where nothing is negative, that holds integers."""
-    low, high = int(values.min()), int(values.max())
+    return narrowest_between(int(values.min()), int(values.max()))
+
+
+def narrowest_between(low: int, high: int) -> int:
+    """Return the width of the narrowest format, unsigned where nothing is negative, that holds two integers."""
     if low >= 0:
         return max(1, high.bit_length())
     return 1 + max(max(high, 0).bit_length(), (-low - 1).bit_length())

@@ -9,19 +9,32 @@ import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
+from accelsim_kernels.vectors.columns import (
+    CHANNELS_OF_TILE,
+    POSITIONS,
+    pack_positions,
+    panel_s16_1,
+    panel_s16_4,
+    panel_u8_1,
+    panel_u8_4,
+)
 from accelsim_kernels.vectors.dots import (
     ROWS_OF_NARROW_TILE,
     ROWS_OF_WIDE_TILE,
-    dot_s8u8_4,
     dot_s16s16_1,
     dot_s16s16_4,
     dot_u8s8_1,
     dot_u8s8_2,
     dot_u8s8_4,
-    interleave_positions,
 )
 
 _FOUR, _TWO = 4 * LANES, 2 * LANES
+
+_PANELS, _PACKED_BYTES = 16, 1 << 20
+"""Most panels that are packed at a time, and most bytes: half of a second-level cache."""
+
+_LINE_BYTES = 64
+"""A line of the cache."""
 
 
 @kernel
@@ -80,64 +93,88 @@ def dot_rows(
 
 
 @kernel
-def interleave(columns: npt.NDArray[np.uint8] | npt.NDArray[np.int16], begin: Int, packed: Any) -> None:
-    """Pack 64 positions from ``begin`` on, group by group of the reduction; what is beyond the columns is 0."""
-    num_terms, num_positions = columns.shape
-    per_group = GROUP_BYTES // columns.itemsize
-    for k in range(0, num_terms, per_group):
-        if begin + _FOUR <= num_positions and k + per_group <= num_terms:
-            interleave_positions(columns, k, begin, packed, k * _FOUR)
-            continue
-        for i in range(min(_FOUR, num_positions - begin)):
-            for term in range(per_group):
-                beyond = k + term >= num_terms
-                packed[k * _FOUR + i * per_group + term] = 0 if beyond else columns[k + term, begin + i]
-
-
-@kernel
 def dot_columns(
     weights: npt.NDArray[np.uint8],
-    columns: npt.NDArray[np.uint8] | npt.NDArray[np.int16],
+    columns: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
+    flipped: Int,
     start: npt.NDArray[np.int64],
     rows: npt.NDArray[np.int64],
+    nonzero: npt.NDArray[np.int64],
     accumulators: npt.NDArray[np.int64],
-) -> None:
-    """Compute ``start[n] + Σ_k weights[n, k] * columns[k, p]`` with dot-product instructions, (100).
+) -> tuple[Int, Int]:
+    """Compute ``start[n] + Σ_k weights[n, k] * x[k, p]`` with dot-product instructions, (100), and survey x.
 
     Parameters
     ----------
-    weights : uint8 array
-        Bytes of the signed weights of the chosen channels, each filled up with zeros to whole groups, and up to whole
-        tiles of `ROWS_OF_WIDE_TILE` channels.
-    columns : uint8 or int16 array, shape (k, p)
-        Activations; weights have the same width.
+    weights : uint8 array, shape (n, length)
+        Bytes of the signed weights, in whole groups; what is beyond the reduction meets zeros.
+    columns : uint8 or uint16 array, shape (k, p)
+        Bits of the activations; weights have the same width.
+    flipped : int64
+        Bits of every activation that are flipped, so that x is unsigned with 8 bits, signed with 16.
     start : int64 array, shape (n,)
         What the accumulators are loaded with.
     rows : int64 array
-        The channels.
+        The channels, at least one.
+    nonzero : int64 array, shape (k in whole groups,)
+        Activations of every term that are not 0, before bits are flipped; added to.
     accumulators : int64 array, shape (n, p)
         Output; other rows are left alone.
+
+    Returns
+    -------
+    tuple of int64
+        Least and greatest x.
+
+    Notes
+    -----
+    Several panels are packed at a time, which reads some lines of the cache one after the other and writes a channel's
+    outputs likewise. The last tile's channels that do not exist are the last one again.
     """
     num_terms, num_positions = columns.shape
-    num_groups = (num_terms * columns.itemsize + GROUP_BYTES - 1) // GROUP_BYTES
-    num_rows = weights.size // (num_groups * GROUP_BYTES)
-    bases = np.arange(num_rows) * (num_groups * GROUP_BYTES)
-    segments = np.zeros(1, dtype=np.int64)
-    packed = np.zeros(num_groups * GROUP_BYTES // columns.itemsize * _FOUR, dtype=columns.dtype)
-    packed_bytes = packed.view(np.uint8)
-    sums = np.empty((num_rows, _FOUR), dtype=np.int32)
-    for begin in range(0, num_positions, _FOUR):
-        interleave(columns, begin, packed)
-        for first in range(0, num_rows, ROWS_OF_WIDE_TILE):
-            if columns.itemsize == 1:
-                dot_s8u8_4(weights, bases, first, segments, num_groups, packed_bytes, 0, sums, 0)
-            else:
-                dot_s16s16_4(weights, bases, first, segments, num_groups, packed_bytes, 0, sums, 0)
-        end = min(begin + _FOUR, num_positions)
-        for r in range(rows.size):
-            target, line, loaded = accumulators[rows[r], begin:end], sums[r], start[rows[r]]
-            for i in range(end - begin):
-                target[i] = loaded + np.int64(line[i])
+    panel, per_group = weights.shape[1] * POSITIONS, GROUP_BYTES // columns.itemsize
+    num_panels = min(_PANELS, _PACKED_BYTES // panel, (num_positions + POSITIONS - 1) // POSITIONS)
+    num_panels = max(num_panels, 1)
+    memory = np.empty(num_panels * panel + _LINE_BYTES, dtype=np.uint8)
+    packed = memory[-memory.ctypes.data % _LINE_BYTES :]
+    tiles = np.full((rows.size + CHANNELS_OF_TILE - 1) // CHANNELS_OF_TILE * CHANNELS_OF_TILE, rows[-1])
+    tiles[: rows.size] = rows
+    ends = _no_ends(columns.itemsize)
+    for begin in range(0, num_positions, num_panels * POSITIONS):
+        end = min(begin + num_panels * POSITIONS, num_positions)
+        for k in range(0, num_terms, per_group):
+            for position in range(begin, end, POSITIONS):
+                place = (position - begin) * weights.shape[1] + k // per_group * GROUP_BYTES * POSITIONS
+                pack_positions(columns, k, position, flipped, packed, place, nonzero, ends)
+        for first in range(0, tiles.size, CHANNELS_OF_TILE):
+            for position in range(begin, end, POSITIONS):
+                place = (position - begin) * weights.shape[1]
+                if columns.itemsize == 1:
+                    if end - position <= LANES:
+                        panel_u8_1(weights, first, packed, place, start, tiles, position, accumulators)
+                    else:
+                        panel_u8_4(weights, first, packed, place, start, tiles, position, accumulators)
+                elif end - position <= LANES:
+                    panel_s16_1(weights, first, packed, place, start, tiles, position, accumulators)
+                else:
+                    panel_s16_4(weights, first, packed, place, start, tiles, position, accumulators)
+    if columns.itemsize == 1:
+        return np.int64(ends[:POSITIONS].min()), np.int64(ends[POSITIONS:].max())
+    values = ends.view(np.int16)
+    return np.int64(values[:POSITIONS].min()), np.int64(values[POSITIONS:].max())
+
+
+@kernel
+def _no_ends(size: Int) -> npt.NDArray[np.uint8]:
+    """Return the ends of a panel of which nothing was seen: what is greater and what is less than any x."""
+    ends = np.zeros(2 * POSITIONS * size, dtype=np.uint8)
+    if size == 1:
+        ends[:POSITIONS] = 255
+    else:
+        values = ends.view(np.int16)
+        values[:POSITIONS] = 32767
+        values[POSITIONS:] = -32768
+    return ends
 
 
 @kernel

@@ -6,13 +6,16 @@ import numba
 import numpy as np
 import pytest
 
+from accelsim_kernels import exact
+from accelsim_kernels._jit import settings
 from accelsim_kernels.vectors import code, dots, requantization, scattered, steps, windows
+from accelsim_kernels.vectors import columns as columns_of
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 
 jit_only = pytest.mark.skipif(
     os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="with the JIT off the scalar loops themselves run"
 )
-DOTS = ["dot_s8u8_4", "dot_u8s8_4", "dot_u8s8_2", "dot_u8s8_1", "dot_s16s16_4", "dot_s16s16_1"]
+DOTS = ["dot_u8s8_4", "dot_u8s8_2", "dot_u8s8_1", "dot_s16s16_4", "dot_s16s16_1"]
 NUM_GROUPS = 3
 
 
@@ -188,13 +191,76 @@ def test_scattered_outputs_are_their_scalar_loop(kinds, mode, kind):
 
 
 @jit_only
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
-def test_positions_are_interleaved_by_groups(dtype):
-    columns = np.arange(6 * 70).reshape(6, 70).astype(dtype)
-    packed = [np.full(300, 7, dtype) for _ in range(2)]
-    compiled(dots.interleave_positions)(columns, 2, 5, packed[0], 3)
-    dots.interleave_positions.scalar(columns, 2, 5, packed[1], 3)
-    assert np.array_equal(*packed)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("flipped", [0, 1])
+@pytest.mark.parametrize(("k", "begin"), [(0, 0), (4, 5), (0, 60), (4, 69)])
+def test_positions_are_packed_by_groups(dtype, flipped, k, begin):
+    # 7 terms, so that the second group is ragged, and 70 positions, so that a panel from 60 or 69 on is.
+    limits, size = np.iinfo(dtype), np.dtype(dtype).itemsize
+    kind = np.uint8 if size == 1 else np.int16
+    columns = np.random.default_rng(4).choice([0, 1, limits.max // 2, limits.max // 2 + 1, limits.max], (7, 70))
+    untouched = np.repeat([np.iinfo(kind).max, np.iinfo(kind).min], columns_of.POSITIONS).astype(kind).view(np.uint8)
+    results = []
+    for step in (compiled(columns_of.pack_positions), columns_of.pack_positions.scalar):
+        packed, counts, ends = np.full(300, 7, np.uint8), np.arange(8), untouched.copy()
+        flips = flipped * (limits.max // 2 + 1)
+        step(columns.astype(dtype), k, begin, flips, packed, 3, counts, ends)
+        results.append((packed, counts, ends))
+    for vector, scalar in zip(*results, strict=True):
+        assert np.array_equal(vector, scalar)
+
+
+@jit_only
+@pytest.mark.parametrize("name", ["panel_u8_4", "panel_u8_1", "panel_s16_4", "panel_s16_1"])
+@pytest.mark.parametrize("position", [0, 64])
+def test_a_tile_of_a_panel_is_its_scalar_loop(name, position):
+    if not code.has_dot_instructions():
+        pytest.skip("this processor has no dot-product instructions")
+    step, rng = getattr(columns_of, name), np.random.default_rng(5)
+    kernel, panel = compiled(step), NUM_GROUPS * GROUP_BYTES * columns_of.POSITIONS
+    rows = np.array([9, 0, 3, 3, 1, 7, 2, 2])
+    start = rng.choice([-(2**61), 0, 2**61], 10)
+    for weights, packed in (
+        (rng.integers(0, 256, (10, 12)), rng.integers(0, 256, panel + 9)),
+        (np.full((10, 12), 128), np.full(panel + 9, 255)),  # -128 as 8 bits
+        (np.tile([0, 128], (10, 6)), np.tile([128, 0], panel // 2 + 5)[:-1]),  # -2**15 twice is 2**31, or nothing
+    ):
+        sums = [np.full((10, 77), -7) for _ in range(2)]  # from position 64 on 13 are left
+        for run, output in ((kernel, sums[0]), (step.scalar, sums[1])):
+            run(weights.astype(np.uint8), 1, packed.astype(np.uint8), 9, start, rows, position, output)
+        assert np.array_equal(*sums)
+        assert (sums[0][[9, 4, 5, 6, 8]] == -7).all()
+        assert (sums[0][0, position : position + 13] != -7).any()
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 83), (13, 4, 64)])
+def test_products_of_columns_are_sums_of_products(dtype, shape):
+    # With the JIT off the scalar loops of the steps run.
+    if not (code.has_dot_instructions() or settings.DISABLE_JIT):
+        pytest.skip("this processor has no dot-product instructions")
+    num_outputs, reduction, num_positions = shape
+    limits, rng = np.iinfo(dtype), np.random.default_rng(6)
+    words = limits.bits == 16
+    per_group, signed = GROUP_BYTES // np.dtype(dtype).itemsize, np.int16 if words else np.int8
+    most = 3 if words else 127
+    weights = np.full((num_outputs, -(-reduction // per_group) * per_group), 99, dtype=signed)  # filled up with 99
+    weights[:, :reduction] = rng.integers(-most, most + 1, (num_outputs, reduction))
+    columns = rng.choice([limits.min, -1 if limits.min else 1, 0, limits.max], (reduction, num_positions)).astype(dtype)
+    flipped = 1 << (limits.bits - 1) if (limits.min < 0) != words else 0
+    rows, start = np.arange(0, num_outputs, 2), rng.integers(-(2**60), 2**60, num_outputs)
+    nonzero, sums = np.zeros(weights.shape[1], np.int64), np.full((num_outputs, num_positions), -7)
+    ends = exact.dot_columns(
+        weights.view(np.uint8), columns.view(f"uint{limits.bits}"), flipped, start, rows, nonzero, sums
+    )
+    away = (flipped if limits.min < 0 else -flipped) if flipped else 0
+    x = [[int(value) + away for value in line] for line in columns]
+    for n in range(num_outputs):
+        for p in range(num_positions):
+            total = int(start[n]) + sum(int(weights[n, k]) * x[k][p] for k in range(reduction))
+            assert sums[n, p] == (-7 if n % 2 else total)
+    assert ends == (min(map(min, x)), max(map(max, x)))
+    assert nonzero[:reduction].tolist() == [sum(value != 0 for value in line) for line in columns.tolist()]
 
 
 def test_the_processors_instructions_can_be_switched_off(monkeypatch):

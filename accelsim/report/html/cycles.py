@@ -16,7 +16,7 @@ from accelsim.machine import Machine
 from accelsim.report.folds import Fold, folds, states, traced_folds
 from accelsim.simulator.engine.gemm import in_accumulator_units
 from accelsim.simulator.engine.trace import Range, Trace, TraceWindow
-from accelsim.simulator.gemm import GemmResult
+from accelsim.simulator.gemm_result import GemmResult
 from accelsim.simulator.timing import gemm_cycles
 from accelsim.simulator.tracing import TracedLayer
 

@@ -16,7 +16,7 @@ from accelsim.report.html.cycles import CycleView
 from accelsim.report.html.page import HtmlReport, Section, cycles_section
 from accelsim.report.html.provenance import Facts, provenance_section
 from accelsim.report.html.run_sections import run_figures, run_sections
-from accelsim.simulator.gemm import GemmResult
+from accelsim.simulator.gemm_result import GemmResult
 from accelsim.simulator.results import SimulationResult
 from accelsim.simulator.tracing import TracedLayer
 

@@ -152,6 +152,11 @@ class ZeroCounter:
         self.activations[0] += counts
         self.num_positions += columns.shape[1]
 
+    def add_counts(self, nonzero: Int64, num_positions: int) -> None:
+        """Take in what was counted elsewhere: of every term (groups, k) the operands that are not 0."""
+        self.activations += nonzero
+        self.num_positions += num_positions
+
     def add_rows(self, rows: Int32) -> None:
         """Take in vectors (positions, k) of a matrix product."""
         kernels.count_nonzero_columns(np.ascontiguousarray(rows), self.activations[0])
@@ -167,6 +172,11 @@ class ZeroCounter:
         self._add_taps(taps)
         self._add_padding(images.shape[0], geometry, pad_value)
         self.num_positions += images.shape[0] * geometry.num_positions
+
+    def nonzero(self) -> Int64:
+        """Return how many activations that are not 0 every term met, (groups, k)."""
+        self._count_places()
+        return self.activations
 
     def zero_operands(self) -> ZeroOperands:
         """Return the counts over everything that was taken in."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
 
-Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
 
@@ -26,8 +26,8 @@ class ChannelBounds:
 
     Parameters
     ----------
-    weights : int32 array, shape (n, k)
-        Operands as the PEs multiply them.
+    weights : signed integer array, shape (n, k)
+        Operands as the PEs multiply them, of 8 to 32 bits.
     start, weight_zero_points : int64 arrays, shape (n,)
         What the accumulators are loaded with, and z_w of (8).
 
@@ -39,9 +39,37 @@ class ChannelBounds:
     the sums of a channel's positive and of its negative weights are all that the bounds need.
     """
 
-    weights: Int32
+    weights: npt.NDArray[Any]
     start: Int64
     weight_zero_points: Int64
+
+    def wide(self) -> ChannelBounds:
+        """Return the same of weights in 32 bits, with the sums that are known."""
+        if self.weights.itemsize > 2:
+            return self
+        wider = replace(self, weights=self.weights.astype(np.int32))
+        sums = ("positive", "negative", "row_sums")
+        wider.__dict__.update({name: vars(self)[name] for name in sums if name in vars(self)}, narrow=self.weights)
+        return wider
+
+    @cached_property
+    def narrow(self) -> npt.NDArray[Any] | None:
+        """The weights in 8 or 16 bits; None where they do not fit."""
+        if self.weights.itemsize <= 2:
+            return self.weights
+        low, high = int(self.weights.min()), int(self.weights.max())
+        for kind in (np.int8, np.int16):
+            limits = np.iinfo(kind)
+            if limits.min <= low and high <= limits.max:
+                narrowed: npt.NDArray[Any] = self.weights.astype(kind)
+                return narrowed
+        return None
+
+    @cached_property
+    def row_sums(self) -> Int64:
+        """Sum of the weights of every channel."""
+        sums: Int64 = self.weights.sum(axis=1, dtype=np.int64)
+        return sums
 
     @cached_property
     def positive(self) -> Int64:
@@ -84,10 +112,49 @@ class ChannelBounds:
         if machine.product_shift_bits > 0:
             return np.zeros(self.start.size, dtype=np.bool_)
         safe = _inside(machine.accumulator_bits, *self.of_sums(least, greatest))
-        partial_bits = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
-        if partial_bits is not None and machine.dataflow != "output_stationary":
+        partial_bits = _partial_bits(machine)
+        if partial_bits is not None:
             safe &= _inside(partial_bits, *self.of_products(least, greatest))
         return safe
+
+
+def safe_by_type(
+    weights: npt.NDArray[Any], start: Int64, machine: Machine, least: int, greatest: int
+) -> bool:  # fmt: skip
+    """Whether no register of a machine can overflow whatever the weights are, as their type bounds them.
+
+    Parameters
+    ----------
+    weights : signed integer array, shape (n, k)
+        Operands as the PEs multiply them.
+    start : int64 array, shape (n,)
+        What the accumulators are loaded with; nothing is added by (8).
+    machine : Machine
+        Widths, dataflow.
+    least, greatest : int
+        Bounds of the activations.
+
+    Notes
+    -----
+    (17) and (18) hold of any bound of ``|w|`` in the place of w. Nothing is read but the start values.
+    """
+    if machine.product_shift_bits > 0:
+        return False
+    reach = weights.shape[1] * max(-least, greatest) << (8 * weights.itemsize - 1)
+    most = reach + int(np.abs(start).max())
+    return _holds(machine.accumulator_bits, most) and _holds(_partial_bits(machine), reach)
+
+
+def _partial_bits(machine: Machine) -> int | None:
+    """Return the width of partial sums or adder trees; None where there are none, or they hold everything."""
+    if machine.dataflow == "output_stationary":
+        return None
+    return machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
+
+
+def _holds(bits: int | None, most: int) -> bool:
+    """Whether a register holds everything up to a magnitude."""
+    return most < 1 << ((64 if bits is None else bits) - 1)
 
 
 def _inside(bits: int | None, low: Int64, high: Int64) -> npt.NDArray[np.bool_]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +12,18 @@ from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.dots import exact_float
 from accelsim_kernels.exact import dot_columns
 from accelsim_kernels.vectors.code import GROUP_BYTES, has_dot_instructions
-from accelsim_kernels.vectors.dots import ROWS_OF_WIDE_TILE
 
 Integers = npt.NDArray[Any]
 Int64 = npt.NDArray[np.int64]
 
 _LARGE_BYTES = 4 << 20
 """From how many bytes on numpy asks for large pages."""
+
+_BYTES, _WORDS = (np.uint8, np.uint8, 0, 255), (np.int16, np.uint16, -(1 << 15), (1 << 15) - 1)
+"""The activations that the instructions take: their type, the type of their bits, their range."""
+
+_SHORT = ((1 << 31) - 1) // (255 << 7)
+"""Length of a reduction whose products of 8 bits fit 32 bits, whatever they are."""
 
 
 def in_large_pages(shape: tuple[int, int], zeros: bool = False) -> Int64:
@@ -34,9 +40,26 @@ def in_large_pages(shape: tuple[int, int], zeros: bool = False) -> Int64:
     return array[:size].reshape(shape)
 
 
+@dataclass(frozen=True, eq=False)
+class ColumnSurvey:
+    """What was seen of activations while they were multiplied.
+
+    Parameters
+    ----------
+    nonzero : int64 array, shape (k,)
+        Of every term the activations that are not 0.
+    least, greatest : int
+        Their range.
+    """
+
+    nonzero: Int64
+    least: int
+    greatest: int
+
+
 def exact_sums(
     bounds: ChannelBounds, columns: Integers, least: int, greatest: int, rows: Int64, accumulators: Int64
-) -> None:
+) -> ColumnSurvey | None:
     """Compute ``start[n] + Σ_k W[n, k] * X[k, p]`` for channels whose order of additions does not matter.
 
     Parameters
@@ -46,56 +69,99 @@ def exact_sums(
     columns : integer array, shape (k, p)
         Activations, contiguous.
     least, greatest : int
-        Their range.
+        Bounds of them.
     rows : int64 array
         The channels.
     accumulators : int64 array, shape (n, p)
         Output; other rows are left alone.
+
+    Returns
+    -------
+    ColumnSurvey or None
+        None where the way that was taken sees nothing of the activations.
 
     Notes
     -----
     The first of these that is proven exact: dot-product instructions, docs/numerics.md (100); a float32 or a float64
     matrix product, (101); float64 matrix products of parts of the reduction, each within (101).
     """
-    weights = bounds.weights[rows]
-    if has_dot_instructions() and _dot(bounds, weights, columns, least, greatest, rows, accumulators):
-        return
-    most = max(abs(least), abs(greatest))
+    operands = _dot_operands(bounds, columns, least, greatest, rows) if has_dot_instructions() else None
+    if operands is not None:
+        return _dot(bounds, operands, rows, accumulators)
+    weights, most = bounds.weights[rows], max(abs(least), abs(greatest))
     kind, step = exact_float(weights, most), weights.shape[1]
     if kind is None:
-        kind, step = np.float64, max(1, (1 << 53) // (most * int(np.abs(weights).max())))
+        widest = max(abs(int(weights.min())), abs(int(weights.max())))
+        kind, step = np.float64, max(1, (1 << 53) // (most * widest))
     total = np.repeat(bounds.start[rows, None], columns.shape[1], axis=1)
     for begin in range(0, weights.shape[1], step):
         part = slice(begin, begin + step)
         total += (weights[:, part].astype(kind) @ columns[part].astype(kind)).astype(np.int64)
     accumulators[rows] = total
+    return None
 
 
-def _dot(
-    bounds: ChannelBounds, weights: Integers, columns: Integers, least: int, greatest: int, rows: Int64,
-    accumulators: Int64,
-) -> bool:  # fmt: skip
-    """Compute by dot-product instructions; return False where operands or sums do not fit them."""
-    low, high = int(weights.min()), int(weights.max())
-    if greatest - least < 1 << 8 and low >= -(1 << 7) and high < 1 << 7:
-        kind: Any = np.uint8
-        shift = 0 if least >= 0 and greatest < 1 << 8 else least
-    elif greatest - least < 1 << 16 and low >= -(1 << 15) and high < 1 << 15:
-        kind = np.int16
-        shift = 0 if least >= -(1 << 15) and greatest < 1 << 15 else least + (1 << 15)
+class _DotOperands(NamedTuple):
+    """Operands of the dot-product instructions, (100)."""
+
+    weights: Integers
+    """int8 or int16 array, shape (n, k), of all channels."""
+    bits: Integers
+    """Of the activations; uint8 or uint16 array, shape (k, p)."""
+    flipped: int
+    """Those of them that are flipped on the way."""
+    shift: int
+    """What the instructions' activations are less than the columns'."""
+    as_given: bool
+    """Whether a 0 in the columns is 0 in the bits."""
+
+
+def _dot_operands(
+    bounds: ChannelBounds, columns: Integers, least: int, greatest: int, rows: Int64
+) -> _DotOperands | None:
+    """Return the narrowest form of the operands; None where there is none or sums do not fit 32 bits."""
+    weights = bounds.narrow
+    if weights is None or greatest - least >= 1 << 16:
+        return None
+    words = weights.itemsize == 2 or greatest - least >= 1 << 8
+    kind, unsigned, low, high = _WORDS if words else _BYTES
+    flipped = shift = 0
+    if columns.itemsize == 1 + words:
+        if (columns.dtype.kind == "i") != words:
+            flipped = 1 << (8 * columns.itemsize - 1)
+            shift = flipped if words else -flipped
+        bits = columns.view(unsigned)
     else:
-        return False
-    lowest, highest = bounds.of_products(least - shift, greatest - shift)
-    if lowest[rows].min() < -(1 << 31) or highest[rows].max() >= 1 << 31:
-        return False
-    shifted = columns
-    if shift:
-        shifted = np.subtract(columns, shift, dtype=np.int32)
-    size = np.dtype(kind).itemsize
-    length = -(-weights.shape[1] * size // GROUP_BYTES) * GROUP_BYTES // size
-    filled = np.zeros((-(-len(rows) // ROWS_OF_WIDE_TILE) * ROWS_OF_WIDE_TILE, length), dtype=f"int{8 * size}")
-    filled[: len(rows), : weights.shape[1]] = weights
-    start = bounds.start + shift * (bounds.positive + bounds.negative)
-    operands = np.require(shifted, dtype=kind, requirements=("C", "W"))
-    dot_columns(filled.reshape(-1).view(np.uint8), operands, start, rows, accumulators)
-    return True
+        if least < low or greatest > high:
+            shift = least - low
+        bits = np.subtract(columns, shift, dtype=np.int32).astype(kind).view(unsigned)
+    if words or weights.shape[1] > _SHORT:
+        lowest, highest = bounds.of_products(least - shift, greatest - shift)
+        if lowest[rows].min() < -(1 << 31) or highest[rows].max() >= 1 << 31:
+            return None
+    if weights.itemsize < bits.itemsize:
+        weights = weights.astype(np.int16)
+    return _DotOperands(weights, bits, flipped, shift, flipped != 0 or shift == 0)
+
+
+def _dot(bounds: ChannelBounds, operands: _DotOperands, rows: Int64, accumulators: Int64) -> ColumnSurvey | None:
+    """Fill some rows of the accumulators by dot-product instructions."""
+    weights, bits, flipped, shift, as_given = operands
+    reduction, per_group = weights.shape[1], GROUP_BYTES // bits.itemsize
+    length = -(-reduction // per_group) * per_group
+    if length > reduction:
+        filled = np.zeros((len(weights), length), dtype=weights.dtype)
+        filled[:, :reduction] = weights
+        weights = filled
+    start = bounds.start + shift * bounds.row_sums if shift else bounds.start
+    nonzero = np.zeros(length, dtype=np.int64)
+    least, greatest = dot_columns(
+        _behaved(weights).view(np.uint8), _behaved(bits), np.int64(flipped), _behaved(start), rows, nonzero,
+        accumulators,
+    )  # fmt: skip
+    return ColumnSurvey(nonzero[:reduction], int(least) + shift, int(greatest) + shift) if as_given else None
+
+
+def _behaved(array: Integers) -> Integers:
+    """Return an array in the layout of which kernels are compiled; a read-only or strided one would be another."""
+    return array if array.flags.carray else np.require(array, requirements=("C", "W"))

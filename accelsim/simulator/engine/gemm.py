@@ -6,7 +6,7 @@ docs/numerics.md (17) and (18) and computes those in any order, and runs the ord
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
-from accelsim.simulator.engine.bounds import ChannelBounds, register
-from accelsim.simulator.engine.exact import exact_sums, in_large_pages
+from accelsim.simulator.engine.bounds import ChannelBounds, register, safe_by_type
+from accelsim.simulator.engine.exact import ColumnSurvey, exact_sums, in_large_pages
 from accelsim.simulator.engine.risk import AtRisk, OutputBounds, groups_at_risk
 from accelsim.simulator.engine.trace import Recorder, Trace, TraceWindow
 from accelsim.simulator.engine.tracked import BlockedOperands, step_at_risk, step_ranges
@@ -39,6 +39,12 @@ Int64 = npt.NDArray[np.int64]
 WIDEST_START = 1 << 61
 """Greatest magnitude of a start value, docs/numerics.md section 2."""
 
+_ENDS = {np.dtype(kind).char: (int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for kind in ("b", "B", "h", "H")}
+"""Ends of the narrow types."""
+
+_ZERO, _MINUS_ONE = bytes(8), b"\xff" * 8
+"""An int64, which is seen as a whole array of them."""
+
 MAX_REDUCTION = 1 << 26
 """Greatest length of a reduction, docs/numerics.md section 2."""
 
@@ -49,25 +55,36 @@ class GemmOperands:
 
     Parameters
     ----------
-    weights : int32 array, shape (n, k)
-        Operands as the PEs multiply them.
+    weights : signed integer array, shape (n, k)
+        Operands as the PEs multiply them, of 8 to 32 bits; from 8 or 16 bits `wide` makes 32.
     columns : integer array, shape (k, p)
-        Likewise, of 8 to 32 bits.
+        Likewise.
     start : int64 array, shape (n,)
         What the accumulators are loaded with, (7).
     weight_zero_points : int64 array, shape (n,)
         z_w of (8); zeros where nothing is added at the end.
     """
 
-    weights: Int32
+    weights: npt.NDArray[Any]
     columns: npt.NDArray[Any]
     start: Int64
     weight_zero_points: Int64
+
+    def wide(self) -> GemmOperands:
+        """Return the operands with weights of 32 bits."""
+        if self.weights.itemsize > 2:
+            return self
+        return replace(self, weights=self.weights.astype(np.int32))
 
     @cached_property
     def column_ends(self) -> tuple[int, int]:
         """Least and greatest activation."""
         return int(self.columns.min()), int(self.columns.max())
+
+    @property
+    def quick_column_ends(self) -> tuple[int, int]:
+        """Bounds of the activations: those of their type where it is narrow, else the least and greatest."""
+        return _ENDS.get(self.columns.dtype.char) or self.column_ends
 
     @property
     def wide_columns(self) -> Int32:
@@ -138,7 +155,7 @@ def run_gemm(operands: GemmOperands, machine: Machine, engine: EngineName, track
     """
     if engine == "stepped":
         return step_gemm(operands, machine, track)[0]
-    return _fast_gemm(operands, machine, track)
+    return fast_gemm(operands, machine, track)[0]
 
 
 def step_gemm(
@@ -158,6 +175,7 @@ def step_gemm(
     tuple
         The values, the number of multiply cycles that the grid went through, and the trace.
     """
+    operands = operands.wide()
     weights, columns, start = operands.weights, operands.wide_columns, _start(operands, machine)
     shape = (weights.shape[0], columns.shape[1])
     accumulators, events, first, unbounded, least, most = (np.empty(shape, dtype=np.int64) for _ in range(6))
@@ -192,28 +210,60 @@ def step_gemm(
     return values, int(cycles), None if window is None else recorder.trace()
 
 
-def _fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> GemmValues:
-    """Compute what `step_gemm` does without stepping."""
+def fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> tuple[GemmValues, ColumnSurvey | None]:
+    """Compute what `step_gemm` does without stepping.
+
+    Parameters
+    ----------
+    operands, machine, track
+        As in `run_gemm`.
+
+    Returns
+    -------
+    tuple
+        The values, and what was seen of the activations where the way that was taken saw something.
+    """
     weights, columns, start = operands.weights, operands.columns, _start(operands, machine)
-    shape = (weights.shape[0], columns.shape[1])
-    least, greatest = operands.column_ends
     bounds = ChannelBounds(weights, start, operands.weight_zero_points)
+    if track != "range" and not operands.weight_zero_points.any():
+        ends = operands.quick_column_ends
+        if safe_by_type(weights, start, machine, *ends) or bounds.safe(machine, *ends).all():
+            shape = (len(weights), columns.shape[1])
+            accumulators = in_large_pages(shape)
+            survey = exact_sums(bounds, columns, *ends, np.arange(shape[0]), accumulators)
+            return _tracked(track, accumulators, *_no_events(shape), None, None), survey
+    bounds = bounds.wide()
+    return _gemm_at_risk(replace(operands, weights=bounds.weights), bounds, operands.column_ends, machine, track)
+
+
+def _no_events(shape: tuple[int, int]) -> tuple[Int64, Int64, Int64]:
+    """Return events, first events and events of partial registers where there are none, in no memory, read-only."""
+    events = np.ndarray(shape, np.int64, _ZERO, 0, (0, 0))
+    return events, np.ndarray(shape, np.int64, _MINUS_ONE, 0, (0, 0)), events
+
+
+def _gemm_at_risk(
+    operands: GemmOperands, bounds: ChannelBounds, ends: tuple[int, int], machine: Machine, track: Track
+) -> tuple[GemmValues, ColumnSurvey | None]:
+    """Do what `fast_gemm` does where the types alone do not prove that there are no events, or ranges are tracked."""
+    weights, columns, start = operands.weights, operands.columns, bounds.start
+    shape = (weights.shape[0], columns.shape[1])
+    least, greatest = ends
     safe = bounds.safe(machine, least, greatest)
     rows = np.flatnonzero(~safe)
     single = OutputBounds.of(bounds, rows, (least, greatest), machine)
     positions = single.positions_left(columns) if rows.size else None
 
-    accumulators = in_large_pages(shape)
+    accumulators, survey = in_large_pages(shape), None
     exact = np.flatnonzero(safe) if positions is None else np.arange(len(weights))
     if exact.size:
-        exact_sums(bounds, columns, least, greatest, exact, accumulators)
+        survey = exact_sums(bounds, columns, least, greatest, exact, accumulators)
     at_risk = None if positions is None else single.outputs_at_risk(columns, positions, accumulators)
     if operands.weight_zero_points.any() or (rows.size and (at_risk is None or at_risk.marks.any())):
         events, first, partial_events = (in_large_pages(shape, value == 0) for value in (0, -1, 0))
         first.fill(-1)
     else:
-        nothing = np.zeros(1, dtype=np.int64)  # one value, seen everywhere: nothing is written, and nothing can be
-        events, first, partial_events = (np.broadcast_to(value, shape) for value in (nothing, nothing - 1, nothing))
+        events, first, partial_events = _no_events(shape)
     outputs = (accumulators, events, first, partial_events)
     blocked = None
     if machine.product_shift_bits == 0 and ((rows.size and at_risk is None) or track == "range"):
@@ -227,7 +277,7 @@ def _fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> GemmVa
     if track == "range":
         range_min, range_max, unbounded = _running_range(operands, blocked, bounds, (least, greatest), machine)
         _finish_range(operands, machine, unbounded, range_min, range_max)
-    return _tracked(track, accumulators, events, first, partial_events, range_min, range_max)
+    return _tracked(track, accumulators, events, first, partial_events, range_min, range_max), survey
 
 
 def _step_outputs(

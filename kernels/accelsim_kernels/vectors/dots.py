@@ -30,7 +30,7 @@ def _dot_tile(operands: str, num_rows: int, num_vectors: int) -> Any:
     Parameters
     ----------
     operands : str
-        ``"u8s8"``: rows of unsigned, vectors of signed 8 bits; ``"s8u8"``: the reverse; ``"s16s16"``.
+        ``"u8s8"``: rows of unsigned, vectors of signed 8 bits; ``"s16s16"``.
     num_rows, num_vectors : int
         Size of the tile, whose sums stay in registers.
 
@@ -41,7 +41,6 @@ def _dot_tile(operands: str, num_rows: int, num_vectors: int) -> Any:
     """
     row_kind, channel_kind = {
         "u8s8": (np.uint8, np.int8),
-        "s8u8": (np.int8, np.uint8),
         "s16s16": (np.int16, np.int16),
     }[operands]
     channels_of_tile = num_vectors * LANES
@@ -116,8 +115,7 @@ def _dot_tile(operands: str, num_rows: int, num_vectors: int) -> Any:
                 for r in range(num_rows):
                     operand = spread(builder, arrays.load(0, builder.add(starts[r], distance), INT32))
                     for v in range(num_vectors):
-                        pair = [weights[v], operand] if operands == "s8u8" else [operand, weights[v]]
-                        total = builder.call(multiply_add, [builder.load(totals[r][v]), *pair])
+                        total = builder.call(multiply_add, [builder.load(totals[r][v]), operand, weights[v]])
                         builder.store(total, totals[r][v])
         width = builder.extract_value(arrays.array(7).shape, 1)
         for r in range(num_rows):
@@ -134,47 +132,5 @@ ROWS_OF_WIDE_TILE, ROWS_OF_NARROW_TILE = 6, 12
 dot_u8s8_4 = _dot_tile("u8s8", ROWS_OF_WIDE_TILE, 4)
 dot_u8s8_2 = _dot_tile("u8s8", ROWS_OF_NARROW_TILE, 2)
 dot_u8s8_1 = _dot_tile("u8s8", ROWS_OF_NARROW_TILE, 1)
-dot_s8u8_4 = _dot_tile("s8u8", ROWS_OF_WIDE_TILE, 4)
 dot_s16s16_4 = _dot_tile("s16s16", ROWS_OF_WIDE_TILE, 4)
 dot_s16s16_1 = _dot_tile("s16s16", ROWS_OF_NARROW_TILE, 1)
-
-
-def _interleave_scalar(
-    columns: npt.NDArray[np.uint8] | npt.NDArray[np.int16], k: Int, begin: Int, packed: Any, place: Int
-) -> None:
-    """Store 64 positions of a group of the reduction, position by position.
-
-    Parameters
-    ----------
-    columns : uint8 or int16 array, shape (k, p)
-        Activations.
-    k, begin : int64
-        The group's first term, the first position.
-    packed : array of the same type
-        Output.
-    place : int64
-        Where it begins.
-    """
-    per_group = GROUP_BYTES // columns.itemsize
-    for i in range(4 * LANES):
-        for term in range(per_group):
-            packed[place + i * per_group + term] = columns[k + term, begin + i]
-
-
-def _interleave(builder: Any, arrays: Arrays) -> None:
-    _, k, begin, _, place = arrays.values
-    width, count = arrays.kinds[0].dtype.bitwidth, 4 * LANES
-    element, per_group = ir.IntType(width), GROUP_BYTES * 8 // width
-    num_positions = builder.extract_value(arrays.array(0).shape, 1)
-    lines = []
-    for term in range(per_group):
-        line = builder.add(builder.mul(builder.add(k, index(term)), num_positions), begin)
-        lines.append(arrays.load(0, line, ir.VectorType(element, count), width // 8))
-    while len(lines) > 1:  # pairs of lines that are per_group / 2 apart, then pairs of those
-        half, size = len(lines) // 2, lines[0].type.count
-        mask = ir.Constant(ir.VectorType(INT32, 2 * size), [i // 2 + i % 2 * size for i in range(2 * size)])
-        lines = [builder.shuffle_vector(lines[i], lines[i + half], mask) for i in range(half)]
-    arrays.store(lines[0], 3, place, width // 8)
-
-
-interleave_positions = vectorised(_interleave_scalar, _interleave)

@@ -29,6 +29,13 @@ class Gemm:
             "activation_zero_point": self.activation_zero_point,
         }
 
+    def in_few_bits(self):
+        """The operands in the narrowest types of numpy that hold them."""
+        return tuple(
+            np.array(operand, dtype=np.result_type(*(np.min_scalar_type(x) for line in operand for x in line)))
+            for operand in (self.weights, self.activations)
+        )
+
     def oracle_arguments(self):
         return {
             "bias": self.bias,

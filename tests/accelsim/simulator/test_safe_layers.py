@@ -199,6 +199,49 @@ def test_exact_sums_are_the_sums(way, shape, ends, weight_bits, seed):
     assert np.array_equal(accumulators, weights.astype(np.int64) @ columns.astype(np.int64) + start[:, None])
 
 
+@pytest.mark.parametrize("way", PATHS)
+@pytest.mark.parametrize("activation", [np.int8, np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize("weight", [np.int8, np.int16])
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 30), st.integers(1, 140)), seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+@example(shape=(3, 5, 1200), seed=0)  # more panels than are packed at a time
+def test_operands_of_few_bits_are_multiplied_as_they_are(way, activation, weight, shape, seed):
+    num_outputs, reduction, num_positions = shape
+    rng, limits = np.random.default_rng(seed), np.iinfo(activation)
+    ends = int(limits.min), int(limits.max)
+    most = min(int(np.iinfo(weight).max), (2**31 - 1) // (reduction * 2**17))
+    weights = rng.choice([-most, most, 1], (num_outputs, reduction)).astype(weight)
+    columns = rng.choice([*ends, 0], (reduction, num_positions)).astype(activation)
+    rows, start = np.flatnonzero(rng.integers(0, 2, num_outputs)), rng.integers(-(2**60), 2**60, num_outputs)
+    accumulators = np.full((num_outputs, num_positions), -7)
+    if not rows.size:
+        return
+    with path(way):
+        bounds = ChannelBounds(weights, start, np.zeros_like(start))
+        survey = exact_sums(bounds, columns, *ends, rows, accumulators)
+        assert (survey is not None) == code.has_dot_instructions()
+    expected = weights.astype(np.int64) @ columns.astype(np.int64) + start[:, None]
+    assert np.array_equal(accumulators[rows], expected[rows])
+    assert (np.delete(accumulators, rows, axis=0) == -7).all()
+    if survey is not None:
+        assert survey.nonzero.tolist() == [sum(x != 0 for x in line) for line in columns.tolist()]
+        assert (survey.least, survey.greatest) == (columns.min(), columns.max())
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_the_longest_reduction_of_8_bits_that_32_bits_hold_whatever_is_multiplied(beyond):
+    # -128 * 255 * 65793 = -2147483520 is the last that fits; one more goes another way, and is right as well.
+    reduction = 65793 + beyond
+    weights, columns = np.full((2, reduction), -128, np.int8), np.full((reduction, 1), 255, np.uint8)
+    assert (reduction * 128 * 255 < 2**31) == (not beyond)
+    bounds = ChannelBounds(weights, np.array([0, 2**61]), np.zeros(2, dtype=np.int64))
+    accumulators = np.empty((2, 1), dtype=np.int64)
+    survey = exact_sums(bounds, columns, 0, 255, np.arange(2), accumulators)
+    assert accumulators[:, 0].tolist() == [-128 * 255 * reduction, 2**61 - 128 * 255 * reduction]
+    assert (survey is None) == (bool(beyond) or not code.has_dot_instructions())
+
+
 def test_one_beyond_the_bound_of_float32_can_be_wrong():
     # 2**24 + 1 is no float32 number: the bound cannot be raised.
     assert exact_float(np.array([[2**24 - 1, 1]]), 1) is np.float32

@@ -1,0 +1,77 @@
+"""`matmul` of operands in narrow types, which takes shorter ways, and the counts that are made when they are read."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+
+import accelsim as ax
+from accelsim.simulator.engine.bounds import safe_by_type
+from tests.accelsim.simulator.gemm_cases import DATAFLOWS, Gemm, assert_equal, gemms, machines
+from tests.accelsim.simulator.test_safe_layers import PATHS, path
+from tests.naive import gemm as naive
+
+COUNTS = ("cycles", "operations", "zero_operands")
+ENDS = Gemm([[-128, 127, -1]] * 2, [[-128, 127], [127, 0], [0, -128]], [2**60, -(2**60)], [0, 0], 0)
+UNSIGNED = Gemm([[-128, 127, -1]] * 2, [[255, 0], [255, 255], [0, 0]], [0, 0], [0, 0], 128)
+WORDS = Gemm([[-(2**15), 2**15 - 1]] * 7, [[2**16 - 1], [0]], [0] * 7, [0] * 7, 3)
+
+
+@pytest.mark.parametrize("way", PATHS)
+@given(gemm=gemms(), machine=machines())
+@example(gemm=ENDS, machine=ax.Machine(accumulator_bits=64))
+@example(gemm=ENDS, machine=ax.Machine(accumulator_bits=16))
+@example(gemm=UNSIGNED, machine=ax.Machine(accumulator_bits=24, dataflow="broadcast", adder_tree_bits=20))
+@example(gemm=UNSIGNED, machine=ax.Machine(accumulator_bits=24, zero_point="at_input"))
+@example(gemm=WORDS, machine=ax.Machine(accumulator_bits=40))
+def test_the_type_of_the_operands_changes_nothing(way, gemm, machine):
+    (weights, activations), named = gemm.arguments()
+    with path(way):
+        narrow = ax.matmul(*gemm.in_few_bits(), machine, **named)
+    assert_equal(narrow, naive.gemm(gemm.weights, gemm.activations, machine, **gemm.oracle_arguments()), "overflow")
+    stepped = ax.matmul(weights, activations, machine, **named, engine="stepped")
+    for name in COUNTS:
+        assert getattr(narrow, name) == getattr(stepped, name)
+    assert narrow.operations.by_width == stepped.operations.by_width
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_registers_that_just_hold_every_product_of_a_type_are_safe(dataflow):
+    # 3 * 128 * 255 = 97920; with 33151 in the accumulator 2**17 - 1, which 18 bits just hold.
+    weights = np.zeros((2, 3), dtype=np.int8)
+    for most, bits, inner, safe in (
+        (33151, 18, 18, True), (33152, 18, 18, False), (33151, 18, 17, dataflow == "output_stationary"),
+    ):  # fmt: skip
+        machine = ax.Machine(
+            rows=3, columns=3, dataflow=dataflow, accumulator_bits=bits, partial_sum_bits=inner, adder_tree_bits=inner
+        )
+        for sign in (-1, 1):
+            assert safe_by_type(weights, np.array([0, sign * most]), machine, 0, 255) == safe
+    assert not safe_by_type(weights, np.array([0, 0]), ax.Machine(product_shift_bits=1), 0, 255)
+
+
+@pytest.mark.parametrize("engine", ["fast", "stepped"])
+def test_counts_are_of_the_operands_as_they_were(engine):
+    # They are made when they are read; by then a caller may have filled its arrays with something else.
+    rng = np.random.default_rng(0)
+    operands = rng.integers(-3, 4, (5, 6), dtype=np.int8), rng.integers(0, 3, (6, 7), dtype=np.uint8)
+    asked, unasked = (ax.matmul(*operands, engine=engine) for _ in range(2))
+    before = [getattr(asked, name) for name in COUNTS]
+    weights, activations = (operand.copy() for operand in operands)
+    for operand in operands:
+        operand[:] = 0
+    assert [getattr(unasked, name) for name in COUNTS] == before
+    either = sum(w == 0 or x == 0 for row in weights for x_p in activations.T for w, x in zip(row, x_p, strict=True))
+    assert unasked.zero_operands.either == either
+
+
+def test_what_cannot_happen_takes_no_memory_and_cannot_be_written():
+    result = ax.matmul(np.ones((3, 4), np.int8), np.ones((4, 5), np.uint8))
+    for array, value in (
+        (result.overflow_events, 0), (result.first_overflow, -1), (result.partial_overflow_events, 0),
+    ):  # fmt: skip
+        assert array.dtype == np.int64
+        assert array.shape == (3, 5)
+        assert (array == value).all()
+        assert not array.flags.writeable
+    assert result.accumulators.tolist() == [[4] * 5] * 3
+    assert result.accumulators.flags.writeable
