@@ -1,4 +1,4 @@
-"""Softmax on stored integers: docs/numerics.md (33) and (50) to (54)."""
+"""Softmax on stored integers: docs/numerics.md (33) and (50) to (58)."""
 
 from __future__ import annotations
 
@@ -135,3 +135,33 @@ def fixed_point_softmax(
                 product = high_product(scale, exponentials[i])
                 value += round_shift(product, 12 - zeros + 31 - bits, np.int64(0), HALF_AWAY)
             output[row, i] = min(max(value, lowest), highest)
+
+
+@kernel
+def table_softmax(
+    codes: Codes, exponentials: npt.NDArray[np.int64], reciprocals: npt.NDArray[np.int64], output: Codes
+) -> None:
+    """Softmax of int16 codes over the last axis by two tables, (57) and (58).
+
+    Parameters
+    ----------
+    codes, output : int32 arrays, shape (rows, classes)
+        Input; output in units of ``2**-15``.
+    exponentials, reciprocals : int64 arrays, shape (2**16,)
+        Of a difference to the greatest code; of a number from 1 to 2: both in units of ``2**-15``.
+    """
+    for row in range(codes.shape[0]):
+        peak = np.int64(codes[row].max())
+        total = np.int64(0)
+        for i in range(codes.shape[1]):
+            total += exponentials[peak - np.int64(codes[row, i])]
+        zeros = np.int64(0)
+        while (total << (zeros + 1)) < (np.int64(1) << 32):
+            zeros += 1
+        place = (((total << (zeros - 1)) + (1 << 13)) >> 14) - (1 << 16)
+        factor = reciprocals[place if place < reciprocals.size else reciprocals.size - 1]
+        shift = 31 - zeros
+        for i in range(codes.shape[1]):
+            product = exponentials[peak - np.int64(codes[row, i])] * factor
+            value = round_shift(product, shift, np.int64(0), HALF_UP)
+            output[row, i] = min(value, np.int64((1 << 15) - 1))

@@ -45,6 +45,7 @@ ENTRANCES = {
     "scattered.list_at_risk",
     "softmax.fixed_point_softmax",
     "softmax.softmax",
+    "softmax.table_softmax",
     "vector.add_codes",
     "vector.add_codes_float",
     "vector.look_up",
@@ -201,7 +202,7 @@ def call_layers():
 def call_tflite_models():
     """Layers of TFLite models: channels last, several multipliers, softmax in fixed point."""
     import accelsim as ax
-    from tests.accelsim.program.tflite_models import T, indices, write
+    from tests.accelsim.program.tflite_models import T, indices, one_op, write
 
     window = {"Padding": 0, "StrideH": 1, "StrideW": 1, "FusedActivationFunction": 1}
     pool = {**window, "FilterHeight": 2, "FilterWidth": 2}
@@ -226,6 +227,8 @@ def call_tflite_models():
         ("FULLY_CONNECTED", ["mean", "fw"], ["dense"], {"FusedActivationFunction": 0}),
         ("QUANTIZE", ["dense"], ["quantized"], {}),
     ]  # fmt: skip
+    wide = [T("x", (1, 3), "INT16", 0.001), T("y", (1, 3), "INT16", 2.0**-15)]
+    ax.simulate(ax.load_tflite(one_op("SOFTMAX", wide, ["x"], ["y"], {"Beta": 1.0})), np.ones((2, 3), np.int16))
     program = ax.load_tflite(write(tensors, operators, ["x"], ["soft", "soft2", "quantized"]))
     for name in ("tflite", "onnxruntime"):
         for samples in (1, 3):

@@ -5,7 +5,9 @@ float that holds a number of float32. ``requantizer`` is None for the arithmetic
 that takes its place.
 """
 
+from decimal import Decimal, localcontext
 from fractions import Fraction
+from functools import cache
 from itertools import product as indices_of
 from math import ceil, floor, frexp, log2
 from types import SimpleNamespace
@@ -292,6 +294,54 @@ def softmax(row, scale, beta, bits):
         low if term is None else clamp(shift(high(r, term), 12 - zeros + 31 - bits) + low, low, -low - 1)
         for term in terms
     ]
+
+
+def interpolated(function, first, unit):
+    """(55): a function of the 2^16 arguments ``first + unit * k``; both are fractions, the function exact enough."""
+    step = 65535 * unit / 512
+
+    def nearest(value):
+        return rnd(value, "half_away")
+
+    values = [2**15 * function(first + step * i) for i in range(513)]
+    points = []
+    for i in range(512):
+        sample, middle = nearest(values[i]), nearest(2**15 * function(first + step * i + step / 2))
+        chord = nearest((values[i + 1] + sample) / 2)
+        points.append(sample - nearest(Fraction(chord - middle, 2)))
+    points = [clamp(point, -(2**15), 2**15 - 1) for point in [*points, nearest(values[512])]]
+    return [
+        points[k // 128] + rnd(Fraction((points[k // 128 + 1] - points[k // 128]) * (k % 128), 128), "half_up")
+        for k in range(2**16)
+    ]
+
+
+def exact_exponential(value):
+    """The exponential of a fraction to 50 digits."""
+    with localcontext() as context:
+        context.prec = 50
+        return Fraction((Decimal(value.numerator) / Decimal(value.denominator)).exp())
+
+
+@cache
+def wide_tables():
+    """The tables of (56) and (57)."""
+    exponentials = interpolated(exact_exponential, Fraction(-10), Fraction(10, 65535))
+    return exponentials, interpolated(lambda x: 1 / (1 + x), Fraction(0), Fraction(1, 65535))
+
+
+def wide_softmax(row, scale, beta):
+    """(55) to (58) of one vector of int16 codes."""
+    exponentials, reciprocals = wide_tables()
+    m, e = integer_multiplier(scale * beta / (10.0 / 65535.0), 32)
+    terms = []
+    for q in row:
+        scaled = two_roundings(q - max(row), m, e, 32, DOUBLE.rounding, 0)
+        terms.append(exponentials[max(scaled, -65535) + 65535])
+    zeros = 32 - sum(terms).bit_length()
+    one_to_two = rnd(Fraction(sum(terms) * 2 ** (zeros - 1), 2**14), "half_up")
+    factor = reciprocals[min(one_to_two - 2**16, 2**16 - 1)]
+    return [min(rnd(Fraction(term * factor, 2 ** (31 - zeros)), "half_up"), 2**15 - 1) for term in terms]
 
 
 def rows(codes):

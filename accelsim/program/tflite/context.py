@@ -109,6 +109,16 @@ class Context:
             raise ModelError(f"{operator.where}: the output's scale must be 2^-{bits}, got {float(parameters.scale)}")
         return parameters
 
+    def stored_wide_softmax(self, operator: TfliteOperator, tensor: TfliteTensor) -> QuantizationParameters:
+        """Return the quantizer of the output of an int16 softmax: scale 2^-15 and zero point 0."""
+        parameters = self.quantizer(tensor)
+        if tensor.dtype != "INT16" or int(parameters.zero_point) != 0 or float(parameters.scale) != 2.0**-15:
+            raise ModelError(
+                f"{operator.where}: the output must be INT16 with zero point 0 and scale 2^-15, got {tensor.dtype}, "
+                f"{int(parameters.zero_point)} and {float(parameters.scale)}"
+            )
+        return parameters
+
     def activations_stored(self, operator: TfliteOperator, *tensors: TfliteTensor) -> list[QuantizationParameters]:
         """Return the quantizers of tensors of one type, INT8 or INT16; raise ModelError for others."""
         types = [tensor.dtype for tensor in tensors]

@@ -17,7 +17,6 @@ from accelsim.program.storage import PlainFormat, PlainTensor
 from accelsim.program.tflite.context import TFLITE, Context, clamp_of
 from accelsim.program.tflite.layers import (
     CodesToFloatLayer,
-    FixedPointSoftmaxLayer,
     FloatToCodesLayer,
     LeakyReluLayer,
     RequantizeLayer,
@@ -32,8 +31,6 @@ _RELUS: dict[str, tuple[float | None, float | None]] = {
     "RELU_N1_TO_1": (-1.0, 1.0),
     "RELU_0_TO_1": (0.0, 1.0),
 }
-_MOST_CLASSES = 4095
-"""The sum of exponentials has 12 integer bits."""
 
 
 def add(context: Context, operator: TfliteOperator) -> list[Layer]:
@@ -106,7 +103,7 @@ def _shifted_addition(operator: TfliteOperator, a: TfliteTensor, b: TfliteTensor
 def quantize(context: Context, operator: TfliteOperator) -> list[Layer]:
     """Lower QUANTIZE, from real numbers or from another grid."""
     source, output = context.activation(operator, 0), context.output(operator)
-    _same_shape(operator, source, output)
+    same_shape(operator, source, output)
     target = context.stored(operator, output)
     common = context.common(operator, (source.name,))
     if source.dtype == "FLOAT32":
@@ -118,7 +115,7 @@ def quantize(context: Context, operator: TfliteOperator) -> list[Layer]:
 def dequantize(context: Context, operator: TfliteOperator) -> list[Layer]:
     """Lower DEQUANTIZE."""
     source, output = context.activation(operator, 0), context.output(operator)
-    _same_shape(operator, source, output)
+    same_shape(operator, source, output)
     if output.dtype != "FLOAT32":
         raise ModelError(f"{operator.where}: the output must be FLOAT32, got {output.dtype}")
     return [
@@ -129,7 +126,7 @@ def dequantize(context: Context, operator: TfliteOperator) -> list[Layer]:
 def relu(context: Context, operator: TfliteOperator) -> list[Layer]:
     """Lower RELU, RELU6, RELU_N1_TO_1 and RELU_0_TO_1 that stand alone."""
     source, output = context.activation(operator, 0), context.output(operator)
-    _same_shape(operator, source, output)
+    same_shape(operator, source, output)
     stored, target = context.activations_stored(operator, source, output)
     if context.kernels == "tflite_micro" and operator.op == "RELU6" and stored != target:
         raise ModelError(f"{operator.where}: TFLite Micro clamps codes only; input and output must have one quantizer")
@@ -162,7 +159,7 @@ def _requantize(
 def table(context: Context, operator: TfliteOperator) -> list[Layer]:
     """Lower LOGISTIC and TANH of INT8 to a table: real numbers of every code, halves away from zero, (48)."""
     source, output = context.activation(operator, 0), context.output(operator)
-    _same_shape(operator, source, output)
+    same_shape(operator, source, output)
     stored, target = context.activations_stored(operator, source, output)
     if source.dtype != "INT8" or context.kernels != "litert":
         raise ModelError(f"{operator.where}: only LiteRT's table of INT8 is known, got {source.dtype}")
@@ -182,7 +179,7 @@ def table(context: Context, operator: TfliteOperator) -> list[Layer]:
 def leaky_relu(context: Context, operator: TfliteOperator) -> list[Layer]:
     """Lower LEAKY_RELU; LiteRT forms its multipliers in float32, TFLite Micro in float64."""
     source, output = context.activation(operator, 0), context.output(operator)
-    _same_shape(operator, source, output)
+    same_shape(operator, source, output)
     stored, target = context.activations_stored(operator, source, output)
     alpha = np.float32(operator.options["Alpha"])
     if not (math.isfinite(alpha) and alpha >= 0):
@@ -250,37 +247,7 @@ def _mean_rescale(
     return Rescale.of_parts(TFLITE, (mantissa << shift) // count, exponent - shift, operator.where)
 
 
-def softmax(context: Context, operator: TfliteOperator) -> list[Layer]:
-    """Lower SOFTMAX of INT8 onto INT8 or INT16."""
-    source, output = context.activation(operator, 0), context.output(operator)
-    _same_shape(operator, source, output)
-    stored, target = context.stored(operator, source), context.stored_softmax(operator, output)
-    if source.dtype != "INT8" or not source.shape:
-        raise ModelError(f"{operator.where}: the input must be INT8 with at least one axis, got {source.dtype}")
-    if source.shape[-1] > _MOST_CLASSES:
-        raise ModelError(f"{operator.where}: at most {_MOST_CLASSES} classes are summed, got {source.shape[-1]}")
-    beta = float(operator.options["Beta"])
-    if not (math.isfinite(beta) and beta > 0):
-        raise ModelError(f"{operator.where}: beta must be a positive number, got {beta}")
-    real = min(beta * float(stored.scale) * 2.0**26, 2.0**31 - 1)
-    fraction, left_shift = math.frexp(real)
-    mantissa = math.floor(fraction * 2.0**31 + 0.5)
-    if mantissa == 1 << 31:
-        mantissa, left_shift = mantissa >> 1, left_shift + 1
-    if left_shift < 0:
-        raise ModelError(f"{operator.where}: beta times the input's scale must be at least 2^-27, got {real / 2**26}")
-    return [
-        FixedPointSoftmaxLayer(
-            **context.common(operator, (source.name,)),
-            mantissa=mantissa,
-            left_shift=left_shift,
-            least_difference=-math.floor((2**5 - 1) * 2.0 ** (31 - 5 - left_shift)),
-            bits=target.format.bits,
-        )
-    ]
-
-
-def _same_shape(operator: TfliteOperator, source: TfliteTensor, output: TfliteTensor) -> None:
+def same_shape(operator: TfliteOperator, source: TfliteTensor, output: TfliteTensor) -> None:
     """Refuse an output of another shape than the input."""
     if source.shape != output.shape:
         raise ModelError(f"{operator.where}: the output must have shape {source.shape}, got {output.shape}")

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from accelsim.formats import IntegerFormat, QuantizationParameters
 from accelsim.program.layers import Layer
 from accelsim.program.rescale import Rescale
@@ -74,6 +77,22 @@ class SliceLayer(Layer):
     """
 
     ranges: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TableSoftmaxLayer(Layer):
+    """Softmax of int16 codes over the last axis by two tables, (55) to (58).
+
+    Parameters
+    ----------
+    exponentials : int64 array, shape (2**16,)
+        Of each difference to the greatest code, in units of ``2**-15``.
+    reciprocals : int64 array, shape (2**16,)
+        ``1 / (1 + x)`` for x from 0 to 1, likewise.
+    """
+
+    exponentials: npt.NDArray[np.int64]
+    reciprocals: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,7 +15,7 @@ from accelsim.graph.graph import Tensor
 from accelsim.machine import Machine
 from accelsim.program.layers import Layer
 from accelsim.program.program import IntegerProgram
-from accelsim.program.tflite import elementwise, linear, moving, windows
+from accelsim.program.tflite import elementwise, linear, moving, softmax, windows
 from accelsim.program.tflite.context import Context, Kernels
 from accelsim.program.tflite.flatbuffer import MAX_FILE_BYTES, parse
 from accelsim.program.tflite.model import FORMATS, TfliteModel, TfliteOperator, TfliteTensor
@@ -43,7 +43,7 @@ _LOWER: Mapping[str, Callable[[Context, TfliteOperator], list[Layer]]] = {
     "TANH": elementwise.table,
     "QUANTIZE": elementwise.quantize,
     "DEQUANTIZE": elementwise.dequantize,
-    "SOFTMAX": elementwise.softmax,
+    "SOFTMAX": softmax.softmax,
     "RESHAPE": moving.reshape,
     "SQUEEZE": moving.reshape,
     "EXPAND_DIMS": moving.reshape,

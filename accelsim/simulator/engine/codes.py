@@ -358,5 +358,13 @@ def fixed_point_softmax(codes: Int32, mantissa: int, left_shift: int, least_diff
     return output.reshape(codes.shape)
 
 
+def table_softmax(codes: Int32, exponentials: Int64, reciprocals: Int64) -> Int32:
+    """Softmax of int16 codes over the last axis by two tables, (55) to (58)."""
+    rows = np.ascontiguousarray(codes.reshape(-1, codes.shape[-1]))
+    output = np.empty(rows.shape, dtype=np.int32)
+    softmax_kernels.table_softmax(rows, exponentials, reciprocals, output)
+    return output.reshape(codes.shape)
+
+
 def _flat(codes: Int32) -> Int32:
     return np.require(codes, np.int32, ["C", "W"]).reshape(-1)  # a broadcast array is read-only

@@ -41,6 +41,12 @@ def softmax(layer: kinds.FixedPointSoftmaxLayer, inputs: Sequence[Codes]) -> Cod
     )  # fmt: skip
 
 
+@executes(kinds.TableSoftmaxLayer)
+def table_softmax(layer: kinds.TableSoftmaxLayer, inputs: Sequence[Codes]) -> Codes:
+    """Softmax by tables, (55) to (58)."""
+    return engine_codes.table_softmax(inputs[0], layer.exponentials, layer.reciprocals)
+
+
 @executes(kinds.SliceLayer)
 def take_slice(layer: kinds.SliceLayer, inputs: Sequence[Codes]) -> Codes:
     """Take a range of each axis."""
@@ -89,6 +95,20 @@ def count_softmax(
     """Count each class: its difference, the polynomial and seven factors of its exponential, a sum, a product."""
     each = Counter({Operation("compare", bits[0], bits[0]): 1, Operation("add", bits[0] + 1, bits[0]): 1})
     each += Counter({Operation("multiply", 32, 32): 13, Operation("add", 32, 32): 8, Operation("shift", 32, 32): 3})
+    return outputs, each, outputs
+
+
+@counts(kinds.TableSoftmaxLayer)
+def count_table_softmax(
+    layer: kinds.TableSoftmaxLayer, outputs: int, num_samples: int, bits: Sequence[int]
+) -> VectorCount:
+    """Count each class: its difference, scaled, the interpolated exponential, a sum, a product."""
+    each = Counter({Operation("compare", bits[0], bits[0]): 1, Operation("add", bits[0] + 1, bits[0]): 1})
+    each += Counter(
+        {Operation("multiply", 32, 32): 1, Operation("look_up", bits[0], 16): 2, Operation("add", 16, 16): 2}
+    )
+    each += Counter({Operation("multiply", 16, 7): 1, Operation("add", WIDE_BITS, 16): 1})
+    each += Counter({Operation("multiply", 16, 16): 1, Operation("shift", WIDE_BITS, WIDE_BITS): 1})
     return outputs, each, outputs
 
 

@@ -271,7 +271,11 @@ REFUSALS = {
     ),
     "softmax of int16": (
         unary("SOFTMAX", {"Beta": 1.0}, "INT16", T("y", IMAGE, scale=2.0**-8, zero=-128)),
-        "the input must be INT8",
+        "the output must be INT16 with zero point 0 and scale 2^-15",
+    ),
+    "softmax of a steep int16": (
+        unary("SOFTMAX", {"Beta": 3e7}, "INT16", T("y", IMAGE, "INT16", scale=2.0**-15)),
+        "beta times the input's scale must be 2^-44 to 2",
     ),
     "beta": (
         unary("SOFTMAX", {"Beta": 0.0}, output=T("y", IMAGE, scale=2.0**-8, zero=-128)),

@@ -310,6 +310,22 @@ def test_softmax_equals_the_oracle(data, row, beta, dtype):
 
 
 @given(
+    row=st.lists(st.integers(-(2**15), 2**15 - 1) | st.integers(-40, 40), min_size=1, max_size=9),
+    scale=st.integers(-15, 0).map(lambda power: 2.0**power) | st.floats(2.0**-15, 1, width=32),
+    beta=st.just(1.0) | st.floats(0.125, 1.5, width=32),
+)
+@example(row=[5] * 300, scale=0.001, beta=1.0)
+@example(row=[2**15 - 1, -(2**15)], scale=2.0**-15, beta=1.0)
+@example(row=[2**15 - 1, -(2**15)], scale=1.0, beta=1.75)
+def test_int16_softmax_equals_the_oracle(row, scale, beta):
+    x = Codes((2, 1, len(row)), row + row[::-1])
+    tensors = [T("x", x.shape, "INT16", scale=scale), T("y", x.shape, "INT16", 2.0**-15)]
+    model = one_op("SOFTMAX", tensors, ["x"], ["y"], {"Beta": beta})
+    expected = [code for vector in naive.rows(x) for code in naive.wide_softmax(vector, scale, beta)]
+    assert run(model, array(x, "INT16"), "litert", None) == [expected]
+
+
+@given(
     values=st.lists(st.floats(-300, 300, width=32) | st.sampled_from([0.5, -0.5, 1.5, 2.25]), min_size=1),
     data=st.data(),
 )

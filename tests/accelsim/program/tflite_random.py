@@ -172,6 +172,9 @@ class Models:
 
     def softmax(self):
         shape = (self.length(), self.length(1, 40))
+        if self.one_in(2):
+            tensors = [T("x", shape, "INT16", self.scale(-15, -5), 0), T("y", shape, "INT16", 2.0**-15, 0)]
+            return "SOFTMAX", tensors, ["x"], ["y"], {"Beta": float(self.random.choice([0.5, 1.0, 1.75]))}
         tensors = [T("x", shape, "INT8", *self.grid("INT8")), T("y", shape, "INT8", 2.0**-8, -128)]
         return "SOFTMAX", tensors, ["x"], ["y"], {"Beta": float(self.random.choice([0.5, 1.0, 1.75]))}
 
