@@ -11,6 +11,7 @@ from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.accumulate import Register
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
+from accelsim_kernels.vectors.marks import mark_sixteen
 from accelsim_kernels.vectors.scattered import (
     Activations,
     Narrow,
@@ -35,29 +36,75 @@ _ROWS, _LISTED = 64, 1024
 
 
 @kernel
-def list_at_risk(
-    sums: Narrow,
+def mark_at_risk(
+    values: Narrow,
     magnitudes: Narrow,
     sign: Int,
     blocks: npt.NDArray[np.int64],
-    low: npt.NDArray[np.int64],
-    high: npt.NDArray[np.int64],
-    listed: Narrow,
-) -> Int:
-    """List the outputs of which a register may leave its range in some order of additions, (106).
+    low: Narrow,
+    high: Narrow,
+    masks: Narrow,
+) -> None:
+    """Mark the outputs of which a register may leave its range in some order of additions, (106), (107).
 
     Parameters
     ----------
-    sums : int32 array, shape (positions, channels)
-        ``S' = Σ_k w·x'`` of every output.
+    values : int32 array, shape (positions, channels)
+        ``S'`` of every output, or what takes its place.
     magnitudes : int32 array, shape (positions, LANES * blocks)
         ``A = Σ_k |w·x|`` times the sign, of the blocks' channels.
     sign : int64
         1 or -1.
     blocks : int64 array
         Blocks of `LANES` channels to look at.
-    low, high : int64 arrays, shape (LANES * blocks,)
+    low, high : int32 arrays, shape (LANES * blocks,)
         Limits of ``S' - A`` and ``S' + A``.
+    masks : int32 array, shape (positions, blocks)
+        Output: a bit per channel of each block.
+    """
+    for b in range(blocks.size):
+        mark_sixteen(values, blocks[b] * LANES, magnitudes, b * LANES, sign, low, high, masks, b)
+
+
+@kernel
+def keep_marked(masks: Narrow, places: npt.NDArray[np.int64]) -> Int:
+    """Move positions with a mark to the front.
+
+    Parameters
+    ----------
+    masks : int32 array, shape (positions or more, blocks)
+        Updated.
+    places : int64 array, shape (positions,)
+        The positions' numbers; updated.
+
+    Returns
+    -------
+    int64
+        Positions with a mark.
+    """
+    kept = 0
+    for p in range(places.size):
+        found = masks[p, 0]
+        for b in range(1, masks.shape[1]):
+            found |= masks[p, b]
+        if found != 0:
+            for b in range(masks.shape[1]):
+                masks[kept, b] = masks[p, b]
+            places[kept] = places[p]
+            kept += 1
+    return kept
+
+
+@kernel
+def list_marked(masks: Narrow, blocks: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], listed: Narrow) -> Int:
+    """List marked outputs.
+
+    Parameters
+    ----------
+    masks, blocks
+        As of `mark_at_risk`.
+    positions : int64 array, shape (positions,)
+        Their numbers.
     listed : int32 array, shape (2, at least all outputs of the blocks)
         Output: positions, ascending, and channels.
 
@@ -67,22 +114,15 @@ def list_at_risk(
         How many are listed.
     """
     count = 0
-    for p in range(sums.shape[0]):
+    for p in range(masks.shape[0]):
         for b in range(blocks.size):
-            begin, limit = blocks[b] * LANES, b * LANES
-            length = min(LANES, sums.shape[1] - begin)
-            line, reach = sums[p, begin : begin + length], magnitudes[p, limit : limit + length]
-            under, over = low[limit : limit + length], high[limit : limit + length]
-            found = False
-            for i in range(length):
-                total, most = np.int64(line[i]), sign * np.int64(reach[i])
-                found |= (total - most < under[i]) | (total + most > over[i])
-            if found:
-                for i in range(length):
-                    total, most = np.int64(line[i]), sign * np.int64(reach[i])
-                    if total - most < under[i] or total + most > over[i]:
-                        listed[0, count], listed[1, count] = p, begin + i
-                        count += 1
+            mask, channel = masks[p, b], blocks[b] * LANES
+            while mask != 0:
+                if mask & 1:
+                    listed[0, count], listed[1, count] = positions[p], channel
+                    count += 1
+                mask >>= 1
+                channel += 1
     return count
 
 
@@ -225,6 +265,7 @@ def step_windows(
     state = (lists[2], lists[3], lists[4], lists[5])
     flat_weights, flat_rows, per_group = weights.reshape(-1), rows.reshape(-1), GROUP_BYTES // weights.itemsize
     num_events, num_outputs, num_inner, done = np.int64(0), np.int64(0), np.int64(0), 0
+    run, first = 0, np.int64(0)
     while done < count:
         taken, filled, before = 0, 0, np.int64(-1)
         while taken < _LISTED and done + taken < count:
@@ -232,9 +273,11 @@ def step_windows(
             if depthwise or position != before:
                 if filled == _ROWS:
                     break
-                base = bases[position // per_base] + position % per_base * between + (channel if depthwise else 0)
+                while position >= first + per_base:
+                    run, first = run + 1, first + per_base
+                row, base = rows[filled], bases[run] + (position - first) * between + (channel if depthwise else 0)
                 for k in range(places.size):
-                    rows[filled, k] = operands[base + places[k]]
+                    row[k] = operands[base + places[k]]
                 filled, before = filled + 1, position
             weight_places[taken], row_places[taken] = channel * length, (filled - 1) * length
             load_listed(start[channel], register, state, taken)

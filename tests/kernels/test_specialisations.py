@@ -42,7 +42,10 @@ ENTRANCES = {
     "pooling.average_pool",
     "pooling.max_pool",
     "requantize.requantize",
-    "scattered.list_at_risk",
+    "parts.unmark_by_parts",
+    "scattered.keep_marked",
+    "scattered.list_marked",
+    "scattered.mark_at_risk",
     "softmax.fixed_point_softmax",
     "softmax.softmax",
     "softmax.table_softmax",
@@ -66,6 +69,7 @@ IN_TWO_WIDTHS = {
     "inputs.quantize_float32",
     "layer_rows.dot_layer",
     "layer_rows.pad_rows",
+    "layer_rows.requantize_lanes",
     "vector.look_pairs_up",
     "requantize_rows.requantize_rows",
     "scattered.step_windows",
@@ -278,6 +282,6 @@ def test_every_kernel_has_exactly_one_specialisation():
     found = json.loads(done.stdout)
     meant = {**dict.fromkeys(ENTRANCES, 1), **dict.fromkeys(IN_TWO_WIDTHS, 2)}
     if not has_dot_instructions():
-        meant["exact.dot_rows"] = meant["layer_rows.dot_layer"] = 0
+        meant["exact.dot_rows"] = meant["layer_rows.dot_layer"] = meant["parts.unmark_by_parts"] = 0
     counts = {name: len(found.get(name, [])) for name in meant}
     assert counts == meant, {name: found.get(name) for name, count in counts.items() if count != meant[name]}

@@ -8,7 +8,7 @@ import pytest
 
 from accelsim_kernels import exact
 from accelsim_kernels._jit import settings
-from accelsim_kernels.vectors import code, dots, requantization, scattered, steps, windows
+from accelsim_kernels.vectors import code, dots, marks, requantization, scattered, steps, windows
 from accelsim_kernels.vectors import columns as columns_of
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 
@@ -188,6 +188,21 @@ def test_scattered_outputs_are_their_scalar_loop(kinds, mode, kind):
                 assert np.array_equal(vector, by_loop)
                 assert np.array_equal(np.delete(vector, range(16, 32)), np.delete(before, range(16, 32)))
             assert results[0][1].any() or bits > 9
+
+
+@jit_only
+@pytest.mark.parametrize("sign", [1, -1])
+def test_marks_of_sixteen_outputs_are_their_scalar_loop(sign):
+    rng, kernel = np.random.default_rng(5), compiled(marks.mark_sixteen)
+    ends = [-(2**30), 2**30 - 2, 0, 1]
+    values, magnitudes = (rng.choice(array, (9, 40)).astype(np.int32) for array in (ends, [2**30, 0, 1]))
+    low, high = (rng.choice([-(2**31), 2**31 - 1, *ends], 40).astype(np.int32) for _ in range(2))
+    masks = [np.full((9, 3), -7, dtype=np.int32) for _ in range(2)]
+    for step, target in zip((kernel, marks.mark_sixteen.scalar), masks, strict=True):
+        step(values, 7, sign * magnitudes, 16, sign, low, high, target, 1)
+    assert np.array_equal(*masks)
+    assert len(np.unique(masks[0][:, 1])) > 3
+    assert (masks[0][:, [0, 2]] == -7).all()
 
 
 @jit_only

@@ -6,24 +6,30 @@ and put in the place of its exact sum, before the sums are requantized.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
+from accelsim.program.geometry import Geometry
 from accelsim.simulator.engine.bounds import register
 from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
 from accelsim.simulator.engine.gemm import terms_per_addition
+from accelsim.simulator.engine.lanes import LaneConstants
+from accelsim.simulator.engine.part_proofs import PartProofs
 from accelsim.simulator.engine.safe import _SUM_BYTES, Codes, Int64, SafeLayer, _pieces_per_window, _Windows
 from accelsim.simulator.engine.tracked import order_in_lanes
 from accelsim_kernels.depthwise import depthwise_rows
-from accelsim_kernels.scattered import Order, list_at_risk, step_windows
-from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
+from accelsim_kernels.layer_rows import requantize_lanes
+from accelsim_kernels.scattered import Order, keep_marked, list_marked, mark_at_risk, step_windows
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, has_dot_instructions
 
 Int32 = npt.NDArray[np.int32]
+Pair = tuple[int, int]
 
 _WIDEST = 1 << 61
 """Limit of a partial sum that has no register of its own, and greatest magnitude of a start value."""
@@ -83,7 +89,7 @@ class LayerAtRisk:
 
         Notes
         -----
-        Besides (102), ``Σ_k |w·x|`` must fit 32 bits for every output, and so must what an accumulator holds less what
+        Besides (102), ``|S'| + A`` must fit 32 bits for every output, and so must what an accumulator holds less what
         the kernels' sums are less than it.
         """
         if safe.on_machines.get("machine") != machine:
@@ -100,7 +106,8 @@ class LayerAtRisk:
         order = order_in_lanes(machine, weights.shape[1], terms_per_addition(machine), widest)
         if order is None or most > 1 << 15 or greatest >= 1 << 15:
             return None
-        if int(magnitudes.sum(axis=1).max(initial=0)) * most >= 1 << 31:
+        shifted = max(map(abs, safe.shifted_range))
+        if int(magnitudes.sum(axis=1).max(initial=0)) * (shifted + most) >= (1 << 31) - 1:
             return None
         if int(np.abs(safe._start).max(initial=0)) >= _ROOM:
             return None
@@ -126,17 +133,47 @@ class LayerAtRisk:
         return np.int64(1 if self.safe.words else -1)
 
     @cached_property
-    def _limits(self) -> list[tuple[Int64, Int64]]:
+    def _room(self) -> tuple[Int64, Int64]:
+        """What the products of every channel may add up to in its accumulator."""
+        low, high, _ = register(self.machine.accumulator_bits, self.machine.overflow)
+        return low - self.safe.layer.start, high - self.safe.layer.start
+
+    @cached_property
+    def _inner_room(self) -> tuple[Int64, Int64] | None:
+        """The same in the partial sum or at the adder tree's output; None where it has no width."""
+        machine = self.machine
+        bits = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
+        if bits is None or machine.dataflow == "output_stationary":
+            return None
+        low, high, _ = register(bits, machine.overflow)
+        return np.full(len(self._risky), low), np.full(len(self._risky), high)
+
+    @cached_property
+    def _limits(self) -> list[tuple[Int32, Int32]]:
         """Limits of ``S' - A`` and ``S' + A`` of every group's blocks, (106)."""
-        machine, layer, inner = self.machine, self.safe.layer, None
-        if machine.dataflow != "output_stationary":
-            inner = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
-        low, high, _ = register(machine.accumulator_bits, machine.overflow)
-        inner_low, inner_high = (-_WIDEST, _WIDEST) if inner is None else register(inner, machine.overflow)[:2]
-        shifted = self.safe._start - layer.start
-        least, most = np.maximum(low - layer.start, inner_low), np.minimum(high - layer.start, inner_high)
-        low, high = 2 * least - shifted, 2 * most - shifted
-        return [(self._of_blocks(low, group), self._of_blocks(high, group)) for group in range(len(self._blocks))]
+        low, high = self._room
+        if self._inner_room is not None:
+            low, high = np.maximum(low, self._inner_room[0]), np.minimum(high, self._inner_room[1])
+        return self._of_sums(low, high)
+
+    @cached_property
+    def _inner_limits(self) -> list[tuple[Int32, Int32]] | None:
+        """The limits (104) alone."""
+        return None if self._inner_room is None else self._of_sums(*self._inner_room)
+
+    def _of_sums(self, low: Int64, high: Int64) -> list[tuple[Int32, Int32]]:
+        """Return limits of ``S' - A`` and ``S' + A`` from those of the products' sums."""
+        shifted = self.safe._start - self.safe.layer.start
+        limits = [2 * low - shifted, 2 * high - shifted]
+        return [self._of_lanes(limits, group) for group in range(len(self._blocks))]
+
+    def _of_lanes(self, limits: list[Int64], group: int) -> tuple[Int32, Int32]:
+        """Return low and high limits of the channels of a group's blocks; where there is no channel, no limits."""
+        ends = np.iinfo(np.int32)
+        low, high = (self._of_blocks(np.clip(limit, ends.min, ends.max), group).astype(np.int32) for limit in limits)
+        nobody = self._of_blocks(np.ones(len(self._risky)), group) == 0
+        low[nobody], high[nobody] = ends.min, ends.max
+        return low, high
 
     @cached_property
     def _risky(self) -> npt.NDArray[np.bool_]:
@@ -173,6 +210,26 @@ class LayerAtRisk:
         return packed
 
     @cached_property
+    def _proofs(self) -> list[PartProofs | None]:
+        """Proofs by parts of every group's blocks; None where there are none."""
+        safe, geometry, blocks = self.safe, self.safe.layer.geometry, self._blocks
+        most = max(map(abs, _fed_range(safe))) + 2 * max(map(abs, safe.shifted_range))
+        widest = int(np.abs(safe.layer.weights.astype(np.int64)).sum(axis=1).max(initial=0)) * most
+        if widest >= (1 << 31) - 1 or not has_dot_instructions():
+            return [None] * len(blocks)
+        taps = np.zeros((1, 1), dtype=np.int64) if geometry is None else _taps(geometry)
+        proofs: list[PartProofs | None] = [None] * len(blocks)
+        for group in (number for number, some in enumerate(blocks) if some.size):
+            nobody = self._of_blocks(np.ones(len(self._risky)), group) == 0
+            low, high = (self._of_blocks(limit, group) for limit in self._room)
+            low[nobody], high[nobody] = -_WIDEST, _WIDEST
+            proofs[group] = PartProofs.of(
+                self._of_blocks(safe._by_tap, group), taps, safe.spatial_first, safe.words, int(self._sign),
+                self._offset, (low, high),
+            )  # fmt: skip
+        return proofs
+
+    @cached_property
     def _depthwise_magnitudes(self) -> npt.NDArray[np.int16]:
         """``-|W|``, shape (taps, repeats * channels)."""
         return _less_than_nothing(self.safe._depthwise_weights)
@@ -192,11 +249,7 @@ class LayerAtRisk:
         geometry = self.safe.layer.geometry
         if geometry is None:
             return np.arange(self.safe.layer.reduction)
-        channels, _, width = geometry.input_shape
-        line = (width + geometry.pads[1] + geometry.pads[3]) * channels
-        rows = np.arange(geometry.kernel_shape[0]) * geometry.dilations[0] * line
-        columns = np.arange(geometry.kernel_shape[1]) * geometry.dilations[1] * channels
-        taps = np.add.outer(rows, columns).reshape(-1)
+        taps = _taps(geometry).reshape(-1)
         inner = np.arange(geometry.group_channels)
         if self.safe.spatial_first:
             return np.add.outer(taps, inner).reshape(-1)
@@ -227,46 +280,60 @@ class LayerAtRisk:
     def _dot(self, operands: Codes, windows: _Windows) -> tuple[Codes, LayerEvents]:
         """Multiply windows with all channels; returns (positions, channels)."""
         safe, per_group = self.safe, self.safe.layer.num_outputs
-        outputs = np.empty((windows.bases.size, len(safe.layer.weights)), dtype=safe._requantizers[0].dtype)
-        step = min(safe._packed[0].positions_at_a_time(_SUM_BYTES), windows.bases.size)
+        outputs = np.empty((windows.num_windows, len(safe.layer.weights)), dtype=safe._requantizers[0].dtype)
+        step = min(safe._packed[0].positions_at_a_time(_SUM_BYTES), windows.num_windows)
         room, events, fed = safe._packed[0].room_for(step), LayerEvents(), self._fed(operands)
-        magnitudes = self._magnitudes(fed)
-        for group, (packed, requantizer) in enumerate(zip(safe._packed, safe._requantizers, strict=True)):
+        magnitudes, first_bases = self._magnitudes(fed), windows.bases
+        for group, packed in enumerate(safe._packed):
             part = slice(group * per_group, (group + 1) * per_group)
-            bases, reach = windows.bases + group * windows.group_offset, self._packed_magnitudes[group]
-            reaching = None if reach is None else reach.room_for(step)
+            bases, reach = first_bases + group * windows.group_offset, self._packed_magnitudes[group]
+            reaching, proofs = (None if reach is None else reach.room_for(step)), self._proofs[group]
+            prove = None if proofs is None else partial(proofs.unmark, operands, magnitudes)
             for begin in range(0, bases.size, step):
                 some = bases[begin : begin + step]
                 sums = packed.sums(operands, some, windows.segments, room)
                 if reach is not None and reaching is not None:
                     reached = reach.sums(magnitudes, some, windows.segments, reaching)
-                    events += self._repair(sums, reached, group, part, fed, some, (1, 0))
-                requantizer.store(sums, outputs[begin : begin + step, part])
+                    events += self._repair(sums, reached, group, part, fed, some, (1, 0), prove)
+                if not safe._group_lanes:
+                    safe._requantizers[group].store(sums, outputs[begin : begin + step, part])
+                    continue
+                lanes, stride = safe._group_lanes[group], outputs.shape[1]
+                place = begin * stride + part.start
+                _requantize(sums, some.size, per_group, lanes, outputs, place, stride)
         return outputs, events
 
     def _depthwise(self, operands: Codes, windows: _Windows) -> tuple[Codes, LayerEvents]:
         """Convolve every channel with its own kernel; returns (positions, channels)."""
         safe, run, channels = self.safe, windows.run, len(self.safe.layer.weights)
         requantizer, fed, events = safe._requantizers[0], self._fed(operands), LayerEvents()
-        outputs = np.empty((windows.bases.size, run), dtype=requantizer.dtype)
-        step = min(max(1, _SUM_BYTES // (4 * run)), windows.bases.size)
-        room, reaching = (aligned_empty((step, run), np.int32) for _ in range(2))
-        magnitudes, between = self._magnitudes(fed), channels
-        for begin in range(0, windows.bases.size, step):
-            bases = windows.bases[begin : begin + step]
+        outputs = np.empty((windows.num_windows, run), dtype=requantizer.dtype)
+        step = min(max(1, _SUM_BYTES // (4 * run)), windows.num_windows)
+        room, reaching = (aligned_empty((step * run + LANES,), np.int32)[:-LANES].reshape(step, run) for _ in range(2))
+        magnitudes, all_bases = self._magnitudes(fed), windows.bases
+        for begin in range(0, all_bases.size, step):
+            bases = all_bases[begin : begin + step]
             sums, reached = room[: bases.size], reaching[: bases.size]
             for rows, weights, target in (
                 (operands, safe._depthwise_weights, sums), (magnitudes, self._depthwise_magnitudes, reached)
             ):  # fmt: skip
                 depthwise_rows(rows, bases, np.int64(run), windows.segments, weights, target.reshape(-1))
             by_position = sums.reshape(-1, channels), reached.reshape(-1, channels)
-            events += self._repair(*by_position, 0, slice(None), fed, bases, (run // channels, between))
-            requantizer.store(sums, outputs[begin : begin + step])
+            events += self._repair(*by_position, 0, slice(0, channels), fed, bases, (run // channels, channels))
+            if not safe._group_lanes:
+                requantizer.store(sums, outputs[begin : begin + step])
+                continue
+            lanes, place, flat = safe._group_lanes[0], begin * run, sums.reshape(-1)
+            width = lanes.constants.shape[1]
+            whole, done = flat.size // width, flat.size // width * width
+            _requantize(flat, whole, width, lanes, outputs, place, width)
+            _requantize(flat[done:], 1, flat.size - done, lanes, outputs, place + done, width)
         return outputs.reshape(-1, channels), events
 
     def _repair(
-        self, sums: Int32, reached: Int32, group: int, part: slice, fed: Codes, bases: Int64, positions: tuple[int, int]
-    ) -> LayerEvents:
+        self, sums: Int32, reached: Int32, group: int, part: slice, fed: Codes, bases: Int64, positions: Pair,
+        prove: Callable[[Int64, Int32], Int32] | None = None,
+    ) -> LayerEvents:  # fmt: skip
         """Step what is at risk of some positions, and put it in the place of its exact sum.
 
         Parameters
@@ -283,12 +350,24 @@ class LayerAtRisk:
             Where the windows begin.
         positions : tuple of int
             How many positions there are to each base, and what is between their windows.
+        prove : callable, optional
+            Takes marks off: ``(bases of the positions, masks) -> masks``.
         """
-        blocks = self._blocks[group]
-        listed = np.empty((2, len(sums) * min(LANES * blocks.size, sums.shape[1])), dtype=np.int32)
-        count = list_at_risk(sums, reached, self._sign, blocks, *self._limits[group], listed)
-        if count == 0:
+        blocks, places = self._blocks[group], np.arange(len(sums))
+        masks = np.empty((len(sums), blocks.size), dtype=np.int32)
+        mark_at_risk(sums, reached, self._sign, blocks, *self._limits[group], masks)
+        places = places[: keep_marked(masks, places)]
+        if places.size and prove is not None:
+            masks = prove(bases[places], masks[: places.size])
+            if self._inner_limits is not None:
+                always = np.empty((len(sums), blocks.size), dtype=np.int32)
+                mark_at_risk(sums, reached, self._sign, blocks, *self._inner_limits[group], always)
+                masks |= always[places]
+            places = places[: keep_marked(masks, places)]
+        if places.size == 0:
             return LayerEvents()
+        listed = np.empty((2, places.size * LANES * blocks.size), dtype=np.int32)
+        count = list_marked(masks[: places.size], blocks, places, listed)
         accumulator = register(self.machine.accumulator_bits, self.machine.overflow)
         per_base, between = np.int64(positions[0]), np.int64(positions[1])
         start, offsets = self.safe.layer.start[part], self.safe._start[part]
@@ -320,6 +399,25 @@ def _fed_range(safe: SafeLayer) -> tuple[int, int]:
     least, greatest = safe.fed_range
     pad = () if safe.layer.geometry is None else (safe.layer.pad_value,)
     return min(least, *pad, least), max(greatest, *pad, greatest)
+
+
+def _requantize(
+    sums: Int32, count: int, valid: int, lanes: LaneConstants, outputs: Codes, place: int, stride: int
+) -> None:
+    """Bring sums to codes in 32-bit lanes; see `accelsim_kernels.layer_rows.requantize_lanes`."""
+    stored = outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}")
+    requantize_lanes(
+        sums.reshape(-1), np.int64(count), np.int64(valid), lanes.constants, lanes.two, stored, np.int64(place),
+        np.int64(stride),
+    )  # fmt: skip
+
+
+def _taps(geometry: Geometry) -> Int64:
+    """Return where the operands of each tap begin in a window; int64 array, shape (kernel rows, kernel columns)."""
+    channels, _, width = geometry.input_shape
+    line = (width + geometry.pads[1] + geometry.pads[3]) * channels
+    rows = np.arange(geometry.kernel_shape[0]) * geometry.dilations[0] * line
+    return np.add.outer(rows, np.arange(geometry.kernel_shape[1]) * geometry.dilations[1] * channels)
 
 
 def _less_than_nothing(values: Codes) -> Codes:

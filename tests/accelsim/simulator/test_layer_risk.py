@@ -10,6 +10,7 @@ from accelsim.program.geometry import Geometry
 from accelsim.simulator.engine import layer_risk
 from accelsim.simulator.engine.layer_risk import LayerAtRisk, LayerEvents
 from accelsim.simulator.engine.safe import SafeLayer
+from accelsim_kernels.vectors.code import has_dot_instructions
 from tests.accelsim.simulator.gemm_cases import DATAFLOWS
 from tests.accelsim.simulator.test_safe_layers import PATHS, convolutions, mac_layer, path, requantized
 from tests.naive import conv as naive
@@ -46,6 +47,16 @@ def oracle(layer, images, weights, machine):
     dataflow="weight_stationary", overflow="saturate", rows=2, bits=14, inner=13, reduction_order="spatial_first",
     start=50, images=2, seed=1,
 )  # fmt: skip
+@example(
+    case=(Geometry((8, 1, 2), (1, 2), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1)), 20), x=(4, True), spread=2**10,
+    dataflow="output_stationary", overflow="wrap", rows=1, bits=14, inner=None, reduction_order="spatial_first",
+    start=0, images=1, seed=1,
+)  # fmt: skip
+@example(
+    case=(Geometry((3, 1, 2), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 2)), 5), x=(4, True), spread=2**10,
+    dataflow="output_stationary", overflow="wrap", rows=1, bits=11, inner=None, reduction_order="channel_first",
+    start=0, images=2, seed=4,
+)  # fmt: skip
 def test_a_layer_at_risk_is_the_oracle(
     way, case, x, spread, dataflow, overflow, rows, bits, inner, reduction_order, start, images, seed
 ):
@@ -77,6 +88,23 @@ def test_a_layer_at_risk_is_the_oracle(
 operands = st.integers(0, 255) | st.sampled_from([0, 1, 255])
 
 
+def stepped(layer, machine, column):
+    """Whether the layer's one output is stepped."""
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        step = layer_risk.step_windows
+        patch.setattr(layer_risk, "step_windows", lambda *arguments: seen.append(arguments) or step(*arguments))
+        LayerAtRisk.of(SafeLayer.of(layer, machine), machine).run(column)
+    return len(seen) == 1
+
+
+def vectors(row, start, signed):
+    """A layer of one output of vectors."""
+    geometry = Geometry((len(row), 1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1))
+    x, clamp = ax.IntegerFormat(8, signed), (-(2**15), 2**15 - 1)
+    return mac_layer(np.array([row]), np.array([start]), geometry, x, clamp, "tflite")
+
+
 @pytest.mark.parametrize("signed", [False, True])
 @given(
     row=st.lists(st.integers(-128, 127) | st.sampled_from([-128, 127]), min_size=1, max_size=40), data=st.data(),
@@ -97,22 +125,26 @@ def test_an_output_is_stepped_exactly_when_the_worst_order_does_not_fit(
     over, under = sum(m for m in products if m > 0), sum(m for m in products if m < 0)
     # The worst orders add all of one sign first; the start is put beside the value at which that just fits.
     start = 2 ** (bits - 1) - 1 - over + slack if side > 0 else -(2 ** (bits - 1)) - under + slack
-    machine = ax.Machine(
-        dataflow=dataflow, accumulator_bits=bits, partial_sum_bits=inner, adder_tree_bits=inner
-    )  # fmt: skip
-    fits = -(2 ** (bits - 1)) <= start + under and start + over < 2 ** (bits - 1)
-    if inner is not None and dataflow != "output_stationary":
-        fits = fits and -(2 ** (inner - 1)) <= under and over < 2 ** (inner - 1)
-    geometry = Geometry((len(row), 1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1))
-    x, start = ax.IntegerFormat(8, signed), np.array([start])
-    layer = mac_layer(np.array([row]), start, geometry, x, (-(2**15), 2**15 - 1), "tflite")
-    stepped = []
-    with pytest.MonkeyPatch.context() as patch:
-        step = layer_risk.step_windows
-        patch.setattr(layer_risk, "step_windows", lambda *arguments: stepped.append(arguments) or step(*arguments))
-        at_risk = LayerAtRisk.of(SafeLayer.of(layer, machine), machine)
-        at_risk.run(column.astype(x.dtype).reshape(1, 1, 1, -1))
-    assert len(stepped) == (0 if fits else 1)
+    machine = ax.Machine(dataflow=dataflow, accumulator_bits=bits, partial_sum_bits=inner, adder_tree_bits=inner)
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    fits = low <= start + under and start + over <= high
+    inside = inner is None or dataflow == "output_stationary"
+    inside = inside or (-(2 ** (inner - 1)) <= under and over < 2 ** (inner - 1))
+    layer, fed = vectors(row, start, signed), column.astype(np.int8 if signed else np.uint8).reshape(1, 1, 1, -1)
+    with path("portable"):  # there (106) alone is asked
+        assert stepped(layer, machine, fed) == (not (fits and inside))
+    if not has_dot_instructions():
+        return
+    # (107): four parts of the channels, each from the sum of those before it.
+    size, before, parts_fit = -(-len(row) // 4), start, True
+    for begin in range(0, len(row), size):
+        part = products[begin : begin + size]
+        parts_fit &= low <= before + sum(m for m in part if m < 0) and before + sum(m for m in part if m > 0) <= high
+        before += sum(part)
+    if size == len(row):  # a reduction of one term is not cut
+        parts_fit = fits
+    layer = vectors(row, start, signed)
+    assert stepped(layer, machine, fed) == (not (inside and (fits or parts_fit)))
 
 
 def test_what_does_not_fit_lanes_takes_the_other_path():
