@@ -103,7 +103,7 @@ def _draw(found: Any, folder: Path) -> list[Path]:
 
 def _write_proposal(found: Any, path: Path) -> None:
     """Write the proposed layers, and whatever else the configuration sets, as TOML."""
-    from accelsim.graph.files import write_whole
+    from accelsim.files import write_whole
 
     write_whole(path, found.proposed_config().to_toml().encode())
 

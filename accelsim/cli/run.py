@@ -173,7 +173,7 @@ def _write_codes(result: SimulationResult, path: Path) -> None:
     """Write the stored outputs under their names as an .npz file."""
     import numpy as np
 
-    from accelsim.graph.files import write_whole
+    from accelsim.files import write_whole
 
     buffer = io.BytesIO()
     # Not np.savez: it takes the names as keyword arguments, and an output may be called "file".

@@ -13,7 +13,7 @@ from typing import Any
 
 from accelsim.errors import DataError
 from accelsim.explore.store import PointRow, Store
-from accelsim.graph.files import write_whole
+from accelsim.files import write_whole
 from accelsim.tables import html_table, text_table
 
 MORE_IS_BETTER = {

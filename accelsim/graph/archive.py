@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.errors import AccelsimError, DataError
+from accelsim.files import write_whole
 from accelsim.formats import IntegerFormat, QuantizationParameters
-from accelsim.graph.files import write_whole
 from accelsim.graph.graph import AttributeValue, Graph, Node, Tensor
 from accelsim.graph.operators import OPERATORS
 from accelsim.graph.quantized import QuantizedGraph, QuantizedWeights

@@ -20,9 +20,9 @@ import numpy.typing as npt
 from onnx import ModelProto, TensorProto, helper
 
 from accelsim.errors import DataError, ModelError
+from accelsim.files import write_whole
 from accelsim.formats import QuantizationParameters
 from accelsim.graph.builder import ModelBuilder
-from accelsim.graph.files import write_whole
 from accelsim.graph.graph import Graph, Node, Shape
 from accelsim.graph.onnx_file import read_model
 from accelsim.graph.operators import DATA_MOVEMENT, LINEAR

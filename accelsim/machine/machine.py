@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from accelsim.errors import MachineError
+from accelsim.files import write_whole
 from accelsim.machine.drawing import grid_svg
 from accelsim.machine.requantizer import Requantizer, TieRule
 from accelsim.validation import Configuration
@@ -145,14 +145,8 @@ class Machine(Configuration):
         return "\n".join(lines) + "\n"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the machine as a TOML file, whole or not at all."""
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            temporary.write_text(self.to_toml(), encoding="utf-8")
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Write the machine as a TOML file, whole or not at all; raise DataError where it cannot be written."""
+        write_whole(path, self.to_toml().encode())
 
     def replace(self, **changes: Any) -> Machine:
         """Return the machine with some fields changed, validated anew."""

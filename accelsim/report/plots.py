@@ -112,7 +112,7 @@ def save_figure(drawn: Figure, path: str | PathLike[str]) -> None:
     DataError
         When the ending is another one or the file cannot be written.
     """
-    from accelsim.graph.files import write_whole
+    from accelsim.files import write_whole
 
     ending = figure_format(path)
     undated = {".svg": {"Date": None, "Creator": None}, ".pdf": {"CreationDate": None}, ".png": {}}[ending]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vcd import VCDWriter
 
 from accelsim import __version__
-from accelsim.graph.files import whole_file
+from accelsim.files import whole_file
 from accelsim.machine import Machine
 from accelsim.simulator.engine.trace import Trace
 

@@ -80,7 +80,7 @@ class EnergyTable(Configuration):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the table as a TOML file, whole or not at all."""
-        from accelsim.graph.files import write_whole
+        from accelsim.files import write_whole
 
         write_whole(path, self.to_toml().encode())
 

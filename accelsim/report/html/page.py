@@ -13,7 +13,7 @@ from os import PathLike
 from string import Template
 
 from accelsim import __version__
-from accelsim.graph.files import write_whole
+from accelsim.files import write_whole
 from accelsim.report.html.cycles import CycleView
 
 _FRAME_HEIGHT = 760
