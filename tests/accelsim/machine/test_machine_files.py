@@ -114,7 +114,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkey
     def failing(self, *arguments, **options):
         if step == "open":  # a disk that is full: the file is there, and writing to it fails
             whole(self, *arguments, **options).close()
-            return open("/dev/full", "wb", buffering=0)
+            return whole(Path("/dev/full"), "wb", buffering=0)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, step, failing)
