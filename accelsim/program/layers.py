@@ -148,9 +148,11 @@ class MacLayer(Layer):
         if self.geometry is None:
             return None
         planes = self.num_positions // self.geometry.num_positions
-        if self.depth is not None:  # the channels of a plane are those of all its taps along the depth
-            planes = planes // self.depth.num_positions * self.depth.length // self.depth.kernel
-        return prod(self.geometry.input_shape) // self.groups * planes
+        elements = prod(self.geometry.input_shape) // self.groups * planes
+        if self.depth is None:
+            return elements
+        # a plane for each position along the depth, whose channels are those of all its taps
+        return elements // (self.depth.kernel * self.depth.num_positions) * self.depth.length
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

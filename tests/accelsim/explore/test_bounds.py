@@ -4,8 +4,9 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 import accelsim as ax
 from accelsim.explore.adversary import adversary
@@ -88,6 +89,61 @@ def test_no_input_overflows_the_proven_width_and_one_does_a_bit_less(case, regis
             assert events(case, found.codes, name, bounds.bits - 1) > 0
     for image in images:
         assert events(case, image, name, bounds.bits) == 0
+
+
+@st.composite
+def solid_models(draw):
+    """A quantized convolution in three dimensions, as a model, with the shape of its image."""
+    channels, outputs = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    kernel, strides, dilations = (draw(st.tuples(*[st.integers(1, most)] * 3)) for most in (3, 2, 2))
+    reach = [(length - 1) * step + 1 for length, step in zip(kernel, dilations, strict=True)]
+    pads = [draw(st.integers(0, length - 1)) for length in reach * 2]
+    image = [max(1, reach[i] - pads[i] - pads[3 + i]) + draw(st.integers(0, 2)) for i in range(3)]
+    signed = draw(st.booleans())
+    kind, values = (np.int8, st.integers(-128, 127)) if signed else (np.uint8, st.integers(0, 255))
+    shape = (outputs, channels, *kernel)
+    weights = draw(st.lists(st.integers(-127, 127), min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))
+    bias = draw(st.lists(st.integers(-(2**14), 2**14), min_size=outputs, max_size=outputs))
+    constants = {
+        "s": np.float32(0.5), "z": kind(draw(values)), "w": np.array(weights, np.int8).reshape(shape),
+        "ws": np.float32(1), "wz": np.int8(0), "b": np.array(bias, np.int32),
+    }  # fmt: skip
+    node = helper.make_node(
+        "QLinearConv", ["x", "s", "z", "w", "ws", "wz", "s", "z", "b"], ["y"], pads=pads, strides=strides,
+        dilations=dilations, kernel_shape=kernel,
+    )  # fmt: skip
+    integers = TensorProto.INT8 if signed else TensorProto.UINT8
+    graph = helper.make_graph(
+        [node],
+        "solid",
+        [helper.make_tensor_value_info("x", integers, [1, channels, *image])],
+        [helper.make_tensor_value_info("y", integers, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model, np.iinfo(kind), (1, channels, *image)
+
+
+@settings(max_examples=20)
+@given(solid_models(), st.sampled_from(["output_stationary", "weight_stationary"]), st.randoms(use_true_random=False))
+def test_a_convolution_in_three_dimensions_needs_its_proven_width_and_no_more(solid, dataflow, random):
+    model, ends, shape = solid
+    machine = ax.Machine(rows=3, columns=2, dataflow=dataflow, accumulator_bits=64, requantizer="onnxruntime")
+    program = ax.load_integer_onnx(model)
+    (layer,) = program.source.lower(machine).layers
+    assert layer.input_elements == np.prod(shape)
+    bounds = accumulator_bounds(layer, machine)
+
+    def count(codes, bits):
+        return ax.simulate(program, codes, machine.replace(accumulator_bits=bits)).overflow_events
+
+    corners = np.array([random.choice([ends.min, ends.max]) for _ in range(int(np.prod(shape)))])
+    corners = corners.astype(ends.dtype).reshape(shape)
+    assert count(corners, bounds.bits) == 0
+    assert bounds.tight
+    found = adversary(layer, machine, "accumulator").codes.astype(ends.dtype)
+    assert count(found, bounds.bits) == 0
+    assert bounds.bits == 4 or count(found, bounds.bits - 1) > 0
 
 
 @given(st.integers(-(2**40), 2**40), st.integers(-(2**40), 2**40))
