@@ -1,6 +1,7 @@
 """The fast engine against numpy's float32 matmul and ONNX Runtime's float32 run, on one core, in one process.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py gemm
+    OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py gemm-threads
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py risk
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py widths [MODEL.onnx ...]
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py networks [MODEL.onnx ...]
@@ -15,6 +16,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from accelsim.data import digits_model_path
 from accelsim.program.lowering import lower
 from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.dots import PackedWeights
-from accelsim.simulator.engine.exact import exact_sums
+from accelsim.simulator.engine.exact import exact_sums, in_large_pages
 from accelsim.tables import text_table
 
 try:
@@ -70,7 +72,7 @@ def gemm() -> None:
         activations = rng.integers(0, 256, (k, p), dtype=np.uint8)
         real = weights.astype(np.float32), activations.astype(np.float32)
         bounds = ChannelBounds(weights.astype(np.int32), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64))
-        room, channels = np.empty((n, p), dtype=np.int64), np.arange(n)
+        room, channels = in_large_pages((n, p)), np.arange(n)
         packed = PackedWeights(weights.reshape(n, 1, k), words=False)
         last = np.concatenate([activations.T.reshape(-1), np.zeros(64, dtype=np.uint8)])
         bases, segments, sums = np.arange(p) * k, np.zeros(1, dtype=np.int64), packed.room_for(p)
@@ -97,6 +99,25 @@ def gemm() -> None:
             macs = n * k * p * repeats / 1e9
             rows.append([name, what, f"{macs / ours:.1f}", f"{macs / peer:.1f}", f"{peer / ours:.2f}"])
     print(text_table(["shape N x K x P", "what", "GMAC/s", "numpy float32", "ratio"], rows))
+
+
+def two_threads() -> None:
+    """Print MAC rates of two products on two threads, each of one half of the positions, next to numpy's likewise."""
+    rng, rows = np.random.default_rng(0), []
+    for name, (n, k, p) in SHAPES.items():
+        weights = rng.integers(-127, 128, (n, k), dtype=np.int8)
+        halves = [rng.integers(0, 256, (k, p // 2), dtype=np.uint8) for _ in range(2)]
+        real = weights.astype(np.float32), [half.astype(np.float32) for half in halves]
+        repeats = max(1, 2 * 10**8 // (n * k * p))
+        with ThreadPoolExecutor(2) as pool:
+            ours, peer = in_turn(
+                lambda w=weights, h=halves, t=repeats: list(pool.map(_repeated_on(lambda x: ax.matmul(w, x), t), h)),
+                lambda r=real, t=repeats: list(pool.map(_repeated_on(lambda x: r[0] @ x, t), r[1])),
+                time.perf_counter,
+            )
+        macs = n * k * (p // 2) * 2 * repeats / 1e9
+        rows.append([name, f"{macs / ours:.1f}", f"{macs / peer:.1f}", f"{peer / ours:.2f}"])
+    print(text_table(["shape N x K x P", "ax.matmul, GMAC/s", "numpy float32", "ratio"], rows))
 
 
 def _counts(result: ax.GemmResult) -> object:
@@ -170,6 +191,14 @@ def _repeated(run: Callable[[], object], times: int) -> Callable[[], None]:
     return several
 
 
+def _repeated_on(run: Callable[[np.ndarray], object], times: int) -> Callable[[np.ndarray], None]:
+    def several(operand: np.ndarray) -> None:
+        for _ in range(times):
+            run(operand)
+
+    return several
+
+
 def networks(paths: list[str], threads: int) -> None:
     """Print times of whole networks, overflow tracked, next to ONNX Runtime's float32 run of the same batch."""
     models: dict[str, object] = {Path(path).stem: path for path in paths or [digits_model_path()]}
@@ -207,6 +236,8 @@ if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else ""
     if what == "gemm":
         gemm()
+    elif what == "gemm-threads":
+        two_threads()
     elif what == "risk":
         risk()
     elif what == "widths":

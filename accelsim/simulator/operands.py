@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from accelsim.errors import OperandError
 from accelsim.machine import Machine
-from accelsim.simulator.engine.gemm import MAX_REDUCTION, WIDEST_START, GemmOperands, Int64
+from accelsim.simulator.engine.bounds import for_kernels, signed_sums
+from accelsim.simulator.engine.gemm import MAX_REDUCTION, TYPE_ENDS, WIDEST_START, GemmOperands, Int64
 
 _SIGNED_16, _UNSIGNED_16 = (-(1 << 15), (1 << 15) - 1), (0, (1 << 16) - 1)
-_INT32 = np.dtype(np.int32)
 
 
 def integer_array(name: str, values: npt.ArrayLike, ndim: int) -> npt.NDArray[Any]:
@@ -26,7 +26,7 @@ def integer_array(name: str, values: npt.ArrayLike, ndim: int) -> npt.NDArray[An
 
 
 def operand(name: str, array: npt.NDArray[Any], bits: int | None, kept: str = "") -> npt.NDArray[Any]:
-    """Return an operand as int32 or a narrower type after checking that a PE holds it; raise OperandError otherwise.
+    """Return an operand for the kernels after checking that a PE holds it; raise OperandError otherwise.
 
     Parameters
     ----------
@@ -37,11 +37,15 @@ def operand(name: str, array: npt.NDArray[Any], bits: int | None, kept: str = ""
     bits : int or None
         The machine's operand width, signed or unsigned; None is 16.
     kept : str
-        Characters of the types of 8 or 16 bits that stay as they are.
+        Characters of types of 8 or 16 bits, the narrowest first.
+
+    Returns
+    -------
+    integer array
+        Of a type of ``kept``: the array's own, or where its values are looked at the first that holds them; else int32.
     """
-    stored = array.dtype.newbyteorder("=") if array.dtype.char in kept else _INT32
     if bits is None and array.itemsize <= 2:  # whatever the type holds fits
-        return _for_kernels(array, stored)
+        return for_kernels(array.astype(array.dtype.char if array.dtype.char in kept else "i", copy=False))
     width = 16 if bits is None else bits
     low, high = int(array.min()), int(array.max())
     signed, unsigned = (-(1 << (width - 1)), (1 << (width - 1)) - 1), (0, (1 << width) - 1)
@@ -50,12 +54,8 @@ def operand(name: str, array: npt.NDArray[Any], bits: int | None, kept: str = ""
         raise OperandError(
             f"{name} must fit {signed[0]}..{signed[1]} or {unsigned[0]}..{unsigned[1]}, got {low}..{high}; {remedy}"
         )
-    return _for_kernels(array, stored)
-
-
-def _for_kernels(array: npt.NDArray[Any], stored: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return an array of a type in the layout of which kernels are compiled; a read-only one would be another."""
-    return array if array.flags.carray and array.dtype == stored else np.require(array, stored, ["C", "W"])
+    stored = next((kind for kind in kept if TYPE_ENDS[kind][0] <= low and high <= TYPE_ENDS[kind][1]), "i")
+    return for_kernels(array.astype(stored, copy=False))
 
 
 def zero_points(name: str, values: npt.ArrayLike | int, length: int) -> Int64:
@@ -66,7 +66,7 @@ def zero_points(name: str, values: npt.ArrayLike | int, length: int) -> Int64:
     low, high = (int(array), int(array)) if array.ndim == 0 else (int(array.min()), int(array.max()))
     if low < _SIGNED_16[0] or high > _UNSIGNED_16[1]:
         raise OperandError(f"{name} must be a code of at most 16 bits, got {low}..{high}")
-    return np.full(length, array, dtype=np.int64)
+    return np.full(length, array, dtype=np.int64) if low or high else np.zeros(length, dtype=np.int64)
 
 
 def start_values(bias: npt.ArrayLike | None, length: int) -> Int64:
@@ -120,7 +120,8 @@ def gemm_operands(
         return GemmOperands(wider, shifted, bias, np.zeros_like(weight_zero_points))
     if activation_zero_point == 0:
         return GemmOperands(weights, columns, bias, weight_zero_points)
-    sums = weights.sum(axis=1, dtype=np.int64)
+    positive, negative = signed_sums(weights)
+    sums = positive + negative
     start = bias - activation_zero_point * sums + reduction * activation_zero_point * weight_zero_points
     if (np.abs(start) > WIDEST_START).any():
         raise OperandError("bias and zero-point terms must stay within +-2^61; use a smaller bias")
@@ -165,7 +166,7 @@ def matmul_operands(
         )
     return gemm_operands(
         operand("weights", stored_weights, machine.weight_bits, kept="bh"),
-        operand("activations", stored, machine.activation_bits, kept="bBhH"),
+        operand("activations", stored, machine.activation_bits, kept="BbhH"),
         start_values(bias, num_outputs),
         zero_points("weight_zero_point", weight_zero_point, num_outputs),
         int(zero_points("activation_zero_point", activation_zero_point, 1)[0]),

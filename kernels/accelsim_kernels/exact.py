@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, prefer_wide_vectors
 from accelsim_kernels.vectors.columns import (
     CHANNELS_OF_TILE,
     POSITIONS,
@@ -175,6 +175,20 @@ def _no_ends(size: Int) -> npt.NDArray[np.uint8]:
         values[:POSITIONS] = 32767
         values[POSITIONS:] = -32768
     return ends
+
+
+@kernel
+def sums_by_sign(weights: Any, positive: npt.NDArray[np.int64], negative: npt.NDArray[np.int64]) -> None:
+    """Set positive and negative (n,) to the sums of the weights of either sign; signed integer weights (n, k)."""
+    prefer_wide_vectors()
+    for n in range(weights.shape[0]):
+        over, under = np.int64(0), np.int64(0)
+        line = weights[n]
+        for k in range(line.size):
+            weight = np.int64(line[k])
+            over += max(weight, np.int64(0))
+            under += min(weight, np.int64(0))
+        positive[n], negative[n] = over, under
 
 
 @kernel

@@ -76,6 +76,10 @@ IN_TWO_WIDTHS = {
 }
 
 
+# As well for weights that were widened to 32 bits.
+IN_THREE_WIDTHS = {"exact.sums_by_sign"}
+
+
 def frozen(values, dtype=np.int64, order="C"):
     array = np.array(values, dtype=dtype, order=order)
     array.setflags(write=False)
@@ -114,6 +118,7 @@ def call_gemms():
             for activations in (np.arange(12).reshape(4, 3) + 60000, np.arange(12).reshape(4, 3) * 2000):
                 ax.matmul(np.full((3, 4), 6), activations, narrow, track="range")
                 ax.matmul(np.full((3, 4), 6), activations, narrow.replace(accumulator_bits=32))
+                ax.matmul(np.full((3, 4), 600), activations, narrow)
                 for shift in (0, 2):
                     counted = machine.replace(product_shift_bits=shift)
                     ax.matmul(*operands[2], counted, bias=frozen([1, 2, 3]), activity=True)
@@ -280,7 +285,7 @@ def test_every_kernel_has_exactly_one_specialisation():
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    meant = {**dict.fromkeys(ENTRANCES, 1), **dict.fromkeys(IN_TWO_WIDTHS, 2)}
+    meant = {**dict.fromkeys(ENTRANCES, 1), **dict.fromkeys(IN_TWO_WIDTHS, 2), **dict.fromkeys(IN_THREE_WIDTHS, 3)}
     if not has_dot_instructions():
         meant["exact.dot_rows"] = meant["layer_rows.dot_layer"] = meant["parts.unmark_by_parts"] = 0
     counts = {name: len(found.get(name, [])) for name in meant}

@@ -278,6 +278,18 @@ def test_products_of_columns_are_sums_of_products(dtype, shape):
     assert nonzero[:reduction].tolist() == [sum(value != 0 for value in line) for line in columns.tolist()]
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32])
+def test_sums_by_sign_are_sums_of_one_sign(dtype):
+    limits = np.iinfo(dtype)
+    weights = np.random.default_rng(7).choice([limits.min, -1, 0, 1, limits.max], (5, 83)).astype(dtype)
+    weights[0], weights[1] = limits.min, limits.max
+    positive, negative = np.full(5, -7), np.full(5, -7)
+    exact.sums_by_sign(weights, positive, negative)
+    rows = [[int(w) for w in row] for row in weights]
+    assert positive.tolist() == [sum(w for w in row if w > 0) for row in rows]
+    assert negative.tolist() == [sum(w for w in row if w < 0) for row in rows]
+
+
 def test_the_processors_instructions_can_be_switched_off(monkeypatch):
     monkeypatch.setenv(code.PORTABLE_VARIABLE, "1")
     code.has_dot_instructions.cache_clear()

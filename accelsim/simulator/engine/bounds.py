@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
+from accelsim_kernels.exact import sums_by_sign
 
 Int64 = npt.NDArray[np.int64]
 
@@ -18,6 +19,24 @@ def register(bits: int | None, overflow: str) -> tuple[np.int64, np.int64, bool]
     """Return ``(low, high, saturate)`` of a register; None bits is as wide as int64."""
     half = 1 << ((64 if bits is None else bits) - 1)
     return np.int64(-half), np.int64(half - 1), overflow == "saturate"
+
+
+def for_kernels(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array in the layout of which kernels are compiled; a read-only or strided one would be another."""
+    return array if array.flags.carray else np.require(array, requirements=("C", "W"))
+
+
+def signed_sums(weights: npt.NDArray[Any]) -> tuple[Int64, Int64]:
+    """Return the sums of the positive and of the negative weights of every channel, int64 arrays of shape (n,).
+
+    Parameters
+    ----------
+    weights : int8, int16 or int32 array, shape (n, k)
+        Operands as the PEs multiply them.
+    """
+    positive, negative = np.empty(len(weights), dtype=np.int64), np.empty(len(weights), dtype=np.int64)
+    sums_by_sign(for_kernels(weights), positive, negative)
+    return positive, negative
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +63,11 @@ class ChannelBounds:
     weight_zero_points: Int64
 
     def wide(self) -> ChannelBounds:
-        """Return the same of weights in 32 bits, with the sums that are known."""
+        """Return the same of weights in 32 bits, with what is known."""
         if self.weights.itemsize > 2:
             return self
         wider = replace(self, weights=self.weights.astype(np.int32))
-        sums = ("positive", "negative", "row_sums")
-        wider.__dict__.update({name: vars(self)[name] for name in sums if name in vars(self)}, narrow=self.weights)
+        wider.__dict__.update(narrow=self.weights, signs=self.signs)
         return wider
 
     @cached_property
@@ -66,22 +84,19 @@ class ChannelBounds:
         return None
 
     @cached_property
-    def row_sums(self) -> Int64:
-        """Sum of the weights of every channel."""
-        sums: Int64 = self.weights.sum(axis=1, dtype=np.int64)
-        return sums
+    def signs(self) -> tuple[Int64, Int64]:
+        """`signed_sums` of the weights."""
+        return signed_sums(self.weights)
 
-    @cached_property
+    @property
     def positive(self) -> Int64:
         """Sum of the positive weights of every channel."""
-        sums: Int64 = np.maximum(self.weights, 0).sum(axis=1, dtype=np.int64)
-        return sums
+        return self.signs[0]
 
-    @cached_property
+    @property
     def negative(self) -> Int64:
         """Sum of the negative weights of every channel."""
-        sums: Int64 = np.minimum(self.weights, 0).sum(axis=1, dtype=np.int64)
-        return sums
+        return self.signs[1]
 
     def of_products(self, least: int, greatest: int) -> tuple[Int64, Int64]:
         """Return the least and greatest partial sum of the products alone, int64 arrays of shape (n,)."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.simulator.engine.bounds import ChannelBounds
+from accelsim.simulator.engine.bounds import ChannelBounds, for_kernels
 from accelsim.simulator.engine.dots import exact_float
 from accelsim_kernels.exact import dot_columns
 from accelsim_kernels.vectors.code import GROUP_BYTES, has_dot_instructions
@@ -19,6 +19,9 @@ Int64 = npt.NDArray[np.int64]
 _LARGE_BYTES = 4 << 20
 """From how many bytes on numpy asks for large pages."""
 
+_LINE_BYTES = 64
+"""A line of the cache."""
+
 _BYTES, _WORDS = (np.uint8, np.uint8, 0, 255), (np.int16, np.uint16, -(1 << 15), (1 << 15) - 1)
 """The activations that the instructions take: their type, the type of their bits, their range."""
 
@@ -27,17 +30,19 @@ _SHORT = ((1 << 31) - 1) // (255 << 7)
 
 
 def in_large_pages(shape: tuple[int, int], zeros: bool = False) -> Int64:
-    """Return an array, uninitialised or of zeros, in memory that is cheap to touch for the first time.
+    """Return an array, uninitialised or of zeros, in memory that is cheap to touch for the first time and to fill.
 
     Notes
     -----
     numpy asks for large pages from 4 MiB on; touching 2 MiB in small ones can take longer than the sums that go there.
-    Of what is asked for too much nothing is touched, and of zeros nothing is before it is written.
+    Of what is asked for too much nothing is touched, and of zeros nothing is before it is written. The array begins
+    with a line of the cache: vectors that are stored across two lines take twice as long.
     """
     size = shape[0] * shape[1]
-    asked = max(size, _LARGE_BYTES // 8 if size > _LARGE_BYTES // 64 else 0)
+    asked = max(size, _LARGE_BYTES // 8 if size > _LARGE_BYTES // 64 else 0) + _LINE_BYTES // 8
     array = np.zeros(asked, dtype=np.int64) if zeros else np.empty(asked, dtype=np.int64)
-    return array[:size].reshape(shape)
+    begin = -array.ctypes.data % _LINE_BYTES // 8
+    return array[begin : begin + size].reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,15 +158,10 @@ def _dot(bounds: ChannelBounds, operands: _DotOperands, rows: Int64, accumulator
         filled = np.zeros((len(weights), length), dtype=weights.dtype)
         filled[:, :reduction] = weights
         weights = filled
-    start = bounds.start + shift * bounds.row_sums if shift else bounds.start
+    start = bounds.start + shift * (bounds.positive + bounds.negative) if shift else bounds.start
     nonzero = np.zeros(length, dtype=np.int64)
     least, greatest = dot_columns(
-        _behaved(weights).view(np.uint8), _behaved(bits), np.int64(flipped), _behaved(start), rows, nonzero,
+        for_kernels(weights).view(np.uint8), for_kernels(bits), np.int64(flipped), for_kernels(start), rows, nonzero,
         accumulators,
     )  # fmt: skip
     return ColumnSurvey(nonzero[:reduction], int(least) + shift, int(greatest) + shift) if as_given else None
-
-
-def _behaved(array: Integers) -> Integers:
-    """Return an array in the layout of which kernels are compiled; a read-only or strided one would be another."""
-    return array if array.flags.carray else np.require(array, requirements=("C", "W"))

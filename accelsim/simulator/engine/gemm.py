@@ -39,7 +39,9 @@ Int64 = npt.NDArray[np.int64]
 WIDEST_START = 1 << 61
 """Greatest magnitude of a start value, docs/numerics.md section 2."""
 
-_ENDS = {np.dtype(kind).char: (int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for kind in ("b", "B", "h", "H")}
+TYPE_ENDS: dict[str, tuple[int, int]] = {
+    np.dtype(kind).char: (int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for kind in ("b", "B", "h", "H")
+}
 """Ends of the narrow types."""
 
 _ZERO, _MINUS_ONE = bytes(8), b"\xff" * 8
@@ -84,7 +86,7 @@ class GemmOperands:
     @property
     def quick_column_ends(self) -> tuple[int, int]:
         """Bounds of the activations: those of their type where it is narrow, else the least and greatest."""
-        return _ENDS.get(self.columns.dtype.char) or self.column_ends
+        return TYPE_ENDS.get(self.columns.dtype.char) or self.column_ends
 
     @property
     def wide_columns(self) -> Int32:

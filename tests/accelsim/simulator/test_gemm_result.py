@@ -6,6 +6,7 @@ from hypothesis import example, given
 
 import accelsim as ax
 from accelsim.simulator.engine.bounds import safe_by_type
+from accelsim.simulator.operands import operand
 from tests.accelsim.simulator.gemm_cases import DATAFLOWS, Gemm, assert_equal, gemms, machines
 from tests.accelsim.simulator.test_safe_layers import PATHS, path
 from tests.naive import gemm as naive
@@ -49,6 +50,22 @@ def test_registers_that_just_hold_every_product_of_a_type_are_safe(dataflow):
     assert not safe_by_type(weights, np.array([0, 0]), ax.Machine(product_shift_bits=1), 0, 255)
 
 
+@pytest.mark.parametrize(
+    ("values", "kept", "kind"),
+    [
+        ([-128, 127], "bh", np.int8), ([-129, 0], "bh", np.int16), ([0, 128], "bh", np.int16),
+        ([0, 2**15], "bh", np.int32), ([0, 255], "BbhH", np.uint8), ([-1, 127], "BbhH", np.int8),
+        ([-1, 128], "BbhH", np.int16), ([0, 256], "BbhH", np.int16), ([0, 2**15], "BbhH", np.uint16),
+    ],
+)  # fmt: skip
+def test_operands_whose_values_are_looked_at_are_brought_to_the_narrowest_type(values, kept, kind):
+    for dtype in (np.int64, ">i4"):
+        narrowed = operand("weights", np.array([values, values], dtype=dtype)[:, ::-1], None, kept)
+        assert narrowed.dtype == np.dtype(kind)
+        assert narrowed.flags.carray
+        assert narrowed.tolist() == [values[::-1]] * 2
+
+
 @pytest.mark.parametrize("engine", ["fast", "stepped"])
 def test_counts_are_of_the_operands_as_they_were(engine):
     # They are made when they are read; by then a caller may have filled its arrays with something else.
@@ -56,9 +73,9 @@ def test_counts_are_of_the_operands_as_they_were(engine):
     operands = rng.integers(-3, 4, (5, 6), dtype=np.int8), rng.integers(0, 3, (6, 7), dtype=np.uint8)
     asked, unasked = (ax.matmul(*operands, engine=engine) for _ in range(2))
     before = [getattr(asked, name) for name in COUNTS]
-    weights, activations = (operand.copy() for operand in operands)
-    for operand in operands:
-        operand[:] = 0
+    weights, activations = (array.copy() for array in operands)
+    for array in operands:
+        array[:] = 0
     assert [getattr(unasked, name) for name in COUNTS] == before
     either = sum(w == 0 or x == 0 for row in weights for x_p in activations.T for w, x in zip(row, x_p, strict=True))
     assert unasked.zero_operands.either == either
