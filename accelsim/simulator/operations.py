@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 from math import ceil
 
 import numpy as np
@@ -45,13 +46,22 @@ def gemm_operations(
     OperationCount
         docs/energy.md (1) to (3).
     """
-    reduction = int(weights.shape[1])
-    macs = int(weights.size) * num_positions
     asymmetric = weight_zero_points.reshape(groups, -1) != 0
-    row_sums = int(asymmetric.any(axis=1).sum()) * reduction * num_positions
-    corrections = int(asymmetric.sum()) * num_positions
+    row_sums, corrections = int(asymmetric.any(axis=1).sum()), int(asymmetric.sum())
+    return _operations(weights.shape, num_positions, row_sums, corrections, machine, widths)
+
+
+@lru_cache(maxsize=1024)
+def _operations(
+    shape: tuple[int, int], num_positions: int, asymmetric_groups: int, asymmetric_channels: int, machine: Machine,
+    widths: GridWidths,
+) -> OperationCount:  # fmt: skip
+    """Count the operations of GEMMs whose weights have a shape; those asked for before are remembered."""
+    num_outputs, reduction = shape
+    macs = num_outputs * reduction * num_positions
+    row_sums, corrections = asymmetric_groups * reduction * num_positions, asymmetric_channels * num_positions
     widest = widths.activation + ceil_log2(reduction)
-    into_accumulators = int(weights.shape[0]) * num_positions * additions_per_output(machine, reduction)
+    into_accumulators = num_outputs * num_positions * additions_per_output(machine, reduction)
     elementary: Counter[Operation] = Counter()
     elementary[Operation("multiply", widths.weight, widths.activation)] += macs
     if machine.product_shift_bits and machine.product_rounding != "floor":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 
@@ -113,8 +114,16 @@ def gemm_cycles(
     for name, size in vars(shape).items():
         if size is not None and size < 1:
             raise OperandError(f"{name} must be at least 1, got {size}")
+    return _cycles(shape, machine)
+
+
+@lru_cache(maxsize=1024)
+def _cycles(shape: GemmShape, machine: Machine) -> CycleCount:
+    """Count the cycles of a GEMM; those of shapes asked for before are remembered."""
     multiply = load = drain = 0
-    for before, after, count in _neighbours(num_outputs, reduction, num_positions, groups, machine):
+    for before, after, count in _neighbours(
+        shape.num_outputs, shape.reduction, shape.num_positions, shape.groups, machine
+    ):
         if after is not None:
             behind = before.multiply if machine.double_buffered and before is not None else 0
             multiply += count * after.multiply

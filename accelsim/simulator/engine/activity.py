@@ -16,7 +16,7 @@ from accelsim.machine import Machine
 from accelsim.program.geometry import Geometry
 from accelsim.program.layers import MacLayer
 from accelsim.simulator.counts import Toggles, ZeroOperands
-from accelsim.simulator.engine.bounds import register
+from accelsim.simulator.engine.bounds import for_kernels, register
 from accelsim.simulator.engine.convolution import convolution_columns, positions_at_a_time
 from accelsim.simulator.engine.gemm import Int32, Int64, in_accumulator_units, product_rounding
 from accelsim.simulator.widths import GridWidths
@@ -62,7 +62,10 @@ class ZeroCounter:
 
     def __init__(self, weights: Int32, groups: int, spatial_first: bool = False) -> None:
         shaped = weights.reshape(groups, -1, weights.shape[1])
-        self._begin(np.count_nonzero(shaped, axis=1).astype(np.int64), shaped.shape[1], spatial_first)
+        counts = np.zeros((groups, weights.shape[1]), dtype=np.int32)
+        for group, count in zip(_comparable(shaped), counts, strict=True):
+            kernels.count_unequal(group.reshape(-1), np.int64(0), count)
+        self._begin(counts.astype(np.int64), shaped.shape[1], spatial_first)
 
     def _begin(self, weights: Int64, num_outputs: int, spatial_first: bool) -> None:
         """Count nothing yet; ``weights`` are those that are not 0 among the outputs of a group: (groups, k)."""
@@ -144,11 +147,7 @@ class ZeroCounter:
     def add_columns(self, columns: Codes) -> None:
         """Take in operands (k, positions) as the PEs multiply them."""
         counts = np.zeros(len(columns), dtype=np.int64)
-        if columns.itemsize <= 2:
-            narrow = np.require(_unsigned(columns), requirements=("C", "W"))
-        else:
-            narrow = (columns != 0).view(np.uint8)
-        kernels.count_nonzero_rows(narrow, counts)
+        kernels.count_nonzero_rows(_comparable(columns), counts)
         self.activations[0] += counts
         self.num_positions += columns.shape[1]
 
@@ -400,6 +399,11 @@ def _unsigned(codes: Codes) -> Codes:
     """Return codes as unsigned integers of their width, in 16 bits where they are wider than that."""
     narrow = codes if codes.itemsize <= 2 else codes.astype(np.uint16)
     return narrow.view(np.dtype(f"uint{8 * narrow.itemsize}"))
+
+
+def _comparable(operands: Codes) -> Codes:
+    """Return unsigned integers of 8 or 16 bits that are 0 where the operands are, ready for the kernels."""
+    return for_kernels(_unsigned(operands) if operands.itemsize <= 2 else (operands != 0).view(np.uint8))
 
 
 def _unsigned_code(codes: Codes, code: int) -> np.int64:
