@@ -54,7 +54,11 @@ def exact_float(weights: npt.NDArray[Any], greatest: int) -> Any:
     Integers up to ``2**24`` (``2**53``) are float32 (float64) numbers. Where ``Σ_k |w| * greatest`` is at most that, so
     is every product and every partial sum, in any order and with or without fused multiplication: nothing is rounded.
     """
-    most = int(np.abs(weights.astype(np.int64)).sum(axis=1).max(initial=0)) * greatest
+    return float_up_to(int(np.abs(weights.astype(np.int64)).sum(axis=1).max(initial=0)) * greatest)
+
+
+def float_up_to(most: int) -> Any:
+    """Return the narrowest floating-point type that has all integers up to a magnitude, None where none has."""
     if most <= 1 << 24:
         return np.float32
     return np.float64 if most <= 1 << 53 else None

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.simulator.engine.bounds import ChannelBounds, for_kernels
-from accelsim.simulator.engine.dots import exact_float
+from accelsim.simulator.engine.dots import float_up_to
 from accelsim_kernels.exact import dot_columns
 from accelsim_kernels.vectors.code import GROUP_BYTES, has_dot_instructions
 
@@ -76,7 +76,7 @@ def exact_sums(
     least, greatest : int
         Bounds of them.
     rows : int64 array
-        The channels.
+        The channels, in ascending order.
     accumulators : int64 array, shape (n, p)
         Output; other rows are left alone.
 
@@ -93,17 +93,31 @@ def exact_sums(
     operands = _dot_operands(bounds, columns, least, greatest, rows) if has_dot_instructions() else None
     if operands is not None:
         return _dot(bounds, operands, rows, accumulators)
-    weights, most = bounds.weights[rows], max(abs(least), abs(greatest))
-    kind, step = exact_float(weights, most), weights.shape[1]
+    _float(bounds, columns, max(abs(least), abs(greatest)), rows, accumulators)
+    return None
+
+
+def _float(bounds: ChannelBounds, columns: Integers, most: int, rows: Int64, accumulators: Int64) -> None:
+    """Fill some rows of the accumulators by floating-point matrix products; ``most`` is the greatest activation."""
+    weights, reduction = bounds.weights[rows], bounds.weights.shape[1]
+    kind, step = float_up_to(int((bounds.positive - bounds.negative)[rows].max()) * most), reduction
     if kind is None:
         widest = max(abs(int(weights.min())), abs(int(weights.max())))
         kind, step = np.float64, max(1, (1 << 53) // (most * widest))
-    total = np.repeat(bounds.start[rows, None], columns.shape[1], axis=1)
-    for begin in range(0, weights.shape[1], step):
+    everything = rows.size == len(accumulators)
+    sums = accumulators if everything else np.empty((rows.size, columns.shape[1]), dtype=np.int64)
+    for begin in range(0, reduction, step):
         part = slice(begin, begin + step)
-        total += (weights[:, part].astype(kind) @ columns[part].astype(kind)).astype(np.int64)
-    accumulators[rows] = total
-    return None
+        product = weights[:, part].astype(kind) @ columns[part].astype(kind)
+        if begin:
+            sums += product.astype(np.int64)
+        else:
+            np.copyto(sums, product, casting="unsafe")
+    start = bounds.start[rows, None]
+    if start.any():
+        sums += start
+    if not everything:
+        accumulators[rows] = sums
 
 
 class _DotOperands(NamedTuple):
