@@ -97,7 +97,7 @@ class PTQConfig(Configuration):
 
     rounding: Literal["auto"] | RoundingMethod = "auto"
     """How weights are rounded, see `RoundingMethod`; ``auto``: ``qubo`` up to 8 bits, ``nearest`` above. Without
-    calibration data there is nothing to optimize, and weights are rounded to nearest."""
+    calibration data ``qubo`` takes the second moments that batch norms tell of, and stands in for ``adaround``."""
 
     adaround_iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
     """Steps of gradient descent for each layer under ``rounding="adaround"``."""

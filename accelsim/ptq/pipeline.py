@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,8 @@ from accelsim.graph.operators import LINEAR
 from accelsim.graph.quantized import QuantizedGraph, QuantizedWeights
 from accelsim.ptq.bias_correction import channel_axis, corrected_bias, expected_shift, mean_output
 from accelsim.ptq.config import PTQConfig, RoundingMethod
-from accelsim.ptq.moments import propagate_moments
+from accelsim.ptq.covariances import expected_second_moments, propagate_covariances
+from accelsim.ptq.moments import Moments, propagate_moments
 from accelsim.ptq.quantizers import choose_activations, choose_weights, largest_bias
 from accelsim.ptq.sequential import SequentialRun, StoredLayer
 from accelsim.ptq.steps import absorb, assign_widths, equalize_ranges, fold_norms, observe_channels, prune
@@ -77,6 +78,8 @@ def round_and_correct(work: Work) -> None:
     linear = [node for node in work.graph.nodes if node.op in LINEAR]
     methods = {node.name: work.config.rounding_method(work.weight_format(node).bits) for node in linear}
     optimizes = work.feeds is not None and bool(set(methods.values()) - {"nearest"})
+    if work.feeds is None:
+        _round_by_expectation(work, linear, methods)
     if work.feeds is None or not (work.corrects_empirically or optimizes):
         if work.config.bias_correction in ("auto", "analytic"):
             _correct_analytically(work)
@@ -119,6 +122,34 @@ def _round(work: Work, run: SequentialRun, layer: StoredLayer, method: RoundingM
     work.log.append(line)
 
 
+def _round_by_expectation(work: Work, linear: Sequence[Node], methods: Mapping[str, RoundingMethod]) -> None:
+    """Round weights without data, on the second moments that batch norms tell of."""
+    if set(methods.values()) <= {"nearest"}:
+        return
+    from accelsim.ptq.rounding import round_by_moments
+
+    graph, known = work.graph, _expected_moments(work)
+    covariances = propagate_covariances(graph, known)
+    for node in linear:
+        source = node.inputs[0]
+        if methods[node.name] == "nearest" or source not in known:
+            continue
+        centred = work.config.bias_correction != "none"
+        moments = expected_second_moments(graph, node, known[source], covariances[source], centred)
+        if moments is None:
+            continue
+        parameters = work.weights[node.inputs[1]].parameters
+        integers, line = round_by_moments(graph, node, parameters, moments, " without data")
+        work.weights[node.inputs[1]] = QuantizedWeights(integers, parameters)
+        work.log.append(line)
+
+
+def _expected_moments(work: Work) -> dict[str, Moments]:
+    """Return what batch norms tell of every tensor."""
+    inputs = {name: statistics.moments for name, statistics in work.inputs.items()}
+    return propagate_moments(work.graph, work.norms, inputs)
+
+
 def _correct_bias(work: Work, run: SequentialRun, layer: StoredLayer) -> None:
     """Bring the mean output of a layer back to the float network's."""
     node = layer.node
@@ -130,9 +161,7 @@ def _correct_bias(work: Work, run: SequentialRun, layer: StoredLayer) -> None:
 
 def _correct_analytically(work: Work) -> None:
     """Correct biases by the expected input of each layer."""
-    moments = propagate_moments(
-        work.graph, work.norms, {name: statistics.moments for name, statistics in work.inputs.items()}
-    )
+    moments = _expected_moments(work)
     for node in work.graph.nodes:
         if node.op not in LINEAR:
             continue

@@ -50,7 +50,7 @@ def round_weights(
     centred: bool = False,
     annealing: Annealing | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[npt.NDArray[np.int64], str]:
+) -> tuple[Int64, str]:
     """Round the weights of one layer.
 
     Parameters
@@ -90,23 +90,52 @@ def round_weights(
     nearest = weight_rows(node, parameters.quantize(weights).astype(np.int64)) - grid.zero
     columns = sampled_columns(graph, node, batches, seed)
     if method == "qubo":
-        moments = SecondMoments.collect(columns, bias, centred)
-        low, high = candidates(grid.rows, grid.scale, grid.least, grid.most)
-        codes = search(moments, grid.rows, grid.scale, low, high, nearest)
-        power = float(moments.power.sum())
-        errors = [float(moments.error(grid.scale * steps).sum()) for steps in (nearest, codes)]
-    else:
-        function, slope = function_and_slope(graph, following_activation(graph, node))
-        layer = Layer(grid.rows / grid.scale, grid.scale, grid.least, grid.most, bias, function, slope)
-        X, Y = keep_columns(columns)
-        codes = adaround(layer, X, Y, seed, annealing, progress)
-        wanted = function(Y)
-        power = float(np.square(wanted).mean())
-        errors = [float(np.square(function(layer.outputs(steps, X)) - wanted).mean()) for steps in (nearest, codes)]
+        return round_by_moments(graph, node, parameters, SecondMoments.collect(columns, bias, centred))
+    function, slope = function_and_slope(graph, following_activation(graph, node))
+    layer = Layer(grid.rows / grid.scale, grid.scale, grid.least, grid.most, bias, function, slope)
+    X, Y = keep_columns(columns)
+    codes = adaround(layer, X, Y, seed, annealing, progress)
+    wanted = function(Y)
+    power = float(np.square(wanted).mean())
+    errors = [float(np.square(function(layer.outputs(steps, X)) - wanted).mean()) for steps in (nearest, codes)]
+    integers = weights_of_rows(node, codes + grid.zero, weights.shape)
+    return integers, _line(node, "adaround", codes, nearest, errors, power)
+
+
+def round_by_moments(
+    graph: Graph, node: Node, parameters: QuantizationParameters, moments: SecondMoments, source: str = ""
+) -> tuple[Int64, str]:
+    """Round the weights of one layer by ``qubo`` on second moments that are known.
+
+    Parameters
+    ----------
+    graph, node, parameters
+        As in `round_weights`.
+    moments : SecondMoments
+        Measured, or told from batch norms by `accelsim.ptq.covariances`.
+    source : str
+        Where the moments are from, for the log.
+
+    Returns
+    -------
+    integers, line
+        As of `round_weights`.
+    """
+    weights = graph.constants[node.inputs[1]]
+    grid = _Grid.of(node, weights, parameters)
+    nearest = weight_rows(node, parameters.quantize(weights).astype(np.int64)) - grid.zero
+    low, high = candidates(grid.rows, grid.scale, grid.least, grid.most)
+    codes = search(moments, grid.rows, grid.scale, low, high, nearest)
+    errors = [float(moments.error(grid.scale * steps).sum()) for steps in (nearest, codes)]
+    line = _line(node, f"qubo{source}", codes, nearest, errors, float(moments.power.sum()))
+    return weights_of_rows(node, codes + grid.zero, weights.shape), line
+
+
+def _line(node: Node, method: str, codes: Int64, nearest: Int64, errors: list[float], power: float) -> str:
+    """Say what was gained; ``errors`` with rounding to nearest and now."""
     changed = np.count_nonzero(codes != nearest) / codes.size
     shares = [100 * error / power if power > 0 else 0.0 for error in errors]
-    line = (
+    return (
         f"rounded {node.op} {node.name!r} by {method}: output error {shares[0]:.3g} % with nearest, {shares[1]:.3g} % "
         f"now, {changed:.0%} of the weights the other way"
     )
-    return weights_of_rows(node, codes + grid.zero, weights.shape), line
