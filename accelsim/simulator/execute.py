@@ -85,7 +85,6 @@ class Execution:
         self.sizes = {tensor.name: prod(length or 1 for length in tensor.shape) for tensor in program.inputs}
         self.sizes.update({name: int(codes.size) for name, codes in program.constants.items()})
         self.sizes.update({layer.output: prod(layer.output_shape) for layer in program.layers})
-        self.peak_bytes = 0  # of the tensors that were alive at once
         self.last_use = {name: i for i, layer in enumerate(program.layers) for name in layer.inputs}
 
     def run(self, codes: dict[str, Codes], keep: Iterable[str]) -> dict[str, Codes]:
@@ -105,10 +104,8 @@ class Execution:
         """
         kept = set(keep)
         alive = dict(codes)
-        self.peak_bytes = max(self.peak_bytes, sum(array.nbytes for array in alive.values()))
         for index, layer in enumerate(self.program.layers):
             alive[layer.output] = self._execute(layer, alive)
-            self.peak_bytes = max(self.peak_bytes, sum(array.nbytes for array in alive.values()))
             for name in layer.inputs:
                 if self.last_use[name] == index and name not in kept:
                     alive.pop(name, None)

@@ -115,8 +115,10 @@ class SimulationResult:
         Every stored tensor, where it was asked for; else empty.
     batch_samples : int
         Samples that ran at a time in a thread.
-    peak_code_bytes : int
-        Greatest memory of tensors between layers at once, over all threads; bounded by ``memory_bytes``.
+    peak_batch_bytes : int
+        What the arrays of running batches took together at most, over all threads, by the model of
+        `accelsim.simulator.working_memory`; bounded by ``memory_bytes`` where that has room for a sample in each
+        thread.
     """
 
     outputs: Mapping[str, npt.NDArray[Any]]
@@ -125,7 +127,7 @@ class SimulationResult:
     num_samples: int
     tensors: Mapping[str, npt.NDArray[Any]]
     batch_samples: int = 0
-    peak_code_bytes: int = 0
+    peak_batch_bytes: int = 0
 
     def __post_init__(self) -> None:
         for name in ("outputs", "real_outputs", "tensors"):

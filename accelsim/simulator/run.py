@@ -16,16 +16,18 @@ from accelsim.machine import Machine
 from accelsim.program.layers import GridLayer
 from accelsim.program.lowering import lower
 from accelsim.program.program import IntegerProgram, Rebatchable
+from accelsim.program.storage import PlainTensor, StoredTensor
 from accelsim.simulator.batches import BatchRun
 from accelsim.simulator.energy import EnergyTable
 from accelsim.simulator.engine.activity import Sampling
 from accelsim.simulator.engine.gemm import EngineName, Track
 from accelsim.simulator.execute import Execution
-from accelsim.simulator.gemm import checked_machine
+from accelsim.simulator.gemm import checked_machine, tracking_level
 from accelsim.simulator.results import SimulationResult
+from accelsim.simulator.working_memory import WorkingMemory
 
-DEFAULT_MEMORY_BYTES = 128 << 20
-"""What the tensors of all batches that run at a time may take."""
+DEFAULT_MEMORY_BYTES = 64 << 20
+"""What the arrays of all batches that run at a time may take."""
 
 BUILT_IN = ("requantizer", "zero_point", "reduction_order", "product_shift_bits", "weight_bits", "activation_bits")
 """Fields of a machine that lowering builds into a program, or checks it against."""
@@ -82,8 +84,8 @@ def simulate(
         Batches that run at a time; results are the same for any number. Bit toggles are counted in one thread, as they
         depend on the sample before, and the stepped engine has one batch.
     memory_bytes : int
-        Bound of what the tensors of all running batches take together; at least one sample runs at a time. The stepped
-        engine, and what is returned, are not bounded by it.
+        Bound of what the arrays of all running batches take together, see `accelsim.simulator.working_memory`; at least
+        one sample runs at a time in each thread. The stepped engine, and what is returned, are not bounded by it.
 
     Returns
     -------
@@ -110,16 +112,18 @@ def simulate(
     if program.coupled:
         program = for_samples(program, machine, images)
     feeds = Feeds(program, images, program.whole)
-    if sampling is not None or engine == "stepped":
+    if sampling is not None:
         threads = 1
-    size = feeds.num_samples
-    if engine == "fast":
-        size = max(1, min(batch_size(program, memory_bytes // threads), -(-feeds.num_samples // threads)))
-    threads = min(threads, -(-feeds.num_samples // size))
+    kept = list(program.tensors) if keep_intermediates else list(program.outputs)
+    fast = engine == "fast"
+    by_rows = fast and sampling is None and tracking_level(track, machine) != "range"
+    memory = WorkingMemory.of(program, machine, by_rows, fast, frozenset(kept))
+    size, threads = (
+        batches_of(feeds.num_samples, memory, memory_bytes, threads) if fast else (feeds.num_samples, 1)
+    )  # fmt: skip
     executions = [
         Execution(program, machine, engine, track, feeds.num_samples, energy, sampling) for _ in range(threads)
     ]
-    kept = list(program.tensors) if keep_intermediates else list(program.outputs)
 
     def done(count: int) -> None:
         if progress is not None:
@@ -135,12 +139,12 @@ def simulate(
     outputs = {name: arrays[name] for name in program.outputs}
     return SimulationResult(
         outputs=outputs,
-        real_outputs={name: program.tensors[name].dequantize(codes) for name, codes in outputs.items()},
+        real_outputs={name: _real(program.tensors[name], codes, size) for name, codes in outputs.items()},
         layers=execution.records(),
         num_samples=feeds.num_samples * ((program.inputs[0].shape[0] or 1) if program.coupled else 1),
         tensors=arrays if keep_intermediates else {},
         batch_samples=size,
-        peak_code_bytes=threads * max(part.peak_bytes for part in executions),
+        peak_batch_bytes=threads * memory.bytes(size),
     )
 
 
@@ -160,8 +164,27 @@ def _samples_merged(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array.reshape(-1, *array.shape[2:])
 
 
-def batch_size(program: IntegerProgram, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> int:
-    """Return how many samples the fast engine runs at a time: all tensors of a batch fit so many bytes."""
+def batches_of(num_samples: int, memory: WorkingMemory, memory_bytes: int, threads: int) -> tuple[int, int]:
+    """Return how many samples run at a time, and in how many threads: batches of one size, as many for each thread."""
+    threads = min(threads, num_samples)
+    most = memory.samples(memory_bytes // threads)
+    rounds = -(-num_samples // (most * threads))
+    size = -(-num_samples // (rounds * threads))
+    return size, min(threads, -(-num_samples // size))
+
+
+def _real(stored: StoredTensor, codes: npt.NDArray[Any], size: int) -> npt.NDArray[np.float32]:
+    """Return the real numbers of codes, a batch at a time, as their 64-bit integers take more than they do."""
+    if codes.ndim == 0 or (not isinstance(stored, PlainTensor) and stored.per_channel):
+        return stored.dequantize(codes)
+    real = np.empty(codes.shape, dtype=np.float32)
+    for begin in range(0, len(codes), size):
+        real[begin : begin + size] = stored.dequantize(codes[begin : begin + size])
+    return real
+
+
+def batch_size(program: IntegerProgram, memory_bytes: int = 128 << 20) -> int:
+    """Return how many samples run at a time where every tensor and the accumulators of a layer are kept in full."""
     elements = sum(prod(length or 1 for length in tensor.shape) for tensor in program.inputs)
     elements += sum(prod(layer.output_shape) for layer in program.layers)
     widest = max((prod(layer.output_shape) for layer in program.layers if isinstance(layer, GridLayer)), default=0)

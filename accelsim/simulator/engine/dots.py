@@ -25,6 +25,10 @@ _LINE_BYTES = 64
 """A line of the cache; vectors that begin with one are read at once."""
 
 
+GATHERED_BYTES, BYTES_GATHERED = 4 << 20, 18
+"""Windows that are copied at a time where there are no dot-product instructions; of each operand, its place as well."""
+
+
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     """Return an uninitialised array that begins with a line of the cache."""
     size = prod(shape) * np.dtype(dtype).itemsize
@@ -114,7 +118,7 @@ class PackedWeights:
             Sums modulo 2**32; mostly a part of ``room``.
         """
         if not has_dot_instructions():
-            return self._float_sums(operands, bases, segments)
+            return self._float_sums(operands, bases, segments, room)
         tiles = -(-bases.size // ROWS_OF_NARROW_TILE) * ROWS_OF_NARROW_TILE
         size = operands.itemsize
         whole = np.empty(tiles, dtype=np.int64)
@@ -156,10 +160,13 @@ class PackedWeights:
         floats[:, : len(flat)] = flat.T
         return floats
 
-    def _float_sums(self, operands: npt.NDArray[Any], bases: Int64, segments: Int64) -> Int32:
-        """Multiply as `sums` does, by a floating-point matrix product."""
+    def _float_sums(self, operands: npt.NDArray[Any], bases: Int64, segments: Int64, room: Int32) -> Int32:
+        """Multiply as `sums` does, by floating-point matrix products of as many windows as `GATHERED_BYTES` hold."""
         weights = self._float_weights
         places = (segments[:, None] + np.arange(self.weights.shape[2])).reshape(-1)
-        windows = operands[bases[:, None] + places].astype(weights.dtype)
-        sums: Int32 = (windows @ weights).astype(np.int32)
-        return sums
+        step = max(1, GATHERED_BYTES // (BYTES_GATHERED * places.size))
+        for begin in range(0, bases.size, step):
+            some = bases[begin : begin + step]
+            windows = operands[some[:, None] + places].astype(weights.dtype)
+            room[begin : begin + some.size] = windows @ weights
+        return room[: bases.size]

@@ -145,13 +145,17 @@ class SafeLayer:
 
     def is_safe(self, machine: Machine, codes: Codes) -> bool:
         """Whether no register can overflow: by the format's range, else by the range of these codes."""
-        registers = machine.dataflow, machine.accumulator_bits, machine.partial_sum_bits, machine.adder_tree_bits
-        if registers not in self._safe_by_format:
-            self._safe_by_format[registers] = self._is_safe_between(machine, *self.fed_range)
-        if self._safe_by_format[registers]:
+        if self.is_safe_always(machine):
             return True
         least, greatest = int(codes.min()) - self.layer.input_offset, int(codes.max()) - self.layer.input_offset
         return self._is_safe_between(machine, least, greatest)
+
+    def is_safe_always(self, machine: Machine) -> bool:
+        """Whether no register can overflow with any codes of the format."""
+        registers = machine.dataflow, machine.accumulator_bits, machine.partial_sum_bits, machine.adder_tree_bits
+        if registers not in self._safe_by_format:
+            self._safe_by_format[registers] = self._is_safe_between(machine, *self.fed_range)
+        return self._safe_by_format[registers]
 
     @cached_property
     def _safe_by_format(self) -> dict[tuple[object, ...], bool]:
@@ -289,9 +293,19 @@ class SafeLayer:
         parts = (slice(begin, begin + per_group) for begin in range(0, len(self.layer.weights), per_group))
         return [lanes.padded(part, self._packed[0].width) for part in parts]
 
+    @property
+    def in_lanes(self) -> bool:
+        """Whether a layer without risk runs in one kernel call per group, and holds few sums at a time."""
+        return bool(self._group_lanes) and (self.depthwise or has_dot_instructions())
+
+    @property
+    def copies(self) -> bool:
+        """Whether codes are copied into operands even without padding."""
+        return self.shift != 0
+
     def _dot(self, operands: Codes, windows: _Windows) -> Codes:
         """Multiply windows with all channels; returns (positions, channels)."""
-        if self._group_lanes and has_dot_instructions():
+        if self.in_lanes:
             return self._dot_lanes(operands, windows)
         outputs = np.empty((windows.num_windows, len(self.layer.weights)), dtype=self._requantizers[0].dtype)
         per_group, first_bases = self.layer.num_outputs, windows.make_bases()
@@ -330,7 +344,7 @@ class SafeLayer:
         """Convolve every channel with its own kernel; returns (positions, channels)."""
         requantizer, run = self._requantizers[0], windows.run
         outputs = np.empty((windows.num_windows, run), dtype=requantizer.dtype)
-        if self._group_lanes:
+        if self.in_lanes:
             lanes, at_a_time = self._group_lanes[0], max(1, _NEAR_SUM_BYTES // (4 * run))
             near = aligned_empty((min(at_a_time, windows.num_windows) * run + LANES,), np.int32)
             depthwise_layer(

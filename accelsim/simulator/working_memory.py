@@ -1,0 +1,228 @@
+"""What the arrays of a batch take: how many samples may run at a time, and what a run reports of its memory.
+
+Counted is every array that grows with the batch: inputs as they are fed and as they are stored, tensors between
+layers, and what a layer holds while it runs: codes in another order, padded operands, columns, sums, accumulators. A
+layer that works piece by piece holds the arrays of one piece, `_Stage.piece_bytes` at most. Weights, packed weights
+and tables belong to the program; Python's objects and what is returned are not counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from weakref import WeakKeyDictionary
+
+from accelsim.machine import Machine
+from accelsim.program import layers as kinds
+from accelsim.program.program import IntegerProgram
+from accelsim.program.storage import PlainTensor
+from accelsim.simulator.engine.codes import narrowest_type
+from accelsim.simulator.engine.convolution import _FAST_COLUMN_BYTES
+from accelsim.simulator.engine.dots import BYTES_GATHERED, GATHERED_BYTES
+from accelsim.simulator.engine.layer_risk import LayerAtRisk
+from accelsim.simulator.engine.safe import _SUM_BYTES, SafeLayer
+from accelsim_kernels.vectors.code import has_dot_instructions
+
+_PAIRS = 1 << 16
+"""Additions from which on they go by a table."""
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Arrays that a batch has at once, in bytes.
+
+    Parameters
+    ----------
+    per_sample : int
+        Of each sample.
+    piece_bytes, piece_per_sample : int
+        Of what is worked on piece by piece: at most, and of each sample where that is less.
+    """
+
+    per_sample: int
+    piece_bytes: int = 0
+    piece_per_sample: int = 0
+
+    def bytes(self, samples: int) -> int:
+        """Return the bytes of some samples."""
+        return samples * self.per_sample + min(self.piece_bytes, samples * self.piece_per_sample)
+
+    def samples(self, num_bytes: int) -> int:
+        """Return how many samples fit some bytes: `bytes` is the lesser of two lines."""
+        both = max(1, self.per_sample + self.piece_per_sample)
+        return max(num_bytes // both, (num_bytes - self.piece_bytes) // max(1, self.per_sample))
+
+
+@dataclass(frozen=True)
+class WorkingMemory:
+    """What batches of a program take on a machine.
+
+    Parameters
+    ----------
+    counters : int
+        Bytes of the counters of zero operands, whatever the batch.
+    stages : tuple
+        What there is at once: while inputs are stored, while each layer runs, while outputs become real.
+    """
+
+    counters: int
+    stages: tuple[_Stage, ...]
+
+    @staticmethod
+    def of(
+        program: IntegerProgram, machine: Machine, by_rows: bool, pieces: bool, keep: frozenset[str]
+    ) -> WorkingMemory:
+        """Return what batches take, worked out once for runs of a program under the same conditions.
+
+        Parameters
+        ----------
+        program : IntegerProgram
+            What runs.
+        machine : Machine
+            Where.
+        by_rows : bool
+            Layers run channels last where they can: on the fast engine, with no ranges tracked and no toggles counted.
+        pieces : bool
+            Layers of the grid work piece by piece: on the fast engine.
+        keep : frozenset of str
+            Tensors that are kept to the end of a batch.
+        """
+        conditions = machine, by_rows, pieces, keep, has_dot_instructions()
+        made = _MADE.get(program)
+        if made is None or made[0] != conditions:
+            model = _Model(program, machine, by_rows, pieces, keep)
+            made = _MADE[program] = conditions, WorkingMemory(model.counters(), tuple(model.stages()))
+        return made[1]
+
+    def bytes(self, samples: int) -> int:
+        """Return the bytes that a batch of some samples takes at most, with its counters."""
+        return self.counters + max(stage.bytes(samples) for stage in self.stages)
+
+    def samples(self, num_bytes: int) -> int:
+        """Return how many samples fit some bytes; at least 1."""
+        return max(1, min(stage.samples(num_bytes - self.counters) for stage in self.stages))
+
+
+_MADE: WeakKeyDictionary[IntegerProgram, tuple[tuple[object, ...], WorkingMemory]] = WeakKeyDictionary()
+"""What was worked out for the last run of each program, with its conditions."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """A program on a machine, see `WorkingMemory.of`."""
+
+    program: IntegerProgram
+    machine: Machine
+    by_rows: bool
+    pieces: bool
+    keep: frozenset[str]
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        """Elements of each tensor, of one sample."""
+        sizes = {tensor.name: prod(length or 1 for length in tensor.shape) for tensor in self.program.inputs}
+        sizes.update({layer.output: prod(layer.output_shape) for layer in self.program.layers})
+        return sizes
+
+    def counters(self) -> int:
+        """Return the bytes of the counters of zero operands, one for each place of an image."""
+        return sum(
+            4 * prod(layer.geometry.input_shape)
+            for layer in self.program.layers
+            if isinstance(layer, kinds.MacLayer) and layer.geometry is not None and not layer.geometry.is_pointwise
+        )
+
+    def stages(self) -> list[_Stage]:
+        """Return what there is at once, see `WorkingMemory`."""
+        sizes, widths = self._sizes, {}
+        layouts: set[str] = set()  # images that lie channels last in memory, though their shape does not say so
+        feeding = 0
+        for tensor in self.program.inputs:
+            stored = self.program.tensors[tensor.name]
+            widths[tensor.name] = max(1, stored.format.dtype.itemsize)
+            kernel = not isinstance(stored, PlainTensor) and not stored.per_channel
+            feeding += sizes[tensor.name] * (4 + widths[tensor.name] + (0 if kernel else 8))
+            if kernel and len(tensor.shape) == 4:
+                layouts.add(tensor.name)
+        stages = [_Stage(feeding)]
+        last_use = {name: i for i, layer in enumerate(self.program.layers) for name in layer.inputs}
+        alive = {tensor.name: sizes[tensor.name] * widths[tensor.name] for tensor in self.program.inputs}
+        for index, layer in enumerate(self.program.layers):
+            width, last, scratch = self._layer(layer, widths, layouts)
+            widths[layer.output] = width
+            if last:
+                layouts.add(layer.output)
+            alive[layer.output] = width * sizes[layer.output]
+            held = sum(alive.values()) + scratch.per_sample
+            stages.append(_Stage(held, scratch.piece_bytes, scratch.piece_per_sample))
+            for name in layer.inputs:
+                if last_use[name] == index and name not in self.keep:
+                    alive.pop(name, None)
+        stages.append(_Stage(24 * max(sizes.get(name, 0) for name in self.program.outputs)))  # int64, int64, float32
+        return stages
+
+    def _layer(self, layer: kinds.Layer, widths: dict[str, int], layouts: set[str]) -> tuple[int, bool, _Stage]:
+        """Return a layer's bytes for an element of its output, whether that lies channels last, and what it holds."""
+        read = [name for name in layer.inputs if name in widths]
+        elements, outputs = sum(self._sizes[name] for name in read), self._sizes[layer.output]
+        first = max((widths[name] for name in read), default=4)
+        match layer:
+            case kinds.MacLayer():
+                return self._product(layer, first, layer.inputs[0] in layouts)
+            case kinds.AddLayer():
+                width = narrowest_type(*layer.clamp).itemsize
+                like = len({name in layouts for name in layer.inputs}) == 1 and elements == 2 * outputs
+                held = (0 if like else elements * first) + (outputs * width if layer.channel_clamps is not None else 0)
+                last = layer.inputs[0] in layouts
+                if first == 1:
+                    return width, last, _Stage(held, 13 * _PAIRS, 13 * outputs)
+                return width, last, _Stage(held + 13 * outputs)
+            case kinds.ReshapeLayer() | kinds.TransposeLayer():
+                return first, False, _Stage(0)
+            case kinds.MaxPoolLayer() | kinds.AveragePoolLayer() | kinds.TableLayer() | kinds.ConcatLayer():
+                return 4, False, _Stage(8 * elements + 8 * outputs)
+            case kinds.RuntimeMacLayer():  # sample by sample
+                one = 32 * (elements + outputs) + 16 * layer.reduction * layer.num_outputs * layer.groups
+                return 4, False, _Stage(4 * elements, one + 2 * _FAST_COLUMN_BYTES, one)
+            case _:
+                return max(4, first), False, _Stage(28 * elements + 24 * outputs)
+
+    def _product(self, layer: kinds.MacLayer, first: int, last: bool) -> tuple[int, bool, _Stage]:
+        """Return what `_layer` does of a convolution or matrix product that reads codes of ``first`` bytes."""
+        safe = SafeLayer.of(layer, self.machine) if self.by_rows else None
+        convolved = layer.geometry is not None
+        if safe is not None:
+            width = narrowest_type(*layer.clamp).itemsize
+            if safe.is_safe_always(self.machine):
+                return width, convolved and not layer.channels_last, self._rows(safe, first, last, False)
+            if LayerAtRisk.of(safe, self.machine) is not None and self.machine.overflow != "error":
+                return width, convolved and not layer.channels_last, self._rows(safe, first, last, True)
+        elements, outputs = self._sizes[layer.inputs[0]], self._sizes[layer.output]
+        unfolded = layer.depth.kernel if layer.depth is not None else 1
+        channels = len(layer.weights)
+        per_position = 8 * layer.reduction + 64 * channels // layer.groups
+        positions = _FAST_COLUMN_BYTES // (4 * layer.reduction) + 1
+        held = elements * (8 + 4 * unfolded) + 8 * outputs
+        piece = positions * per_position if self.pieces else 1 << 62
+        return 4, False, _Stage(held, piece, layer.num_positions * per_position)
+
+    def _rows(self, safe: SafeLayer, first: int, last: bool, at_risk: bool) -> _Stage:
+        """Return what a layer holds that runs channels last."""
+        layer, geometry = safe.layer, safe.layer.geometry
+        elements, outputs = self._sizes[layer.inputs[0]], self._sizes[layer.output]
+        operand, operands, images = 2 if safe.words else 1, elements, 1
+        if geometry is not None:
+            channels, height, width = geometry.input_shape
+            images = elements // prod(geometry.input_shape)
+            top, left, bottom, right = geometry.pads
+            operands = images * channels * (height + top + bottom) * (width + left + right)
+        held = 0 if last or geometry is None or layer.channels_last else first * elements
+        if safe.copies or operands != elements or first != operand:
+            held += operand * operands + (operand * elements if first != operand else 0)
+        if safe.in_lanes and not at_risk:
+            return _Stage(held, 2 * _SUM_BYTES, 4 * outputs)
+        held += 16 * layer.num_positions + (9 * operands if at_risk else 0)
+        gathered = 0 if has_dot_instructions() else layer.reduction * layer.groups * layer.num_positions
+        pieces = (6 if at_risk else 2) * _SUM_BYTES + (GATHERED_BYTES if gathered else 0)
+        return _Stage(held, pieces, 24 * outputs + BYTES_GATHERED * gathered)
