@@ -167,7 +167,7 @@ def _samples_merged(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def batches_of(num_samples: int, memory: WorkingMemory, memory_bytes: int, threads: int) -> tuple[int, int]:
     """Return how many samples run at a time, and in how many threads: batches of one size, as many for each thread."""
     threads = min(threads, num_samples)
-    most = memory.samples(memory_bytes // threads)
+    most = memory.samples(memory_bytes // threads, -(-num_samples // threads))
     rounds = -(-num_samples // (most * threads))
     size = -(-num_samples // (rounds * threads))
     return size, min(threads, -(-num_samples // size))

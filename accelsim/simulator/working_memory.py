@@ -8,7 +8,8 @@ and tables belong to the program; Python's objects and what is returned are not 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from weakref import WeakKeyDictionary
@@ -20,9 +21,13 @@ from accelsim.program.storage import PlainTensor
 from accelsim.simulator.engine.codes import narrowest_type
 from accelsim.simulator.engine.convolution import _FAST_COLUMN_BYTES
 from accelsim.simulator.engine.dots import BYTES_GATHERED, GATHERED_BYTES
+from accelsim.simulator.engine.exact import _LARGE_BYTES
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
-from accelsim.simulator.engine.safe import _SUM_BYTES, SafeLayer
+from accelsim.simulator.engine.safe import _NEAR_SUM_BYTES, _SUM_BYTES, SafeLayer
 from accelsim_kernels.vectors.code import has_dot_instructions
+
+_LARGE_ARRAYS = 11
+"""Arrays as large as its accumulators that a piece of a layer has at most, where additions are stepped."""
 
 _PAIRS = 1 << 16
 """Additions from which on they go by a table."""
@@ -38,20 +43,23 @@ class _Stage:
         Of each sample.
     piece_bytes, piece_per_sample : int
         Of what is worked on piece by piece: at most, and of each sample where that is less.
+    large_bytes, large_per_sample : int
+        Likewise, of each of `_LARGE_ARRAYS` that ask for large pages.
     """
 
     per_sample: int
     piece_bytes: int = 0
     piece_per_sample: int = 0
+    large_bytes: int = 0
+    large_per_sample: int = 0
 
     def bytes(self, samples: int) -> int:
         """Return the bytes of some samples."""
-        return samples * self.per_sample + min(self.piece_bytes, samples * self.piece_per_sample)
-
-    def samples(self, num_bytes: int) -> int:
-        """Return how many samples fit some bytes: `bytes` is the lesser of two lines."""
-        both = max(1, self.per_sample + self.piece_per_sample)
-        return max(num_bytes // both, (num_bytes - self.piece_bytes) // max(1, self.per_sample))
+        large = min(self.large_bytes, samples * self.large_per_sample)
+        if large > _LARGE_BYTES // 8:
+            large = max(large, _LARGE_BYTES)
+        piece = min(self.piece_bytes, samples * self.piece_per_sample)
+        return samples * self.per_sample + piece + _LARGE_ARRAYS * large
 
 
 @dataclass(frozen=True)
@@ -99,9 +107,12 @@ class WorkingMemory:
         """Return the bytes that a batch of some samples takes at most, with its counters."""
         return self.counters + max(stage.bytes(samples) for stage in self.stages)
 
-    def samples(self, num_bytes: int) -> int:
-        """Return how many samples fit some bytes; at least 1."""
-        return max(1, min(stage.samples(num_bytes - self.counters) for stage in self.stages))
+    def samples(self, num_bytes: int, most: int) -> int:
+        """Return how many samples fit some bytes; at least 1, at most ``most``."""
+        if self.bytes(most) <= num_bytes:
+            return most
+        numbers = range(1, most)
+        return max(1, bisect_right(numbers, num_bytes, key=self.bytes))
 
 
 _MADE: WeakKeyDictionary[IntegerProgram, tuple[tuple[object, ...], WorkingMemory]] = WeakKeyDictionary()
@@ -154,8 +165,7 @@ class _Model:
             if last:
                 layouts.add(layer.output)
             alive[layer.output] = width * sizes[layer.output]
-            held = sum(alive.values()) + scratch.per_sample
-            stages.append(_Stage(held, scratch.piece_bytes, scratch.piece_per_sample))
+            stages.append(replace(scratch, per_sample=sum(alive.values()) + scratch.per_sample))
             for name in layer.inputs:
                 if last_use[name] == index and name not in self.keep:
                     alive.pop(name, None)
@@ -195,20 +205,23 @@ class _Model:
         if safe is not None:
             width = narrowest_type(*layer.clamp).itemsize
             if safe.is_safe_always(self.machine):
-                return width, convolved and not layer.channels_last, self._rows(safe, first, last, False)
-            if LayerAtRisk.of(safe, self.machine) is not None and self.machine.overflow != "error":
-                return width, convolved and not layer.channels_last, self._rows(safe, first, last, True)
+                return width, convolved and not layer.channels_last, self._rows(safe, first, last, None)
+            at_risk = LayerAtRisk.of(safe, self.machine)
+            if at_risk is not None and self.machine.overflow != "error":
+                return width, convolved and not layer.channels_last, self._rows(safe, first, last, at_risk)
         elements, outputs = self._sizes[layer.inputs[0]], self._sizes[layer.output]
         unfolded = layer.depth.kernel if layer.depth is not None else 1
-        channels = len(layer.weights)
-        per_position = 8 * layer.reduction + 64 * channels // layer.groups
         positions = _FAST_COLUMN_BYTES // (4 * layer.reduction) + 1
+        columns, sums = 12 * layer.reduction, 8 * layer.num_outputs
         held = elements * (8 + 4 * unfolded) + 8 * outputs
-        piece = positions * per_position if self.pieces else 1 << 62
-        return 4, False, _Stage(held, piece, layer.num_positions * per_position)
+        whole = _Stage(
+            held, positions * columns, layer.num_positions * columns, positions * sums, layer.num_positions * sums
+        )  # fmt: skip
+        unbounded = 1 << 62
+        return 4, False, whole if self.pieces else replace(whole, piece_bytes=unbounded, large_bytes=unbounded)
 
-    def _rows(self, safe: SafeLayer, first: int, last: bool, at_risk: bool) -> _Stage:
-        """Return what a layer holds that runs channels last."""
+    def _rows(self, safe: SafeLayer, first: int, last: bool, at_risk: LayerAtRisk | None) -> _Stage:
+        """Return what a layer holds that runs channels last, perhaps with outputs at risk."""
         layer, geometry = safe.layer, safe.layer.geometry
         elements, outputs = self._sizes[layer.inputs[0]], self._sizes[layer.output]
         operand, operands, images = 2 if safe.words else 1, elements, 1
@@ -220,9 +233,9 @@ class _Model:
         held = 0 if last or geometry is None or layer.channels_last else first * elements
         if safe.copies or operands != elements or first != operand:
             held += operand * operands + (operand * elements if first != operand else 0)
-        if safe.in_lanes and not at_risk:
-            return _Stage(held, 2 * _SUM_BYTES, 4 * outputs)
-        held += 16 * layer.num_positions + (9 * operands if at_risk else 0)
+        if safe.in_lanes and at_risk is None:
+            return _Stage(held, _NEAR_SUM_BYTES, 4 * outputs)
+        held += 16 * layer.num_positions + (0 if at_risk is None else at_risk.bytes_per_operand * operands)
         gathered = 0 if has_dot_instructions() else layer.reduction * layer.groups * layer.num_positions
-        pieces = (6 if at_risk else 2) * _SUM_BYTES + (GATHERED_BYTES if gathered else 0)
+        pieces = (2 if at_risk is None else 6) * _SUM_BYTES + (GATHERED_BYTES if gathered else 0)
         return _Stage(held, pieces, 24 * outputs + BYTES_GATHERED * gathered)

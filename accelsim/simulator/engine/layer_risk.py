@@ -377,6 +377,13 @@ class LayerAtRisk:
         )  # fmt: skip
         return LayerEvents(*map(int, counts))
 
+    @property
+    def bytes_per_operand(self) -> int:
+        """What `_fed` and `_magnitudes` take at once for an operand, with what they hold on the way."""
+        if self._bytes:
+            return 0
+        return (0 if self._offset == 0 else 2) + (6 if self.safe.words else 3)
+
     def _fed(self, operands: Codes) -> Codes:
         """Return the kernels' operands as the PEs multiply them, int16 where they differ."""
         if self._offset == 0:

@@ -32,14 +32,30 @@ def test_results_are_the_same_for_any_number_of_threads(network, track, bits, op
         assert np.array_equal(several.tensors[name], codes)
 
 
+@pytest.mark.parametrize("samples", [1, 2, 3, 5])
+def test_small_batches_are_spread_over_threads(network, samples):
+    quantized, images = network
+    few = {name: values[:samples] for name, values in images.items()}
+    one = ax.simulate(quantized, few, keep_intermediates=True)
+    assert one.batch_samples == samples
+    for threads in (2, 3, 8):
+        several = ax.simulate(quantized, few, threads=threads, keep_intermediates=True)
+        assert several.batch_samples == -(-samples // min(threads, samples))
+        assert several.to_dict() == one.to_dict()
+        for name, codes in one.tensors.items():
+            assert np.array_equal(several.tensors[name], codes)
+        for name, values in one.real_outputs.items():
+            assert np.array_equal(several.real_outputs[name], values)
+
+
 def test_memory_is_bounded_and_reported(network):
     quantized, images = network
     program = lower(quantized, ax.Machine())
-    whole, part = (ax.simulate(program, images, memory_bytes=size) for size in (64 << 20, 4000))
+    whole, part = (ax.simulate(program, images, memory_bytes=size) for size in (64 << 20, 30000))
     assert whole.batch_samples == 13
     assert part.batch_samples < 13
-    assert 0 < part.peak_code_bytes <= 4000
-    assert part.peak_code_bytes < whole.peak_code_bytes
+    assert 0 < part.peak_batch_bytes <= 30000
+    assert part.peak_batch_bytes < whole.peak_batch_bytes
     assert part.to_dict() == whole.to_dict()
 
 
