@@ -36,6 +36,8 @@ except ImportError:  # run as a script
     from mobilenet_v2 import mobilenet_v2
 
 ROUNDS = 12
+SUM_BYTES = 512 << 10
+"""Sums of a layer that are made at a time before they are requantized, so that they stay in a cache."""
 SHAPES = {
     "64x576x4096": (64, 576, 4096),
     "ResNet8 16x144, 8 images": (16, 144, 8192),
@@ -75,9 +77,12 @@ def gemm() -> None:
         room, channels = in_large_pages((n, p)), np.arange(n)
         packed = PackedWeights(weights.reshape(n, 1, k), words=False)
         last = np.concatenate([activations.T.reshape(-1), np.zeros(64, dtype=np.uint8)])
-        bases, segments, sums = np.arange(p) * k, np.zeros(1, dtype=np.int64), packed.room_for(p)
+        bases, segments = np.arange(p) * k, np.zeros(1, dtype=np.int64)
+        sums = packed.room_for(packed.positions_at_a_time(SUM_BYTES))
         cases: dict[str, Callable[[], object]] = {
-            "sums of a layer": lambda w=packed, a=last, b=bases, s=segments, r=sums: w.sums(a, b, s, r),
+            "sums of a layer": lambda w=packed, a=last, b=bases, s=segments, r=sums: [
+                w.sums(a, b[i : i + len(r)], s, r) for i in range(0, len(b), len(r))
+            ],
             "exact sums": lambda b=bounds, a=activations, c=channels, r=room: exact_sums(b, a, 0, 255, c, r),
             "ax.matmul, 32 bits": lambda w=weights, a=activations: ax.matmul(w, a),
             "ax.matmul, its counts read": lambda w=weights, a=activations: _counts(ax.matmul(w, a)),
