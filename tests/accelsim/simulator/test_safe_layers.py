@@ -14,10 +14,12 @@ import accelsim as ax
 from accelsim.program.geometry import Geometry
 from accelsim.program.layers import MacLayer
 from accelsim.program.rescale import Rescale
+from accelsim.simulator.engine import exact
 from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.dots import PackedWeights, exact_float
 from accelsim.simulator.engine.exact import exact_sums
 from accelsim.simulator.engine.safe import SafeLayer
+from accelsim_kernels._jit import settings
 from accelsim_kernels.vectors import code
 from tests.naive import conv as naive
 from tests.naive.gemm import gemm as naive_gemm
@@ -226,6 +228,40 @@ def test_operands_of_few_bits_are_multiplied_as_they_are(way, activation, weight
     assert (np.delete(accumulators, rows, axis=0) == -7).all()
     if survey is not None:
         assert survey.nonzero.tolist() == [sum(x != 0 for x in line) for line in columns.tolist()]
+        assert (survey.least, survey.greatest) == (columns.min(), columns.max())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ends", "surveyed"),
+    [
+        (np.uint8, (0, 255), True), (np.int8, (-128, 127), True), (np.uint16, (0, 65535), True),
+        (np.int16, (-32768, 32767), True), (np.int32, (0, 200), True), (np.int32, (-300, -50), False),
+        (np.int32, (-70000, -5000), False), (np.int16, (-3, 252), False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("weight", [np.int8, np.int16, np.int32])
+def test_every_form_of_operands_is_brought_to_the_instructions(monkeypatch, dtype, ends, surveyed, weight):
+    # With the JIT off by the scalar loops of the kernel's steps.
+    if not (code.has_dot_instructions() or settings.DISABLE_JIT):
+        pytest.skip("this processor has no dot-product instructions")
+    monkeypatch.setattr(exact, "has_dot_instructions", lambda: True)
+    rng = np.random.default_rng(8)
+    most = 300 if weight == np.int16 else 127
+    weights = rng.choice([-most, 0, most], (2, 5)).astype(weight)
+    columns = rng.choice([*ends, ends[0] + 1], (5, 9)).astype(dtype)
+    bounds = ChannelBounds(weights, np.array([2**60, -3]), np.zeros(2, dtype=np.int64))
+    accumulators = np.empty((2, 9), dtype=np.int64)
+    survey = exact_sums(bounds, columns, *ends, np.arange(2), accumulators)
+    products = [
+        [sum(int(w) * int(x) for w, x in zip(row, column, strict=True)) for column in columns.T] for row in weights
+    ]
+    assert accumulators.tolist() == [
+        [start + p for p in line] for start, line in zip((2**60, -3), products, strict=True)
+    ]
+    fits = weight == np.int16 and -(2**15) <= ends[0] and ends[1] < 2**15
+    assert (survey is not None) == (surveyed or fits)  # activations that are shifted cannot be surveyed
+    if survey is not None:
+        assert survey.nonzero.tolist() == [int((line != 0).sum()) for line in columns]
         assert (survey.least, survey.greatest) == (columns.min(), columns.max())
 
 
