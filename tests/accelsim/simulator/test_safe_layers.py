@@ -258,7 +258,7 @@ def test_every_form_of_operands_is_brought_to_the_instructions(monkeypatch, dtyp
     assert accumulators.tolist() == [
         [start + p for p in line] for start, line in zip((2**60, -3), products, strict=True)
     ]
-    fits = weight == np.int16 and -(2**15) <= ends[0] and ends[1] < 2**15
+    fits = weight == np.int16 and ends[0] >= -(2**15) and ends[1] < 2**15
     assert (survey is not None) == (surveyed or fits)  # activations that are shifted cannot be surveyed
     if survey is not None:
         assert survey.nonzero.tolist() == [int((line != 0).sum()) for line in columns]
