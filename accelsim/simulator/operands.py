@@ -164,11 +164,21 @@ def matmul_operands(
         raise OperandError(
             f"weights (n, k) and activations (k, p) must share k, got {stored_weights.shape} and {stored.shape}"
         )
+    left = operand("weights", stored_weights, machine.weight_bits, kept="bh")
+    right = operand("activations", stored, machine.activation_bits, kept="BbhH")
+    if bias is None and _is_zero(weight_zero_point) and _is_zero(activation_zero_point) and reduction <= MAX_REDUCTION:
+        nothing = np.zeros(num_outputs, dtype=np.int64)
+        return GemmOperands(left, right, nothing, nothing, plain=True)
     return gemm_operands(
-        operand("weights", stored_weights, machine.weight_bits, kept="bh"),
-        operand("activations", stored, machine.activation_bits, kept="BbhH"),
+        left,
+        right,
         start_values(bias, num_outputs),
         zero_points("weight_zero_point", weight_zero_point, num_outputs),
         int(zero_points("activation_zero_point", activation_zero_point, 1)[0]),
         machine,
     )
+
+
+def _is_zero(value: object) -> bool:
+    """Whether an argument is Python's 0."""
+    return type(value) is int and value == 0

@@ -46,8 +46,9 @@ def gemm_operations(
     OperationCount
         docs/energy.md (1) to (3).
     """
-    asymmetric = weight_zero_points.reshape(groups, -1) != 0
-    row_sums, corrections = int(asymmetric.any(axis=1).sum()), int(asymmetric.sum())
+    row_sums, corrections = 0, int(np.count_nonzero(weight_zero_points))
+    if corrections:
+        row_sums = int(weight_zero_points.reshape(groups, -1).any(axis=1).sum())
     return _operations(weights.shape, num_positions, row_sums, corrections, machine, widths)
 
 

@@ -133,17 +133,15 @@ class ChannelBounds:
         return safe
 
 
-def safe_by_type(
-    weights: npt.NDArray[Any], start: Int64, machine: Machine, least: int, greatest: int
-) -> bool:  # fmt: skip
+def safe_by_type(weights: npt.NDArray[Any], widest_start: int, machine: Machine, least: int, greatest: int) -> bool:
     """Whether no register of a machine can overflow whatever the weights are, as their type bounds them.
 
     Parameters
     ----------
     weights : signed integer array, shape (n, k)
         Operands as the PEs multiply them.
-    start : int64 array, shape (n,)
-        What the accumulators are loaded with; nothing is added by (8).
+    widest_start : int
+        Greatest magnitude of what the accumulators are loaded with; nothing is added by (8).
     machine : Machine
         Widths, dataflow.
     least, greatest : int
@@ -151,13 +149,12 @@ def safe_by_type(
 
     Notes
     -----
-    (17) and (18) hold of any bound of ``|w|`` in the place of w. Nothing is read but the start values.
+    (17) and (18) hold of any bound of ``|w|`` in the place of w. No operand is read.
     """
     if machine.product_shift_bits > 0:
         return False
     reach = weights.shape[1] * max(-least, greatest) << (8 * weights.itemsize - 1)
-    most = reach + int(np.abs(start).max())
-    return _holds(machine.accumulator_bits, most) and _holds(_partial_bits(machine), reach)
+    return _holds(machine.accumulator_bits, reach + widest_start) and _holds(_partial_bits(machine), reach)
 
 
 def _partial_bits(machine: Machine) -> int | None:

@@ -22,6 +22,9 @@ _LARGE_BYTES = 4 << 20
 _LINE_BYTES = 64
 """A line of the cache."""
 
+_SMALL = 1 << 13
+"""Elements of arrays that are filled before it is known where they begin."""
+
 _BYTES, _WORDS = (np.uint8, np.uint8, 0, 255), (np.int16, np.uint16, -(1 << 15), (1 << 15) - 1)
 """The activations that the instructions take: their type, the type of their bits, their range."""
 
@@ -39,6 +42,8 @@ def in_large_pages(shape: tuple[int, int], zeros: bool = False) -> Int64:
     with a line of the cache: vectors that are stored across two lines take twice as long.
     """
     size = shape[0] * shape[1]
+    if size < _SMALL:
+        return np.zeros(shape, dtype=np.int64) if zeros else np.empty(shape, dtype=np.int64)
     asked = max(size, _LARGE_BYTES // 8 if size > _LARGE_BYTES // 64 else 0) + _LINE_BYTES // 8
     array = np.zeros(asked, dtype=np.int64) if zeros else np.empty(asked, dtype=np.int64)
     begin = -array.ctypes.data % _LINE_BYTES // 8
@@ -149,7 +154,7 @@ def _dot_operands(
         if (columns.dtype.kind == "i") != words:
             flipped = 1 << (8 * columns.itemsize - 1)
             shift = flipped if words else -flipped
-        bits = columns.view(unsigned)
+        bits = columns if columns.dtype.kind == "u" else columns.view(unsigned)
     else:
         if least < low or greatest > high:
             shift = least - low

@@ -65,12 +65,15 @@ class GemmOperands:
         What the accumulators are loaded with, (7).
     weight_zero_points : int64 array, shape (n,)
         z_w of (8); zeros where nothing is added at the end.
+    plain : bool
+        Start values and zero points are known to be zeros.
     """
 
     weights: npt.NDArray[Any]
     columns: npt.NDArray[Any]
     start: Int64
     weight_zero_points: Int64
+    plain: bool = False
 
     def wide(self) -> GemmOperands:
         """Return the operands with weights of 32 bits."""
@@ -227,9 +230,10 @@ def fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> tuple[G
     """
     weights, columns, start = operands.weights, operands.columns, _start(operands, machine)
     bounds = ChannelBounds(weights, start, operands.weight_zero_points)
-    if track != "range" and not operands.weight_zero_points.any():
+    if track != "range" and (operands.plain or not np.count_nonzero(operands.weight_zero_points)):
         ends = operands.quick_column_ends
-        if safe_by_type(weights, start, machine, *ends) or bounds.safe(machine, *ends).all():
+        widest = 0 if operands.plain else int(np.abs(start).max())
+        if safe_by_type(weights, widest, machine, *ends) or bounds.safe(machine, *ends).all():
             shape = (len(weights), columns.shape[1])
             accumulators = in_large_pages(shape)
             survey = exact_sums(bounds, columns, *ends, np.arange(shape[0]), accumulators)

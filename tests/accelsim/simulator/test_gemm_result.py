@@ -45,9 +45,15 @@ def test_registers_that_just_hold_every_product_of_a_type_are_safe(dataflow):
         machine = ax.Machine(
             rows=3, columns=3, dataflow=dataflow, accumulator_bits=bits, partial_sum_bits=inner, adder_tree_bits=inner
         )
-        for sign in (-1, 1):
-            assert safe_by_type(weights, np.array([0, sign * most]), machine, 0, 255) == safe
-    assert not safe_by_type(weights, np.array([0, 0]), ax.Machine(product_shift_bits=1), 0, 255)
+        assert safe_by_type(weights, most, machine, 0, 255) == safe
+        for sign in (-1, 1):  # and so the whole way
+            extreme = np.full((2, 3), -128 if sign < 0 else 127, dtype=np.int8), np.full((3, 1), 255, dtype=np.uint8)
+            named = {"bias": [0, sign * most], "weight_zero_point": 0}
+            fast, stepped = (ax.matmul(*extreme, machine, **named, engine=engine) for engine in ("fast", "stepped"))
+            assert fast.accumulators.tolist() == stepped.accumulators.tolist()
+            assert fast.overflow_events.tolist() == stepped.overflow_events.tolist()
+            assert fast.partial_overflow_events.tolist() == stepped.partial_overflow_events.tolist()
+    assert not safe_by_type(weights, 0, ax.Machine(product_shift_bits=1), 0, 255)
 
 
 @pytest.mark.parametrize(
