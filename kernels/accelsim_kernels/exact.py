@@ -139,7 +139,7 @@ def dot_columns(
     packed = memory[-memory.ctypes.data % _LINE_BYTES :]
     tiles = np.full((rows.size + CHANNELS_OF_TILE - 1) // CHANNELS_OF_TILE * CHANNELS_OF_TILE, rows[-1])
     tiles[: rows.size] = rows
-    ends = _no_ends(columns.itemsize)
+    ends = no_ends(columns.itemsize)
     for begin in range(0, num_positions, num_panels * POSITIONS):
         end = min(begin + num_panels * POSITIONS, num_positions)
         for k in range(0, num_terms, per_group):
@@ -165,7 +165,7 @@ def dot_columns(
 
 
 @kernel
-def _no_ends(size: Int) -> npt.NDArray[np.uint8]:
+def no_ends(size: Int) -> npt.NDArray[np.uint8]:
     """Return the ends of a panel of which nothing was seen: what is greater and what is less than any x."""
     ends = np.zeros(2 * POSITIONS * size, dtype=np.uint8)
     if size == 1:
@@ -189,35 +189,3 @@ def sums_by_sign(weights: Any, positive: npt.NDArray[np.int64], negative: npt.ND
             over += max(weight, np.int64(0))
             under += min(weight, np.int64(0))
         positive[n], negative[n] = over, under
-
-
-@kernel
-def mark_at_risk(
-    sums: npt.NDArray[np.int64],
-    magnitudes: npt.NDArray[np.int64],
-    start: npt.NDArray[np.int64],
-    accumulator: tuple[Any, Any],
-    partial: tuple[Any, Any],
-    marks: npt.NDArray[np.bool_],
-) -> None:
-    """Mark the outputs of which a register may leave its range in some order of additions, (103) to (105).
-
-    Parameters
-    ----------
-    sums, magnitudes : int64 arrays, shape (n, p)
-        ``start[n] + Σ_k w·x`` and ``Σ_k |w·x|``.
-    start : int64 array, shape (n,)
-        What the accumulators are loaded with.
-    accumulator, partial : tuple
-        ``(low, high)`` of the accumulators and of the partial sums or adder trees.
-    marks : bool array, shape (n, p)
-        Output.
-    """
-    for n in range(start.size):
-        loaded = start[n]
-        line, magnitude, marked = sums[n], magnitudes[n], marks[n]
-        for p in range(line.size):
-            total = line[p] - loaded
-            over, under = (total + magnitude[p]) >> 1, (total - magnitude[p]) >> 1
-            fits = accumulator[0] <= loaded + under and loaded + over <= accumulator[1]
-            marked[p] = not (fits and partial[0] <= under and over <= partial[1])

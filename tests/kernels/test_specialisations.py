@@ -34,7 +34,6 @@ ENTRANCES = {
     "binary_quadratic.descend",
     "binary_quadratic.round_sequentially",
     "exact.dot_rows",
-    "exact.mark_at_risk",
     "grid.broadcast.step_broadcast",
     "grid.output_stationary.step_output_stationary",
     "grid.stationary_operand.step_stationary_operand",
@@ -73,6 +72,9 @@ IN_TWO_WIDTHS = {
     "vector.look_pairs_up",
     "requantize_rows.requantize_rows",
     "scattered.step_windows",
+    "column_risk.step_marked",
+    "column_risk.sum_and_mark",
+    "column_risk.sum_parts",
 }
 
 
@@ -112,6 +114,10 @@ def call_gemms():
                             ax.matmul(weights, activations, machine, **options)
                         ax.conv2d(images, kernels, machine, groups=2, pads=(1, 1, 1, 1), weight_zero_point=1, **options)
                 ax.matmul(*operands[0], machine, engine="stepped", trace=True)
+        few = np.zeros((4, 40), np.uint8)
+        few[:, 7] = 200
+        for activations in (few, few.astype(np.int16), frozen(few, np.int32)):
+            ax.matmul(np.full((3, 4), 3, np.int8), activations, ax.Machine(dataflow=dataflow, accumulator_bits=8))
         # Lanes of 32 bits for operands that no 16 signed bits hold, 64 bits for truncated products.
         for more in ({}, {"product_shift_bits": 1}):
             narrow = ax.Machine(rows=2, columns=2, dataflow=dataflow, accumulator_bits=20, **more)
@@ -288,5 +294,6 @@ def test_every_kernel_has_exactly_one_specialisation():
     meant = {**dict.fromkeys(ENTRANCES, 1), **dict.fromkeys(IN_TWO_WIDTHS, 2), **dict.fromkeys(IN_THREE_WIDTHS, 3)}
     if not has_dot_instructions():
         meant["exact.dot_rows"] = meant["layer_rows.dot_layer"] = meant["parts.unmark_by_parts"] = 0
+        meant.update(dict.fromkeys((name for name in meant if name.startswith("column_risk.")), 0))
     counts = {name: len(found.get(name, [])) for name in meant}
     assert counts == meant, {name: found.get(name) for name, count in counts.items() if count != meant[name]}

@@ -8,7 +8,7 @@ import pytest
 
 from accelsim_kernels import exact
 from accelsim_kernels._jit import settings
-from accelsim_kernels.vectors import code, dots, marks, requantization, scattered, steps, windows
+from accelsim_kernels.vectors import code, dots, marks, part_tiles, requantization, scattered, steps, windows
 from accelsim_kernels.vectors import columns as columns_of
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 
@@ -188,6 +188,32 @@ def test_scattered_outputs_are_their_scalar_loop(kinds, mode, kind):
                 assert np.array_equal(vector, by_loop)
                 assert np.array_equal(np.delete(vector, range(16, 32)), np.delete(before, range(16, 32)))
             assert results[0][1].any() or bits > 9
+
+
+@jit_only
+@pytest.mark.parametrize("name", ["part_tile_u8", "part_tile_s16"])
+@pytest.mark.parametrize("position", [0, 64])
+def test_a_tile_of_parts_is_its_scalar_loop(name, position):
+    if not code.has_dot_instructions():
+        pytest.skip("this processor has no dot-product instructions")
+    step, rng = getattr(part_tiles, name), np.random.default_rng(6)
+    kernel, rows = compiled(step), np.array([9, 0, 3, 3, 1, 7, 2, 2])
+    start, parts = rng.integers(-(2**40), 2**40, 10), rng.integers(-99, 100, (2, 10, 2)).astype(np.int32)
+    limits = rng.choice([-(2**31), 2**31 - 1, 5000, -5000, 0], (2, 10)).astype(np.int32)
+    ends = rng.integers(0, 300, (3, 2, 64)).astype(np.int32) * np.array([[[-1], [1]]], dtype=np.int32)
+    if name == "part_tile_u8":
+        ends[:, 0] = 0
+    weights = rng.integers(0, 256, (10, 12)).astype(np.uint8)
+    packed = rng.integers(0, 8, NUM_GROUPS * GROUP_BYTES * 64 + 9).astype(np.uint8)
+    results = []
+    for run in (kernel, step.scalar):
+        sums, masks = np.full((10, 77), -7), np.full((10, 9), -7, dtype=np.int32)
+        run(weights, 1, packed, 4, start, rows, position, sums, 2, *parts, *limits, ends, 1, masks)
+        results.append((sums, masks))
+    for vector, scalar in zip(*results, strict=True):
+        assert np.array_equal(vector, scalar)
+    assert 0 < np.count_nonzero(results[0][1] > 0) < 28
+    assert (results[0][0][[4, 5, 6, 8, 9]] == -7).all()
 
 
 @jit_only

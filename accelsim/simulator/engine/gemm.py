@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from accelsim.machine import Machine
 from accelsim.simulator.engine.bounds import ChannelBounds, register, safe_by_type
+from accelsim.simulator.engine.column_risk import ColumnsAtRisk
 from accelsim.simulator.engine.exact import ColumnSurvey, exact_sums, in_large_pages
-from accelsim.simulator.engine.risk import AtRisk, OutputBounds, groups_at_risk
 from accelsim.simulator.engine.trace import Recorder, Trace, TraceWindow
 from accelsim.simulator.engine.tracked import BlockedOperands, step_at_risk, step_ranges
 from accelsim_kernels.accumulate import (
@@ -230,16 +230,43 @@ def fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> tuple[G
     """
     weights, columns, start = operands.weights, operands.columns, _start(operands, machine)
     bounds = ChannelBounds(weights, start, operands.weight_zero_points)
-    if track != "range" and (operands.plain or not np.count_nonzero(operands.weight_zero_points)):
-        ends = operands.quick_column_ends
+    ends, shape = operands.quick_column_ends, (weights.shape[0], columns.shape[1])
+    if track != "range":
+        symmetric = operands.plain or not np.count_nonzero(operands.weight_zero_points)
         widest = 0 if operands.plain else int(np.abs(start).max())
-        if safe_by_type(weights, widest, machine, *ends) or bounds.safe(machine, *ends).all():
-            shape = (len(weights), columns.shape[1])
+        if symmetric and (safe_by_type(weights, widest, machine, *ends) or bounds.safe(machine, *ends).all()):
             accumulators = in_large_pages(shape)
             survey = exact_sums(bounds, columns, *ends, np.arange(shape[0]), accumulators)
             return _tracked(track, accumulators, *_no_events(shape), None, None), survey
+        single = ColumnsAtRisk.of(bounds, columns, ends, machine, terms_per_addition(machine))
+        found = None if single is None else _single_outputs(operands, single, machine, track)
+        if found is not None:
+            return found
     bounds = bounds.wide()
     return _gemm_at_risk(replace(operands, weights=bounds.weights), bounds, operands.column_ends, machine, track)
+
+
+def _single_outputs(
+    operands: GemmOperands, single: ColumnsAtRisk, machine: Machine, track: Track
+) -> tuple[GemmValues, ColumnSurvey | None] | None:
+    """Do what `fast_gemm` does where bounds of single outputs leave few to be stepped; None where they leave many."""
+    shape = (operands.weights.shape[0], operands.columns.shape[1])
+    accumulators = in_large_pages(shape)
+    found = single.sums(accumulators)
+    if found is None:
+        return None
+    masks, survey = found
+    events, first, partial_events = _no_events(shape)
+    if masks.any() or operands.weight_zero_points.any():
+        both = in_large_pages((2 * shape[0], shape[1]))
+        events, first, none = both[: shape[0]], both[shape[0] :], np.empty((0, 0), dtype=np.int64)
+        events.fill(0)
+        first.fill(-1)
+        if single.inner_events:
+            partial_events = in_large_pages(shape, True)
+        single.step(masks, (accumulators, events, first, partial_events if single.inner_events else none))
+        _finish(operands, machine, accumulators, events, first)
+    return _tracked(track, accumulators, events, first, partial_events, None, None), survey
 
 
 def _no_events(shape: tuple[int, int]) -> tuple[Int64, Int64, Int64]:
@@ -253,55 +280,26 @@ def _gemm_at_risk(
 ) -> tuple[GemmValues, ColumnSurvey | None]:
     """Do what `fast_gemm` does where the types alone do not prove that there are no events, or ranges are tracked."""
     weights, columns, start = operands.weights, operands.columns, bounds.start
-    shape = (weights.shape[0], columns.shape[1])
-    least, greatest = ends
-    safe = bounds.safe(machine, least, greatest)
-    rows = np.flatnonzero(~safe)
-    single = OutputBounds.of(bounds, rows, (least, greatest), machine)
-    positions = single.positions_left(columns) if rows.size else None
-
-    accumulators, survey = in_large_pages(shape), None
-    exact = np.flatnonzero(safe) if positions is None else np.arange(len(weights))
+    shape, safe = (weights.shape[0], columns.shape[1]), bounds.safe(machine, *ends)
+    rows, exact = np.flatnonzero(~safe), np.flatnonzero(safe)
+    accumulators, survey, blocked = in_large_pages(shape), None, None
     if exact.size:
-        survey = exact_sums(bounds, columns, least, greatest, exact, accumulators)
-    at_risk = None if positions is None else single.outputs_at_risk(columns, positions, accumulators)
-    if operands.weight_zero_points.any() or (rows.size and (at_risk is None or at_risk.marks.any())):
+        survey = exact_sums(bounds, columns, *ends, exact, accumulators)
+    if operands.weight_zero_points.any() or rows.size:
         events, first, partial_events = (in_large_pages(shape, value == 0) for value in (0, -1, 0))
         first.fill(-1)
     else:
         events, first, partial_events = _no_events(shape)
-    outputs = (accumulators, events, first, partial_events)
-    blocked = None
-    if machine.product_shift_bits == 0 and ((rows.size and at_risk is None) or track == "range"):
+    if machine.product_shift_bits == 0 and (rows.size or track == "range"):
         blocked = BlockedOperands.of(weights, columns)
-    if at_risk is not None:
-        _step_outputs(operands, start, rows, at_risk, machine, outputs)
-    elif rows.size:
-        _add_in_order(operands, blocked, start, rows, machine, outputs)
+    if rows.size:
+        _add_in_order(operands, blocked, start, rows, machine, (accumulators, events, first, partial_events))
     _finish(operands, machine, accumulators, events, first)
     range_min = range_max = None
     if track == "range":
-        range_min, range_max, unbounded = _running_range(operands, blocked, bounds, (least, greatest), machine)
+        range_min, range_max, unbounded = _running_range(operands, blocked, bounds, ends, machine)
         _finish_range(operands, machine, unbounded, range_min, range_max)
     return _tracked(track, accumulators, events, first, partial_events, range_min, range_max), survey
-
-
-def _step_outputs(
-    operands: GemmOperands, start: Int64, rows: Int64, at_risk: AtRisk, machine: Machine,
-    outputs: tuple[Int64, Int64, Int64, Int64],
-) -> None:  # fmt: skip
-    """Step the outputs at risk of some channels; parameters otherwise as in `_add_in_order`."""
-    for places, group in groups_at_risk(at_risk.marks, operands.weights.shape[1]):
-        channels, shape = rows[places], (places.size, group.size)
-        weights, columns = operands.weights[channels], at_risk.columns
-        if group.size < at_risk.positions.size:
-            columns = columns.take(group, axis=1)
-        part = GemmOperands(weights, columns, start[channels], operands.weight_zero_points[channels])
-        a, e, f, i = (np.zeros(shape, dtype=np.int64) for _ in outputs)
-        blocked = BlockedOperands.of(weights, columns)
-        _add_in_order(part, blocked, part.start, np.arange(places.size), machine, (a, e, f, i))
-        for output, stepped in zip(outputs, (a, e, f, i), strict=True):
-            output[channels[:, None], at_risk.positions[group]] = stepped
 
 
 def _add_in_order(

@@ -218,14 +218,14 @@ def _panel_tile(words: bool, num_vectors: int) -> Any:
         whole = builder.icmp_signed(">=", left, index(num_vectors * LANES))
         with builder.if_else(whole) as (then, otherwise):
             with then:
-                _store(builder, arrays, rows, totals, None)
+                store_tile(builder, arrays, rows, totals, None)
             with otherwise:
-                _store(builder, arrays, rows, totals, left)
+                store_tile(builder, arrays, rows, totals, left)
 
     return vectorised(scalar, generate)
 
 
-def _store(builder: Any, arrays: Arrays, rows: Any, totals: Any, left: Any) -> None:
+def store_tile(builder: Any, arrays: Arrays, rows: Any, totals: Any, left: Any) -> None:
     """Store sums and what they start from, up to where the accumulators end."""
     position = arrays.values[6]
     num_positions = builder.extract_value(arrays.array(7).shape, 1)

@@ -1,4 +1,6 @@
-"""Single outputs that cannot overflow are not stepped, and nobody can tell: docs/numerics.md (103) to (105)."""
+"""Single outputs that cannot overflow are not stepped, and nobody can tell: docs/numerics.md (108) and (109)."""
+
+from math import ceil
 
 import numpy as np
 import pytest
@@ -6,68 +8,80 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import accelsim as ax
-from accelsim.simulator.engine import gemm as engine
 from accelsim.simulator.engine.bounds import ChannelBounds
-from accelsim.simulator.engine.risk import OutputBounds, _group_bounds, groups_at_risk
+from accelsim.simulator.engine.column_risk import ColumnsAtRisk
+from accelsim.simulator.engine.gemm import terms_per_addition
+from accelsim_kernels.vectors.code import has_dot_instructions
 from tests.accelsim.simulator.gemm_cases import DATAFLOWS, assert_equal
 from tests.naive import gemm as naive
 
 FIELDS = ("accumulators", "overflow_events", "first_overflow", "partial_overflow_events")
-operands = st.integers(-(2**16), 2**16) | st.sampled_from([-(2**16), 2**16, -128, 127, 255, 0, 1, -1])
-
-
-def bounds_of(weights, starts, activations, machine):
-    start = np.array(starts, dtype=np.int64)
-    bounds = ChannelBounds(np.array(weights, dtype=np.int32), start, np.zeros_like(start))
-    columns = np.array(activations, dtype=np.int32)
-    return OutputBounds.of(bounds, np.arange(start.size), (int(columns.min()), int(columns.max())), machine), columns
-
-
-@given(
-    row=st.lists(operands, min_size=1, max_size=40),
-    data=st.data(),
-    slack=st.integers(-2, 2),
-    bits=st.integers(4, 40),
-    inner=st.none() | st.integers(4, 40),
-    side=st.sampled_from([1, -1]),
-    dataflow=st.sampled_from(DATAFLOWS),
+with_instructions = pytest.mark.skipif(
+    not has_dot_instructions(), reason="where there are no dot-product instructions, every output at risk is stepped"
 )
-@example(row=[-128, 127] * 9, data=None, slack=0, bits=24, inner=24, side=1, dataflow="broadcast")
-@example(row=[2**16] * 3, data=None, slack=0, bits=34, inner=35, side=-1, dataflow="weight_stationary")
-@example(row=[2**16] * 3, data=None, slack=-1, bits=34, inner=34, side=1, dataflow="input_stationary")
-def test_an_output_is_taken_for_safe_exactly_when_the_worst_order_fits(row, data, slack, bits, inner, side, dataflow):
-    column = [-(2**16)] * len(row)
+operands = st.integers(-128, 127) | st.sampled_from([-128, 127, 0, 1])
+
+
+def in_parts(machine, row, column, start, words):
+    """Whether (108) and (109) prove an output safe, in Python's integers."""
+    low, high = -(2 ** (machine.accumulator_bits - 1)), 2 ** (machine.accumulator_bits - 1) - 1
+    ends = min(0, *column, 0), max(0, *column, 0)
+    group = 2 if words else 4  # terms of four bytes; a part is whole groups
+    size = ceil(ceil(len(row) / group) / 4) * group
+    before, fits = start, True
+
+    def reach(weights):
+        up, down = sum(w for w in weights if w > 0), sum(w for w in weights if w < 0)
+        return ends[1] * down + ends[0] * up, ends[1] * up + ends[0] * down
+
+    for begin in range(0, len(row), size):
+        under, over = reach(row[begin : begin + size])
+        fits &= low <= before + under and before + over <= high
+        before += sum(w * x for w, x in zip(row[begin : begin + size], column[begin : begin + size], strict=True))
+    inner = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
+    if inner is not None and machine.dataflow != "output_stationary":
+        tile = terms_per_addition(machine)
+        tiles = [row[begin : begin + tile] for begin in range(0, len(row), tile)]
+        ups, downs = [sum(w for w in t if w > 0) for t in tiles], [sum(w for w in t if w < 0) for t in tiles]
+        fits &= -(2 ** (inner - 1)) <= ends[1] * min(downs) + ends[0] * max(ups)
+        fits &= ends[1] * max(ups) + ends[0] * min(downs) < 2 ** (inner - 1)
+    return fits
+
+
+@with_instructions
+@given(
+    row=st.lists(operands, min_size=1, max_size=40), data=st.data(), unsigned=st.booleans(), slack=st.integers(-2, 2),
+    bits=st.integers(6, 29), inner=st.none() | st.integers(4, 20), side=st.sampled_from([1, -1]),
+    dataflow=st.sampled_from(DATAFLOWS),
+)  # fmt: skip
+@example(
+    row=[-128, 127] * 9, data=None, unsigned=True, slack=0, bits=24, inner=20, side=1, dataflow="broadcast"
+)  # fmt: skip
+@example(row=[127] * 9, data=None, unsigned=True, slack=1, bits=24, inner=None, side=1, dataflow="input_stationary")
+@example(row=[127] * 9, data=None, unsigned=False, slack=1, bits=24, inner=14, side=-1, dataflow="weight_stationary")
+def test_an_output_is_stepped_exactly_when_its_parts_may_pass_a_limit(
+    row, data, unsigned, slack, bits, inner, side, dataflow
+):
+    column = [255 if unsigned else -128] * len(row)
     if data is not None:
-        column = data.draw(st.lists(operands, min_size=len(row), max_size=len(row)))
-    products = [w * x for w, x in zip(row, column, strict=True)]
-    over, under = sum(m for m in products if m > 0), sum(m for m in products if m < 0)
-    # The worst orders add all of one sign first; the start is put beside the value at which that just fits.
-    start = 2 ** (bits - 1) - 1 - over + slack if side > 0 else -(2 ** (bits - 1)) - under + slack
+        values = st.integers(0, 255) | st.sampled_from([0, 255]) if unsigned else operands
+        column = data.draw(st.lists(values, min_size=len(row), max_size=len(row)))
+    sums = np.cumsum([w * x for w, x in zip(row, column, strict=True)])
+    # The start is put beside the value at which the greatest, or the least, sum on the way just fits.
+    start = 2 ** (bits - 1) - 1 - int(max(0, *sums, 0)) if side > 0 else -(2 ** (bits - 1)) - int(min(0, *sums, 0))
+    start += slack
     machine = ax.Machine(
-        dataflow=dataflow, accumulator_bits=bits, partial_sum_bits=inner, adder_tree_bits=inner
+        rows=4, columns=4, dataflow=dataflow, accumulator_bits=bits, partial_sum_bits=inner, adder_tree_bits=inner
     )  # fmt: skip
-    single, columns = bounds_of([row], [start], [[x] for x in column], machine)
-    fits = -(2 ** (bits - 1)) <= start + under and start + over < 2 ** (bits - 1)
-    if inner is not None and dataflow != "output_stationary":
-        fits = fits and -(2 ** (inner - 1)) <= under and over < 2 ** (inner - 1)
-    found = single.outputs_at_risk(columns, np.arange(1), np.array([[start + sum(products)]]))
-    assert found.marks.tolist() == [[not fits]]
-    assert _group_bounds(single.bounds.weights, columns, single.ends)[0, 0] >= max(over, -under)
-    if fits is False and single.positions_left(columns) is not None:
-        assert single.positions_left(columns).tolist() == [0]
-
-
-@given(marks=st.integers(1, 30).flatmap(lambda n: st.lists(st.lists(st.booleans(), min_size=9, max_size=9),
-                                                             min_size=n, max_size=n)),
-       reduction=st.sampled_from([1, 10**5, 10**9]))  # fmt: skip
-def test_every_marked_output_is_in_one_group(marks, reduction):
-    marks = np.array(marks)
-    seen = np.zeros(marks.shape, dtype=int)
-    for channels, positions in groups_at_risk(marks, reduction):
-        assert positions.size > 0
-        seen[np.ix_(channels, positions)] += 1
-    assert seen.max() <= 1
-    assert (seen[marks] == 1).all()
+    starts = np.array([start])
+    bounds = ChannelBounds(np.array([row], dtype=np.int8), starts, np.zeros(1, dtype=np.int64))
+    columns = np.array(column, dtype=np.uint8 if unsigned else np.int8)[:, None]
+    ends = (0, 255) if unsigned else (-128, 127)
+    single = ColumnsAtRisk.of(bounds, columns, ends, machine, terms_per_addition(machine))
+    accumulators = np.empty((1, 1), dtype=np.int64)
+    found = single.sums(accumulators)
+    assert accumulators[0, 0] == start + sums[-1]
+    assert (found is not None and not found[0].any()) == in_parts(machine, row, column, start, words=not unsigned)
 
 
 def few_at_risk(signed, positions):
@@ -118,32 +132,61 @@ def test_stepping_only_what_is_at_risk_changes_nothing(dataflow, overflow, signe
         rows=8, columns=8, dataflow=dataflow, accumulator_bits=bits, overflow=overflow, partial_sum_bits=bits - 2,
         adder_tree_bits=bits - 2,
     )  # fmt: skip
-    stepped, step = [], engine._step_outputs
+    stepped, step = [], ColumnsAtRisk.step
 
-    def counted(*arguments):
-        stepped.append(np.count_nonzero(arguments[3].marks))
-        step(*arguments)
+    def counted(single, masks, outputs):
+        stepped.append(sum(int(mask).bit_count() for mask in masks.flat))
+        step(single, masks, outputs)
 
-    monkeypatch.setattr(engine, "_step_outputs", counted)
+    monkeypatch.setattr(ColumnsAtRisk, "step", counted)
     some = ax.matmul(weights, activations, machine, track="overflow")
-    assert len(stepped) == 1
-    assert 0 < stepped[0] < 8 * 700 / 10
-    monkeypatch.setattr(OutputBounds, "positions_left", lambda *arguments: None)
+    if has_dot_instructions():
+        assert len(stepped) == 1
+        assert 0 < stepped[0] < 8 * 700 / 5
+    monkeypatch.setattr(ColumnsAtRisk, "of", lambda *arguments: None)
     everything = ax.matmul(weights, activations, machine, track="overflow")
-    assert len(stepped) == 1
     for field in FIELDS:
         assert np.array_equal(getattr(some, field), getattr(everything, field)), field
     assert some.overflow_events.any() or some.partial_overflow_events.any()
 
 
+@with_instructions
 def test_where_most_outputs_are_at_risk_all_are_stepped():
     rng = np.random.default_rng(0)
-    weights, activations = rng.integers(-127, 128, (4, 30)), rng.integers(0, 256, (30, 600))
-    single, columns = bounds_of(weights, [0] * 4, activations, ax.Machine(accumulator_bits=12))
-    assert single.positions_left(columns) is None
+    weights, activations = rng.integers(-127, 128, (4, 30), np.int8), rng.integers(0, 256, (30, 600), np.uint8)
+    bounds = ChannelBounds(weights, np.zeros(4, dtype=np.int64), np.zeros(4, dtype=np.int64))
+    accumulators = np.empty((4, 600), dtype=np.int64)
+    for bits, many in ((9, True), (19, False)):
+        single = ColumnsAtRisk.of(bounds, activations, (0, 255), ax.Machine(accumulator_bits=bits), 1)
+        assert (single.sums(accumulators) is None) == many
 
 
-def test_truncated_products_and_wide_operands_are_left_alone():
-    for machine, value in ((ax.Machine(product_shift_bits=1), 1), (ax.Machine(accumulator_bits=8), 2**16 + 1)):
-        single, columns = bounds_of([[value]], [0], [[1]], machine)
-        assert single.positions_left(columns) is None
+def test_what_does_not_fit_lanes_is_left_alone():
+    start = np.zeros(1, dtype=np.int64)
+    for machine, weights, columns, ends in (
+        (ax.Machine(product_shift_bits=1), [[1]], [[1]], (0, 1)),
+        (ax.Machine(accumulator_bits=8), [[2**16 + 1]], [[1]], (0, 1)),
+        (ax.Machine(accumulator_bits=8), [[1]], [[2**15]], (0, 2**15)),
+        (ax.Machine(accumulator_bits=31), [[1]], [[1]], (0, 1)),
+        (ax.Machine(accumulator_bits=8), [[2**14] * 3], [[2**15 - 1]] * 3, (0, 2**15 - 1)),
+    ):
+        bounds = ChannelBounds(np.array(weights, dtype=np.int32), start, start)
+        assert ColumnsAtRisk.of(bounds, np.array(columns), ends, machine, 1) is None
+
+
+def test_ragged_products_of_words_equal_the_stepped_grid(monkeypatch):
+    # More channels than a tile and less than two, more positions than a panel, an odd reduction.
+    rng = np.random.default_rng(1)
+    weights, activations = rng.integers(-300, 301, (11, 41)), rng.integers(-60, 90, (41, 150))
+    activations[:, ::9] *= 8
+    steps, step = [], ColumnsAtRisk.step
+    monkeypatch.setattr(ColumnsAtRisk, "step", lambda *arguments: steps.append(arguments) or step(*arguments))
+    for dataflow in DATAFLOWS:
+        machine = ax.Machine(
+            rows=5, columns=5, dataflow=dataflow, accumulator_bits=20, partial_sum_bits=20, adder_tree_bits=20
+        )  # fmt: skip
+        fast, stepped = (ax.matmul(weights, activations, machine, engine=engine) for engine in ("fast", "stepped"))
+        for field in FIELDS:
+            assert np.array_equal(getattr(fast, field), getattr(stepped, field)), field
+        assert fast.overflow_events.any()
+    assert len(steps) == (4 if has_dot_instructions() else 0)
