@@ -183,8 +183,10 @@ class LayerAtRisk:
 
     @cached_property
     def _blocks(self) -> list[Int64]:
-        """Of every group, or of a depthwise layer as a whole, the blocks of channels with one at risk."""
-        per_group = len(self._risky) if self.safe.depthwise else self.safe.layer.num_outputs
+        """Of every group the blocks of channels with one at risk; of a depthwise layer all, as its sums are of all."""
+        if self.safe.depthwise:
+            return [np.arange(-(-len(self._risky) // LANES))]
+        per_group = self.safe.layer.num_outputs
         return [
             np.unique(np.flatnonzero(self._risky[begin : begin + per_group]) // LANES)
             for begin in range(0, len(self._risky), per_group)

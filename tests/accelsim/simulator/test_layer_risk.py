@@ -147,6 +147,25 @@ def test_an_output_is_stepped_exactly_when_the_worst_order_does_not_fit(
     assert stepped(layer, machine, fed) == (not (inside and (fits or parts_fit)))
 
 
+@pytest.mark.parametrize("groups", [1, 40])
+def test_channels_at_risk_behind_a_block_of_safe_ones(groups):
+    # Found by the widths of the digits network: of a depthwise layer, magnitudes of the first block were compared with
+    # limits of the second, the only one with a channel at risk.
+    geometry = Geometry((40, 2, 2), (2, 2), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1), groups)
+    weights = np.ones((40, 40 // groups, 2, 2), dtype=int)
+    weights[20] = 100
+    codes = np.full((1, 40, 2, 2), 100)
+    layer = mac_layer(weights, np.zeros(40, dtype=np.int64), geometry, ax.IntegerFormat(8, False), (0, 200), "tflite")
+    machine = ax.Machine(dataflow="weight_stationary", accumulator_bits=15 if groups == 40 else 20, rows=8)
+    stored, events = LayerAtRisk.of(SafeLayer.of(layer, machine), machine).run(
+        np.ascontiguousarray(codes.astype(np.uint8).transpose(0, 2, 3, 1))
+    )
+    sums, expected = oracle(layer, codes, weights, machine)
+    assert events == expected
+    assert events.events > 0
+    assert np.array_equal(stored.transpose(0, 3, 1, 2), requantized(layer, sums))
+
+
 def test_what_does_not_fit_lanes_takes_the_other_path():
     geometry = Geometry((2, 3, 3), (2, 2), (1, 1), (0, 0, 0, 0), (1, 1), (2, 2))
     x, start = ax.IntegerFormat(8, True), np.zeros(3, dtype=np.int64)
