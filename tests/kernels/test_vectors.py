@@ -1,6 +1,7 @@
 """Steps in vector registers equal the scalar loops above them, which Python runs as they stand."""
 
 import os
+from functools import cache
 
 import numba
 import numpy as np
@@ -19,6 +20,7 @@ DOTS = ["dot_u8s8_4", "dot_u8s8_2", "dot_u8s8_1", "dot_s16s16_4", "dot_s16s16_1"
 NUM_GROUPS = 3
 
 
+@cache
 def compiled(step):
     """A kernel that does nothing but the step."""
     names = ", ".join(list(step.scalar.__code__.co_varnames)[: step.scalar.__code__.co_argcount])
