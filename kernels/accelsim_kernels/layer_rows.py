@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.depthwise import depthwise_rows
+from accelsim_kernels.depthwise import depthwise_dots, depthwise_rows
 from accelsim_kernels.exact import dot_rows
 from accelsim_kernels.vectors.code import LANES, Activations
 from accelsim_kernels.vectors.dots import ROWS_OF_NARROW_TILE
@@ -174,13 +174,37 @@ def depthwise_layer(
     codes : uint8 or uint16 array, shape (runs * run,)
         Output.
     """
-    width, at_a_time = constants.shape[1], sums.size // run
-    num_runs, bases = codes.size // run, np.empty(at_a_time, dtype=np.int64)
-    for begin in range(0, num_runs, at_a_time):
-        count = min(at_a_time, num_runs - begin)
+    at_a_time = sums.size // run
+    bases = np.empty(at_a_time, dtype=np.int64)
+    for begin in range(0, codes.size // run, at_a_time):
+        count = min(at_a_time, codes.size // run - begin)
         fill_bases(begin, places, bases[:count])
         depthwise_rows(rows, bases[:count], run, segments, weights, sums)
-        whole, place = count * run // width, begin * run
-        requantize_lanes(sums, whole, width, constants, two, codes, place, width)
-        done = whole * width
-        requantize_lanes(sums[done:], np.int64(1), count * run - done, constants, two, codes, place + done, width)
+        requantize_runs(sums, count * run, constants, two, codes, begin * run)
+
+
+@kernel
+def depthwise_layer_dots(
+    rows: npt.NDArray[np.uint8], places: Places, run: Int, segments: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.int16], fours: tuple[Any, Any], sums: npt.NDArray[np.int32],
+    constants: npt.NDArray[np.int32], two: bool, codes: Codes,
+) -> None:  # fmt: skip
+    """Do what `depthwise_layer` does by `depthwise_dots`, whose parameter is ``fours``."""
+    at_a_time = sums.size // run
+    bases = np.empty(at_a_time, dtype=np.int64)
+    for begin in range(0, codes.size // run, at_a_time):
+        count = min(at_a_time, codes.size // run - begin)
+        fill_bases(begin, places, bases[:count])
+        depthwise_dots(rows, bases[:count], run, segments, weights, fours, sums)
+        requantize_runs(sums, count * run, constants, two, codes, begin * run)
+
+
+@kernel
+def requantize_runs(
+    sums: npt.NDArray[np.int32], size: Int, constants: npt.NDArray[np.int32], two: bool, codes: Codes, place: Int
+) -> None:
+    """Bring the first sums, side by side like the channels in ``constants`` again and again, to codes at a place."""
+    width = constants.shape[1]
+    done = size // width * width
+    requantize_lanes(sums, size // width, width, constants, two, codes, place, width)
+    requantize_lanes(sums[done:], np.int64(1), size - done, constants, two, codes, place + done, width)

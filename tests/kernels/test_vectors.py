@@ -76,6 +76,24 @@ def test_a_window_of_a_depthwise_convolution_is_its_scalar_loop(name, dtype):
 
 
 @jit_only
+def test_a_window_of_four_taps_at_a_time_is_its_scalar_loop():
+    if not code.has_dot_instructions():
+        pytest.skip("this processor has no dot-product instructions")
+    step, rng = windows.window_dots, np.random.default_rng(1)
+    segments = np.array([0, 3, 17, 60, 61, 2, 2, 2])
+    for rows, weights in (
+        (rng.integers(0, 256, 200), rng.integers(0, 256, 600)), (np.full(200, 255), np.full(600, 128)),
+        (np.full(200, 255), np.full(600, 127)),
+    ):  # fmt: skip
+        arguments = (rows.astype(np.uint8), 9, segments, weights.astype(np.uint8), 11)
+        sums = [np.full(4 * LANES + 8, -7, dtype=np.int32) for _ in range(2)]
+        compiled(step)(*arguments, sums[0], 5)
+        step.scalar(*arguments, sums[1], 5)
+        assert np.array_equal(*sums)
+        assert (sums[0][:5] == -7).all()
+
+
+@jit_only
 @pytest.mark.parametrize("name", ["two_roundings", "one_rounding"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("valid", [1, 7, 16, 40])

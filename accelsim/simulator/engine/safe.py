@@ -22,7 +22,7 @@ from accelsim.simulator.engine.codes import RowRequantizer
 from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
 from accelsim.simulator.engine.lanes import LaneConstants
 from accelsim_kernels.depthwise import depthwise_rows
-from accelsim_kernels.layer_rows import Places, depthwise_layer, dot_layer, pad_rows
+from accelsim_kernels.layer_rows import Places, depthwise_layer, depthwise_layer_dots, dot_layer, pad_rows
 from accelsim_kernels.vectors.code import LANES, has_dot_instructions
 
 Codes = npt.NDArray[Any]
@@ -340,6 +340,21 @@ class SafeLayer:
         weights = self._by_tap.reshape(channels, -1).T.astype(np.int16)
         return np.ascontiguousarray(np.tile(weights, (1, max(1, 512 // channels))))
 
+    @staticmethod
+    def _by_four(segments: Int64) -> Int64:
+        """Return the places of taps, filled up to a multiple of four."""
+        return np.concatenate([segments, np.repeat(segments[-1:], -segments.size % 4)])
+
+    @cached_property
+    def _packed_by_four(self) -> npt.NDArray[np.uint8]:
+        """Bytes of the weights, filled up to a multiple of four taps, in the order of `window_dots`."""
+        taps, width = self._depthwise_weights.shape
+        whole = width // (4 * LANES)
+        filled = np.zeros((-(-taps // 4) * 4, whole, 4, 4, 4), dtype=np.int8)
+        filled[:taps] = self._depthwise_weights[:, : whole * 4 * LANES].reshape(taps, whole, 4, 4, 4)
+        by_four = filled.reshape(-1, 4, whole, 4, 4, 4).transpose(2, 0, 4, 3, 5, 1)
+        return np.ascontiguousarray(by_four).reshape(-1).view(np.uint8)
+
     def _depthwise(self, operands: Codes, windows: _Windows) -> Codes:
         """Convolve every channel with its own kernel; returns (positions, channels)."""
         requantizer, run = self._requantizers[0], windows.run
@@ -347,10 +362,13 @@ class SafeLayer:
         if self.in_lanes:
             lanes, at_a_time = self._group_lanes[0], max(1, _NEAR_SUM_BYTES // (4 * run))
             near = aligned_empty((min(at_a_time, windows.num_windows) * run + LANES,), np.int32)
-            depthwise_layer(
-                operands, windows.places(1), np.int64(run), windows.segments, self._depthwise_weights, near[:-LANES],
-                lanes.constants, lanes.two, outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}"),
-            )  # fmt: skip
+            stored = outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}")
+            where = operands, windows.places(1), np.int64(run), windows.segments, self._depthwise_weights
+            how = near[:-LANES], lanes.constants, lanes.two, stored
+            if self.words or not has_dot_instructions():
+                depthwise_layer(*where, *how)
+            else:
+                depthwise_layer_dots(*where, (self._by_four(windows.segments), self._packed_by_four), *how)
             return outputs.reshape(-1, len(self.layer.weights))
         step = max(1, _SUM_BYTES // (4 * run))
         weights, room = self._depthwise_weights, aligned_empty((min(step, windows.num_windows), run), np.int32)

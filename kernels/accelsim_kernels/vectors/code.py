@@ -40,7 +40,7 @@ GROUP_BYTES = 4
 
 _FEATURES = ("avx512f", "avx512bw", "avx512vl", "avx512vnni")
 
-INT1, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+INT1, INT8, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 VECTOR = ir.VectorType(INT32, LANES)
 
 

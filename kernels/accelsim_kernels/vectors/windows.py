@@ -9,7 +9,19 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from accelsim_kernels._jit import Int
-from accelsim_kernels.vectors.code import INT16, INT64, LANES, VECTOR, Activations, Arrays, cgutils, index, vectorised
+from accelsim_kernels.vectors.code import (
+    INT8,
+    INT16,
+    INT32,
+    INT64,
+    LANES,
+    VECTOR,
+    Activations,
+    Arrays,
+    cgutils,
+    index,
+    vectorised,
+)
 
 
 def _window(num_vectors: int) -> Any:
@@ -84,3 +96,77 @@ def _window(num_vectors: int) -> Any:
 
 window_4 = _window(4)
 window_1 = _window(1)
+
+_BYTES = ir.VectorType(INT8, 4 * LANES)
+_WORDS = ir.VectorType(INT16, 2 * LANES)
+
+
+def _window_dots_scalar(
+    rows: Activations,
+    base: Int,
+    segments: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.uint8],
+    begin: Int,
+    sums: npt.NDArray[np.int32],
+    place: Int,
+) -> None:
+    """Sum the taps of 64 neighbouring outputs, four taps in one instruction, modulo 2**32.
+
+    Parameters
+    ----------
+    rows, base, sums, place
+        As in `window_4`; rows of 8 bits.
+    segments : int64 array
+        As in `window_4`, filled up to a multiple of four with any of them.
+    weights : uint8 array
+        Bits of signed weights: by four taps, then, for ``v, l, j`` below 4, of channel ``16 l + 4 v + j`` the four.
+    begin : int64
+        Where in ``weights`` those of the 64 outputs begin.
+    """
+    signed = weights[begin : begin + segments.size * 4 * LANES].view(np.int8).reshape(-1, 4, 4, 4, 4).astype(np.int64)
+    for i in range(4 * LANES):
+        total = 0
+        for t in range(segments.size):
+            weight = signed[t // 4, i % 16 // 4, i // 16, i % 4, t % 4]
+            total += int(weight) * int(rows[base + segments[t] + i])
+        sums[place + i] = (total + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+def _window_dots(builder: Any, arrays: Arrays) -> None:
+    _, base, _, _, begin, _, place = arrays.values
+    multiply_add = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR]), "llvm.x86.avx512.vpdpbusd.512"
+    )
+    totals = [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in range(4)]
+
+    def interleaved(left: Any, right: Any, half: int) -> Any:
+        """Interleave one half of every 16 bytes of two vectors, as the processor does in one instruction."""
+        count = left.type.count
+        part = count // 8
+        places = [quarter * 2 * part + half * part + i for quarter in range(4) for i in range(part)]
+        mask = ir.Constant(ir.VectorType(INT32, count), [at + side * count for at in places for side in range(2)])
+        return builder.shuffle_vector(left, right, mask)
+
+    with cgutils.for_range(builder, builder.sdiv(arrays.array(2).nitems, index(4)), intp=INT64) as group:
+        first = builder.mul(group.index, index(4))
+        offsets = [arrays.load(2, builder.add(first, index(t)), INT64, 8) for t in range(4)]
+        taps = [arrays.load(0, builder.add(base, offset), _BYTES) for offset in offsets]
+        here = builder.add(begin, builder.mul(group.index, index(4 * 4 * LANES)))
+        for half in range(2):
+            pairs = [builder.bitcast(interleaved(taps[t], taps[t + 1], half), _WORDS) for t in (0, 2)]
+            for quarter in range(2):
+                v = 2 * half + quarter
+                operand = builder.bitcast(interleaved(pairs[0], pairs[1], quarter), VECTOR)
+                weight = arrays.load(3, builder.add(here, index(v * 4 * LANES)), VECTOR)
+                total = builder.call(multiply_add, [builder.load(totals[v]), operand, weight])
+                builder.store(total, totals[v])
+    sums = [builder.load(total) for total in totals]
+    for quarter in range(4):  # the channels in order again
+        four = [4 * quarter + i for i in range(4)]
+        mask = ir.Constant(ir.VectorType(INT32, 8), [*four, *(LANES + i for i in four)])
+        halves = [builder.shuffle_vector(sums[v], sums[v + 1], mask) for v in (0, 2)]
+        whole = builder.shuffle_vector(*halves, ir.Constant(ir.VectorType(INT32, LANES), list(range(LANES))))
+        arrays.store(whole, 5, builder.add(place, index(quarter * LANES)), 4)
+
+
+window_dots = vectorised(_window_dots_scalar, _window_dots)
