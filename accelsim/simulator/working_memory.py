@@ -18,6 +18,7 @@ from accelsim.machine import Machine
 from accelsim.program import layers as kinds
 from accelsim.program.program import IntegerProgram
 from accelsim.program.storage import PlainTensor
+from accelsim.simulator.engine.activity import Meeting
 from accelsim.simulator.engine.codes import narrowest_type
 from accelsim.simulator.engine.convolution import _FAST_COLUMN_BYTES
 from accelsim.simulator.engine.dots import BYTES_GATHERED, GATHERED_BYTES
@@ -137,9 +138,9 @@ class _Model:
         return sizes
 
     def counters(self) -> int:
-        """Return the bytes of the counters of zero operands, one for each place of an image."""
+        """Return the bytes of the counters of zero operands, one for each place of each kind of row of an image."""
         return sum(
-            4 * prod(layer.geometry.input_shape)
+            4 * Meeting.of(layer.geometry).rows.shape[1] * layer.geometry.input_shape[0] * layer.geometry.input_shape[2]
             for layer in self.program.layers
             if isinstance(layer, kinds.MacLayer) and layer.geometry is not None and not layer.geometry.is_pointwise
         )

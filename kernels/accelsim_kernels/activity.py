@@ -139,22 +139,52 @@ def count_unequal(
 
 
 @kernel
-def count_taps(
-    places: npt.NDArray[np.int32], firsts: npt.NDArray[np.int64], strides: Pair, met: npt.NDArray[np.int64],
-    counts: npt.NDArray[np.int64],
+def count_unequal_rows(
+    values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], value: Int, kinds: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int32],
 ) -> None:  # fmt: skip
-    """Add up what each tap of a kernel meets at the places of an image, over all positions.
+    """Count, for every place of a row, the rows of each kind that hold something else than a value there.
 
     Parameters
     ----------
-    places : int32 array, shape (height, width, channels)
-        Counts of `count_unequal`.
-    firsts : int64 array, shape (2, most taps)
-        The first row that each row of the kernel meets, and the first column that each of its columns meets.
-    strides : pair of int64
-        (rows, columns): to the next row or column that it meets.
-    met : int64 array, shape (2, most taps)
-        How many rows and columns each meets.
+    values : uint8 or uint16 array, shape (images * rows * places,)
+        The rows one after the other.
+    value : int64
+        What is not counted.
+    kinds : int64 array, shape (rows,)
+        Kind of each row of an image.
+    counts : int32 array, shape (kinds, places)
+        Added to.
+    """
+    num_places = counts.shape[1]
+    for block in range(0, num_places, _PLACES):
+        length = min(_PLACES, num_places - block)
+        begin = np.int64(block)
+        while begin < values.size:
+            for row in range(kinds.size):
+                some, line = counts[kinds[row], block : block + length], values[begin : begin + length]
+                for i in range(length):
+                    some[i] += np.int32(line[i] != value)
+                begin += num_places
+
+
+@kernel
+def count_taps(
+    places: npt.NDArray[np.int32], rows: npt.NDArray[np.bool_], columns: npt.NDArray[np.int64], stride: Int,
+    counts: npt.NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Add up what each tap of a kernel meets in images, over all positions.
+
+    Parameters
+    ----------
+    places : int32 array, shape (kinds, width, channels)
+        Counts of `count_unequal_rows`.
+    rows : bool array, shape (kernel rows, kinds)
+        Which rows of the image each row of the kernel meets.
+    columns : int64 array, shape (2, kernel columns)
+        The first column of the image that each column of the kernel meets, and how many it meets.
+    stride : int64
+        From a column that it meets to the next.
     counts : int64 array, shape (kernel rows, kernel columns, channels)
         Added to.
     """
@@ -163,14 +193,15 @@ def count_taps(
     flat = line.reshape(-1)
     for i in range(counts.shape[0]):
         line[:] = 0
-        for row in range(met[0, i]):
-            some = places[firsts[0, i] + row * strides[0]].reshape(-1)
-            for place in range(some.size):
-                flat[place] += np.int64(some[place])
+        for kind in range(rows.shape[1]):
+            if rows[i, kind]:
+                some = places[kind].reshape(-1)
+                for place in range(some.size):
+                    flat[place] += np.int64(some[place])
         for j in range(counts.shape[1]):
             total = counts[i, j]
-            for column in range(met[1, j]):
-                part = line[firsts[1, j] + column * strides[1]]
+            for column in range(columns[1, j]):
+                part = line[columns[0, j] + column * stride]
                 for channel in range(channels):
                     total[channel] += part[channel]
 

@@ -65,6 +65,7 @@ IN_TWO_WIDTHS = {
     "accumulate_blocks.step_tiles",
     "activity.count_nonzero_rows",
     "activity.count_unequal",
+    "activity.count_unequal_rows",
     "depthwise.depthwise_rows",
     "inputs.quantize_float32",
     "layer_rows.dot_layer",

@@ -73,7 +73,7 @@ class ZeroCounter:
         self.activations = np.zeros_like(weights)
         self.num_positions = 0
         self._geometry: Geometry | None = None
-        self._places: Int32 | None = None  # (height, width, channels): images with something else than 0 there
+        self._places: Int32 | None = None  # (kinds of rows, width, channels): rows with something else than 0 there
         self._padded_images = 0  # images whose padded taps are still to be counted
 
     @classmethod
@@ -102,9 +102,11 @@ class ZeroCounter:
         if geometry.is_pointwise:
             self.activations += self._count_unequal(images, zero).reshape(self.activations.shape)
         else:
+            kinds = Meeting.of(geometry).kinds
             if self._places is None:
-                self._places = np.zeros(images.shape[1:], dtype=np.int32)
-            kernels.count_unequal(_unsigned(images).reshape(-1), _unsigned_code(images, zero), self._places.reshape(-1))
+                self._places = np.zeros((int(kinds.max()) + 1, *images.shape[2:]), dtype=np.int32)
+            flat = self._places.reshape(len(self._places), -1)
+            kernels.count_unequal_rows(_unsigned(images).reshape(-1), _unsigned_code(images, zero), kinds, flat)
             self._add_padding(len(images), geometry, pad_value)
         self.num_positions += len(images) * geometry.num_positions
 
@@ -134,13 +136,14 @@ class ZeroCounter:
         if self._geometry is None:
             return
         geometry = self._geometry
-        meeting = _Meeting.of(geometry)
+        meeting = Meeting.of(geometry)
         taps = np.zeros((*geometry.kernel_shape, geometry.input_shape[0]), dtype=np.int64)
         if self._places is not None:
-            kernels.count_taps(self._places, meeting.firsts, geometry.strides, meeting.counts, taps)
+            kernels.count_taps(
+                self._places, meeting.rows, meeting.columns, np.int64(geometry.strides[1]), taps
+            )  # fmt: skip
         if self._padded_images:
-            rows, columns = (meeting.counts[axis, :length] for axis, length in enumerate(geometry.kernel_shape))
-            taps += self._padded_images * (geometry.num_positions - np.outer(rows, columns))[:, :, np.newaxis]
+            taps += self._padded_images * meeting.outside[:, :, np.newaxis]
         self._add_taps(taps.transpose(2, 0, 1))
         self._places, self._padded_images = None, 0
 
@@ -413,28 +416,47 @@ def _unsigned_code(codes: Codes, code: int) -> np.int64:
 
 
 @dataclass(frozen=True, eq=False)
-class _Meeting:
+class Meeting:
     """What the taps of a convolution meet inside an image, over all positions.
 
     Parameters
     ----------
-    firsts, counts : int64 array, shape (2, most taps)
-        The first row (column) of the image that each row (column) of the kernel meets, and how many it meets.
+    kinds : int64 array, shape (height,)
+        Kind of each row of the image; the same taps meet all rows of a kind.
+    rows : bool array, shape (kernel rows, kinds)
+        Which kinds each row of the kernel meets.
+    columns : int64 array, shape (2, kernel columns)
+        The first column of the image that each column of the kernel meets, and how many it meets.
+    outside : int64 array, shape (kernel rows, kernel columns)
+        At how many positions a tap is in the padding.
     """
 
-    firsts: Int64
-    counts: Int64
+    kinds: Int64
+    rows: npt.NDArray[np.bool_]
+    columns: Int64
+    outside: Int64
 
     @staticmethod
     @lru_cache(maxsize=1024)
-    def of(geometry: Geometry) -> _Meeting:
+    def of(geometry: Geometry) -> Meeting:
         """Return it for a geometry."""
-        firsts, counts = np.zeros((2, 2, max(geometry.kernel_shape)), dtype=np.int64)
-        for axis, (taps, stride) in enumerate(zip(geometry.kernel_shape, geometry.strides, strict=True)):
-            for tap in range(taps):
-                offset = tap * geometry.dilations[axis] - geometry.pads[axis]
-                first = max(0, ceil(-offset / stride))
-                last = min(geometry.output_shape[axis] - 1, (geometry.input_shape[axis + 1] - 1 - offset) // stride)
-                if last >= first:
-                    firsts[axis, tap], counts[axis, tap] = first * stride + offset, last - first + 1
-        return _Meeting(firsts, counts)
+        met = [_met(geometry, axis) for axis in (0, 1)]
+        height = geometry.input_shape[1]
+        meeting = np.zeros((height, geometry.kernel_shape[0]), dtype=np.bool_)
+        for tap, (first, count) in enumerate(met[0].T):
+            meeting[first : first + count * geometry.strides[0] : geometry.strides[0], tap] = True
+        different, kinds = np.unique(meeting, axis=0, return_inverse=True)
+        outside = geometry.num_positions - np.outer(met[0][1], met[1][1])
+        return Meeting(kinds.reshape(-1).astype(np.int64), np.ascontiguousarray(different.T), met[1], outside)
+
+
+def _met(geometry: Geometry, axis: int) -> Int64:
+    """Return the first row (column) of the image that each row (column) of a kernel meets, and how many it meets."""
+    stride, met = geometry.strides[axis], np.zeros((2, geometry.kernel_shape[axis]), dtype=np.int64)
+    for tap in range(geometry.kernel_shape[axis]):
+        offset = tap * geometry.dilations[axis] - geometry.pads[axis]
+        first = max(0, ceil(-offset / stride))
+        last = min(geometry.output_shape[axis] - 1, (geometry.input_shape[axis + 1] - 1 - offset) // stride)
+        if last >= first:
+            met[:, tap] = first * stride + offset, last - first + 1
+    return met
