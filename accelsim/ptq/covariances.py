@@ -34,6 +34,9 @@ see), dB, for 0, 0.3, 0.5, 0.7, 0.85 and 0.95. MobileNetV1-0.25 per tensor: 0.0,
 COLOUR_CORRELATION = 0.9
 """Correlation of the channels of an input, as red, green and blue of photographs have."""
 
+LONGEST_REDUCTION = 8192
+"""Second moments of more weights to an output than this, half a gigabyte, are not formed: those round to nearest."""
+
 _LEAST_VARIANCE = 1e-30
 _MOVING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "MaxPool", "AveragePool", "GlobalAveragePool",
                      "ReduceMean", "Pad"})  # fmt: skip
@@ -52,17 +55,17 @@ def propagate_covariances(graph: Graph, moments: Mapping[str, Moments]) -> dict[
     Returns
     -------
     dict of tensor name to float64 array, shape (channels, channels)
-        Every tensor of ``moments``; diagonal where nothing more is known.
+        Every tensor of ``moments`` up to `LONGEST_REDUCTION` channels; diagonal where nothing more is known.
     """
     found: dict[str, Float64] = {}
     for tensor in graph.inputs:
-        if tensor.name in moments:
+        if tensor.name in moments and moments[tensor.name].deviation.size <= LONGEST_REDUCTION:
             deviation = moments[tensor.name].deviation
             correlation = np.full((deviation.size, deviation.size), COLOUR_CORRELATION)
             np.fill_diagonal(correlation, 1.0)
             found[tensor.name] = correlation * np.outer(deviation, deviation)
     for node in graph.nodes:
-        if node.output not in moments:
+        if node.output not in moments or moments[node.output].deviation.size > LONGEST_REDUCTION:
             continue
         deviation = moments[node.output].deviation
         covariance = _covariance(graph, node, moments, found)
@@ -98,11 +101,11 @@ def expected_second_moments(
     Returns
     -------
     SecondMoments or None
-        None where the channels are not those that the weights read.
+        None where the channels are not those that the weights read, or the weights of an output are too many.
     """
     weights = weights_by_channel(graph, node)
     groups, _, inputs, taps = weights.shape
-    if covariance.shape[0] != groups * inputs:
+    if covariance.shape[0] != groups * inputs or inputs * taps > LONGEST_REDUCTION:
         return None
     near = _tap_correlation(graph, node)
     grams = []

@@ -132,7 +132,7 @@ def _round_by_expectation(work: Work, linear: Sequence[Node], methods: Mapping[s
     covariances = propagate_covariances(graph, known)
     for node in linear:
         source = node.inputs[0]
-        if methods[node.name] == "nearest" or source not in known:
+        if methods[node.name] == "nearest" or source not in covariances:
             continue
         centred = work.config.bias_correction != "none"
         moments = expected_second_moments(graph, node, known[source], covariances[source], centred)

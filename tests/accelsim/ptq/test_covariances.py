@@ -128,6 +128,16 @@ def test_sums_add_what_is_known_and_the_unknown_begins_anew():
     np.testing.assert_allclose(found["y"], found["m"], rtol=1e-6)
 
 
+def test_too_long_reductions_are_left_alone(monkeypatch):
+    monkeypatch.setattr("accelsim.ptq.covariances.LONGEST_REDUCTION", 20)
+    quantized = quantize(network(), config=PTQConfig(weight_bits=4, input_range=(-1, 1)))
+    assert not any("without data" in line for line in quantized.log)  # 27 and 72 weights to an output
+    graph, _ = layer(1)
+    moments = propagate_moments(graph, {}, {"x": INPUT})
+    monkeypatch.setattr("accelsim.ptq.covariances.LONGEST_REDUCTION", 3)
+    assert propagate_covariances(graph, moments) == {}
+
+
 def network():
     rng = np.random.default_rng(0)
     net = Net(image=(3, 8, 8))
