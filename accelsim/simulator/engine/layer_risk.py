@@ -20,7 +20,7 @@ from accelsim.simulator.engine.bounds import register
 from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
 from accelsim.simulator.engine.gemm import terms_per_addition
 from accelsim.simulator.engine.lanes import LaneConstants
-from accelsim.simulator.engine.part_proofs import PartProofs
+from accelsim.simulator.engine.part_proofs import MOST_PARTS, PartProofs
 from accelsim.simulator.engine.safe import _SUM_BYTES, Codes, Int64, SafeLayer, _pieces_per_window, _Windows
 from accelsim.simulator.engine.tracked import order_in_lanes
 from accelsim_kernels.depthwise import depthwise_rows
@@ -271,7 +271,7 @@ class LayerAtRisk:
             Codes as of `SafeLayer.run`, and the events that were counted.
         """
         geometry, depthwise = self.safe.layer.geometry, self.safe.depthwise
-        operands = self.safe._operands(rows)
+        operands = self.safe._operands(rows, MOST_PARTS * GROUP_BYTES)
         if geometry is None:
             windows = _Windows.of_vectors(len(rows), self.safe.layer.reduction)
         else:

@@ -16,7 +16,7 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Integers = npt.NDArray[Any]
 
-_PARTS = 4
+MOST_PARTS = 4
 """Parts of a reduction, where it has as many channels or kernel rows."""
 
 
@@ -135,7 +135,7 @@ def _by_taps(by_tap: Integers, taps: Int64) -> tuple[Integers, Int64]:
 def _by_channels(by_tap: Integers, taps: Int64) -> tuple[Integers, Int64]:
     """Cut by input channels, of which the last part may have fewer."""
     channels, rows, columns, depth = by_tap.shape
-    length = -(-depth // _PARTS)
+    length = -(-depth // MOST_PARTS)
     num_parts = -(-depth // length)
     filled = np.zeros((channels, rows * columns, num_parts * length), dtype=by_tap.dtype)
     filled[..., :depth] = by_tap.reshape(channels, -1, depth)

@@ -23,7 +23,7 @@ from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
 from accelsim.simulator.engine.lanes import LaneConstants
 from accelsim_kernels.depthwise import depthwise_rows
 from accelsim_kernels.layer_rows import Places, depthwise_layer, depthwise_layer_dots, dot_layer, pad_rows
-from accelsim_kernels.vectors.code import LANES, has_dot_instructions
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, has_dot_instructions
 
 Codes = npt.NDArray[Any]
 Int64 = npt.NDArray[np.int64]
@@ -211,8 +211,16 @@ class SafeLayer:
         """What a padded tap holds in the kernels' form."""
         return self.layer.pad_value + self.layer.input_offset - self.shift
 
-    def _operands(self, rows: Codes) -> Codes:
+    def _operands(self, rows: Codes, whole: int = GROUP_BYTES) -> Codes:
         """Return codes padded and shifted, as uint8 or int16, flat, with some slack behind them.
+
+        Parameters
+        ----------
+        rows : integer array
+            As in `run`.
+        whole : int
+            Where the channels of a piece take a multiple of so many bytes, no kernel reads behind the last one, and
+            codes that need nothing done to them are taken as they lie, without slack.
 
         Notes
         -----
@@ -222,7 +230,9 @@ class SafeLayer:
         target: np.dtype[Any] = np.dtype(np.int16 if self.words else np.uint8)
         unsigned: np.dtype[Any] = np.dtype(f"uint{8 * target.itemsize}")
         padded = geometry is not None and any(geometry.pads)
-        if not padded and self.shift == 0 and rows.itemsize == unsigned.itemsize and rows.size % 4 == 0:
+        length = rows.shape[-1] if geometry is None or self.depthwise else geometry.group_channels
+        as_it_lies = not padded and self.shift == 0 and rows.itemsize == unsigned.itemsize
+        if as_it_lies and length * rows.itemsize % whole == 0:
             return rows.reshape(-1).view(target)
         stored = rows.view(unsigned) if rows.itemsize == unsigned.itemsize else rows.astype(unsigned)
         shape, border = (1, 1, rows.size), (0, 0, 0, 0)

@@ -10,6 +10,7 @@ from accelsim.program.geometry import Geometry
 from accelsim.simulator.engine import layer_risk
 from accelsim.simulator.engine.layer_risk import LayerAtRisk, LayerEvents
 from accelsim.simulator.engine.safe import SafeLayer
+from accelsim_kernels._jit import settings
 from accelsim_kernels.vectors.code import has_dot_instructions
 from tests.accelsim.simulator.gemm_cases import DATAFLOWS
 from tests.accelsim.simulator.test_safe_layers import PATHS, convolutions, mac_layer, path, requantized
@@ -145,6 +146,27 @@ def test_an_output_is_stepped_exactly_when_the_worst_order_does_not_fit(
         parts_fit = fits
     layer = vectors(row, start, signed)
     assert stepped(layer, machine, fed) == (not (inside and (fits or parts_fit)))
+
+
+@pytest.mark.parametrize("x", [(8, False), (8, True), (11, False)])
+@pytest.mark.parametrize("inner", [None, 15])
+def test_small_layers_equal_the_oracle_also_by_the_scalar_loops(x, inner, monkeypatch):
+    if settings.DISABLE_JIT:  # what the instructions do is then done by the loops that they equal
+        monkeypatch.setattr(layer_risk, "has_dot_instructions", lambda: True)
+    rng, x = np.random.default_rng(7), ax.IntegerFormat(*x)
+    geometry = Geometry((5, 2, 4), (2, 2), (1, 1), (0, 0, 0, 0), (1, 1), (1, 3))
+    weights, codes = rng.integers(-100, 101, (3, 5, 2, 2)), rng.integers(x.minimum, x.maximum + 1, (2, 5, 2, 4))
+    layer = mac_layer(weights, rng.integers(-50, 51, 3), geometry, x, (-(2**15), 2**15 - 1), "tflite")
+    machine = ax.Machine(
+        rows=4, dataflow="weight_stationary", accumulator_bits=18 + x.bits // 11 * 3, partial_sum_bits=inner
+    )  # fmt: skip
+    stored, events = LayerAtRisk.of(SafeLayer.of(layer, machine), machine).run(
+        np.ascontiguousarray(codes.astype(x.dtype).transpose(0, 2, 3, 1))
+    )
+    sums, expected = oracle(layer, codes, weights, machine)
+    assert events == expected
+    assert (events.partial > 0) == (inner is not None)
+    assert np.array_equal(stored.transpose(0, 3, 1, 2), requantized(layer, sums))
 
 
 @pytest.mark.parametrize("groups", [1, 40])

@@ -8,9 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import accelsim as ax
+from accelsim.simulator.engine import column_risk
 from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.column_risk import ColumnsAtRisk
 from accelsim.simulator.engine.gemm import terms_per_addition
+from accelsim_kernels._jit import settings
 from accelsim_kernels.vectors.code import has_dot_instructions
 from tests.accelsim.simulator.gemm_cases import DATAFLOWS, assert_equal
 from tests.naive import gemm as naive
@@ -159,6 +161,23 @@ def test_where_most_outputs_are_at_risk_all_are_stepped():
     for bits, many in ((9, True), (19, False)):
         single = ColumnsAtRisk.of(bounds, activations, (0, 255), ax.Machine(accumulator_bits=bits), 1)
         assert (single.sums(accumulators) is None) == many
+
+
+@pytest.mark.parametrize("least", [0, -5])
+@pytest.mark.parametrize("dataflow", ["output_stationary", "weight_stationary", "broadcast"])
+def test_small_products_equal_the_oracle_also_by_the_scalar_loops(least, dataflow, monkeypatch):
+    if settings.DISABLE_JIT:  # what the instructions do is then done by the loops that they equal
+        monkeypatch.setattr(column_risk, "has_dot_instructions", lambda: True)
+    rng = np.random.default_rng(3)
+    weights, activations = rng.integers(-128, 128, (3, 9)), rng.integers(least, 6, (9, 66))
+    activations[:, 65] = 100 * (weights[0] > 0)  # the sum only grows: an event in any order
+    machine = ax.Machine(
+        rows=4, columns=4, dataflow=dataflow, accumulator_bits=14, partial_sum_bits=14, adder_tree_bits=14
+    )  # fmt: skip
+    kind = np.int16 if least else np.uint8
+    result = ax.matmul(weights.astype(np.int8), activations.astype(kind), machine)
+    assert_equal(result, naive.gemm(weights.tolist(), activations.tolist(), machine), "overflow")
+    assert result.overflow_events.any()
 
 
 def test_what_does_not_fit_lanes_is_left_alone():
