@@ -135,7 +135,8 @@ def risk() -> None:
 
     The limit is a power of two, so the operands are scaled to it. "At few positions": 60 of 4096 have activations up to
     255, all others up to 7. "Everywhere": what all products of an output reach differs by a few percent from output to
-    output, and the weights are such that the largest exceed the limit. Last, what stepping everything costs.
+    output, and the weights are such that the largest exceed the limit. "All": every output could overflow in some order
+    of additions, which is not the machine's. Last, what stepping everything costs.
     """
     rng, rows = np.random.default_rng(0), []
     n, k, p = 64, 576, 4096
@@ -149,6 +150,7 @@ def risk() -> None:
     smaller = activations * np.float32(2**21 / np.quantile(positive, 0.985))
     cases["everywhere"] = (weights, smaller.astype(np.uint8), 22)
     cases["all"] = (weights, activations, 22)
+    cases["all, most of them overflow"] = (weights, activations, 17)
     for name, (left, right, bits) in cases.items():
         reach = np.maximum(left, 0).astype(np.int64) @ right.astype(np.int64)
         below = np.minimum(left, 0).astype(np.int64) @ right.astype(np.int64)
