@@ -92,10 +92,11 @@ class LayerAtRisk:
         Besides (102), ``|S'| + A`` must fit 32 bits for every output, and so must what an accumulator holds less what
         the kernels' sums are less than it.
         """
-        if safe.on_machines.get("machine") != machine:
-            safe.on_machines.update(machine=machine, layer=LayerAtRisk._prepared(safe, machine))
-        made: LayerAtRisk | None = safe.on_machines["layer"]
-        return made
+        made = safe.on_machines.get("last")
+        if made is None or made[0] != machine:  # another thread may replace what is kept, but not what is returned
+            made = safe.on_machines["last"] = machine, LayerAtRisk._prepared(safe, machine)
+        found: LayerAtRisk | None = made[1]
+        return found
 
     @staticmethod
     def _prepared(safe: SafeLayer, machine: Machine) -> LayerAtRisk | None:
