@@ -4,8 +4,8 @@
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py gemm-threads
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py risk
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py widths [MODEL.onnx ...]
-    OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py networks [MODEL.onnx ...]
-    OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py threads [MODEL.onnx ...]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py networks [MODEL.onnx[:IMAGES] ...]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py threads [MODEL.onnx[:IMAGES] ...]
 
 Both sides are run in turn, and the best of many short runs counts. Times are processor time, which other work on the
 machine disturbs least; those of threads are wall time.
@@ -207,15 +207,22 @@ def _repeated_on(run: Callable[[np.ndarray], object], times: int) -> Callable[[n
 
 
 def networks(paths: list[str], threads: int) -> None:
-    """Print times of whole networks, overflow tracked, next to ONNX Runtime's float32 run of the same batch."""
-    models: dict[str, object] = {Path(path).stem: path for path in paths or [digits_model_path()]}
+    """Print times of whole networks, overflow tracked, next to ONNX Runtime's float32 run of the same batch.
+
+    Images are 8 to 256, about a million numbers, unless the path ends with their number: ``model.onnx:32``.
+    """
+    models: list[tuple[str, object, int | None]] = []
+    for path in paths or [str(digits_model_path())]:
+        file, _, images = path.partition(".onnx:")
+        model = f"{file}.onnx" if images else file
+        models.append((Path(model).stem, model, int(images) if images else None))
     if threads == 1:
-        models["MobileNetV2-1.0, random weights"] = mobilenet_v2()
+        models.append(("MobileNetV2-1.0, random weights", mobilenet_v2(), None))
     rows = []
-    for name, model in models.items():
+    for name, model, count in models:
         graph = ax.load_onnx(model)
         shape = tuple(length or 1 for length in graph.inputs[0].shape[1:])
-        batch = int(np.clip(10**6 // np.prod(shape), 8, 256))
+        batch = count or int(np.clip(10**6 // np.prod(shape), 8, 256))
         images = np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
         machine = ax.Machine()
         program = lower(ax.quantize(graph, calibration=images[:2]), machine)

@@ -35,13 +35,14 @@ def quantize_images(
     channels = values.shape[1] if channels_last else 1
     places = values.size // (samples * channels)
     codes = np.empty((samples, places, channels), dtype=limits.dtype)
-    quantize_float32(
-        np.require(values, requirements=["C", "W"]).reshape(samples, channels, places),
-        np.float32(parameters.scale),
-        (np.float32(limits.minimum - zero_point), np.float32(limits.maximum - zero_point)),
-        np.int32(zero_point),
-        codes.view(f"uint{8 * codes.itemsize}"),
-    )
+    with np.errstate(over="ignore"):  # a quotient beyond float32 is an infinity, and clamps
+        quantize_float32(
+            np.require(values, requirements=["C", "W"]).reshape(samples, channels, places),
+            np.float32(parameters.scale),
+            (np.float32(limits.minimum - zero_point), np.float32(limits.maximum - zero_point)),
+            np.int32(zero_point),
+            codes.view(f"uint{8 * codes.itemsize}"),
+        )
     if not channels_last:
         return codes.reshape(values.shape)
     return codes.reshape(samples, *values.shape[2:], channels).transpose(0, 3, 1, 2)

@@ -48,6 +48,7 @@ def mobilenet(shared):
     return prepared(shared / "models" / "mobilenetv1_025_imagenet.onnx", 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["resnet8", "mobilenet"])
 @pytest.mark.parametrize(
     ("setting", "bits", "options"),
@@ -64,6 +65,7 @@ def test_a_run_takes_what_it_reports_and_no_more_than_it_may(network, setting, b
         assert result.batch_samples == len(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["instructions", "portable"])
 @pytest.mark.parametrize(
     ("requantizer", "track", "bits"),
@@ -82,6 +84,7 @@ def test_the_digits_take_what_is_reported(way, requantizer, track, bits):
         assert bool(result.overflow_events) == (bits == 13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "track"), [("8 bits", "overflow"), ("8 bits", "range"), ("16 bits", "overflow")])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_kind_of_layer_takes_no_more_than_is_reported(name, config, track):
