@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,19 +14,20 @@ from accelsim.errors import DataError
 
 
 def write_whole(path: str | PathLike[str], data: bytes) -> None:
-    """Write a file under a temporary name beside its place, then rename it.
+    """Write a file under a temporary name beside its place, then rename it; a symbolic link stays one.
 
     Parameters
     ----------
     path : path
-        The file to make or replace; its folder must exist.
+        The file to make or replace; its folder must exist. Of a symbolic link, the file that it points to.
     data : bytes
         Its content.
 
     Raises
     ------
     DataError
-        When the folder is missing or the file cannot be written; nothing is left behind then.
+        When the folder is missing, the file cannot be written, or there is something else than a regular file; nothing
+        is left behind then.
     """
     with whole_file(path) as file:
         file.write(data)
@@ -38,7 +40,7 @@ def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     Parameters
     ----------
     path : path
-        The file to make or replace; its folder must exist.
+        The file to make or replace; its folder must exist. Of a symbolic link, the file that it points to.
 
     Yields
     ------
@@ -48,12 +50,14 @@ def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     Raises
     ------
     DataError
-        When the folder is missing or the file cannot be written; nothing is left behind then.
+        When the folder is missing, the file cannot be written, or there is something else than a regular file; nothing
+        is left behind then.
     """
-    target = Path(path)
+    where = f"file {os.fspath(path)!r} cannot be written"
+    refuse_special(path)
+    target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     # Short and of our own making: a long target name plus a suffix could pass the file system's limit.
     temporary = target.parent / f".accelsim-{secrets.token_hex(8)}.part"
-    where = f"file {str(target)!r} cannot be written"
     try:
         try:
             opened = temporary.open("xb")
@@ -67,3 +71,16 @@ def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{where}: {error.strerror}") from None
+
+
+def refuse_special(path: str | PathLike[str]) -> None:
+    """Refuse the name of a device, pipe, socket or folder: a file that is renamed to it would replace it.
+
+    Raises
+    ------
+    DataError
+        When there is something under the name, or where its symbolic link points to, that is no regular file.
+    """
+    place = os.path.realpath(path) if os.path.islink(path) else path
+    if os.path.lexists(place) and not os.path.isfile(place):
+        raise DataError(f"file {os.fspath(path)!r} cannot be written: it is not a regular file; name another file")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelsim.cli.options import Layout
 from accelsim.errors import DataError, MachineError, ModelError
+from accelsim.files import refuse_special
 
 if TYPE_CHECKING:
     from accelsim.cli.terminal import Progress
@@ -294,7 +295,7 @@ def check_outputs(outputs: list[Path | None], model: Path | None, arrays: list[s
     Raises
     ------
     DataError
-        When a folder is missing or not writable, or the file is a folder, an input, or named twice.
+        When a folder is missing or not writable, or the file is a folder, a device, a pipe, an input, or named twice.
     """
     from accelsim.arrays import array_file
 
@@ -308,6 +309,7 @@ def check_outputs(outputs: list[Path | None], model: Path | None, arrays: list[s
             raise DataError(f"{where}: there is no folder {str(path.parent)!r}; make it, or name another place")
         if path.is_dir():
             raise DataError(f"{where}: it is a folder; name a file in it")
+        refuse_special(path)
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise DataError(f"{where}: no permission in folder {str(path.parent)!r}; name another place")
         if path.resolve() in taken:
