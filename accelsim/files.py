@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -55,16 +56,12 @@ def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     """
     where = f"file {os.fspath(path)!r} cannot be written"
     refuse_special(path)
-    target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    target = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     # Short and of our own making: a long target name plus a suffix could pass the file system's limit.
     temporary = target.parent / f".accelsim-{secrets.token_hex(8)}.part"
     try:
         try:
-            opened = temporary.open("xb")
-        except ValueError as error:  # a zero byte in the name
-            raise DataError(f"{where}: {error}") from None
-        try:
-            with opened as file:
+            with temporary.open("xb") as file:
                 yield file
             temporary.replace(target)
         finally:
@@ -81,6 +78,14 @@ def refuse_special(path: str | PathLike[str]) -> None:
     DataError
         When there is something under the name, or where its symbolic link points to, that is no regular file.
     """
-    place = os.path.realpath(path) if os.path.islink(path) else path
-    if os.path.lexists(place) and not os.path.isfile(place):
-        raise DataError(f"file {os.fspath(path)!r} cannot be written: it is not a regular file; name another file")
+    where = f"file {os.fspath(path)!r} cannot be written"
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DataError(f"{where}: {error.strerror}") from None
+    except ValueError as error:  # a zero byte in the name
+        raise DataError(f"{where}: {error}") from None
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{where}: it is not a regular file; name another file")

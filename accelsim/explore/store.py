@@ -22,33 +22,23 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelsim.errors import DataError
+from accelsim.explore.store_file import FORMAT, PATIENCE_SECONDS, SCHEMA, Reading, is_sweep
 
-FORMAT = "accelsim sweep 1"
 LEASE_SECONDS = 30.0
 """An owner on another computer that was not heard of for so long is dead; on this one its process is looked for."""
 HEARTBEAT_SECONDS = 5.0
-PATIENCE_SECONDS = 60.0
-"""How long a process waits for the others to leave the file to it."""
 MAX_ATTEMPTS = 3
 """A unit whose worker died so often is given up."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, host TEXT, pid INTEGER, started TEXT, seen REAL);
-CREATE TABLE IF NOT EXISTS units (
-    key TEXT PRIMARY KEY, kind TEXT NOT NULL, status TEXT NOT NULL, owner TEXT, attempts INTEGER NOT NULL DEFAULT 0,
-    error TEXT, seconds REAL, finished REAL, result BLOB);
-CREATE TABLE IF NOT EXISTS points (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, settings TEXT NOT NULL, machine TEXT,
-    ptq TEXT, status TEXT NOT NULL, error TEXT, metrics TEXT, finished REAL NOT NULL);
-"""
+_POINTS = "SELECT key, settings, machine, ptq, status, error, metrics FROM points ORDER BY number"
+_ABOUT = "SELECT name, value FROM about"
 
 
 class Unit(NamedTuple):
@@ -94,20 +84,16 @@ class Store:
     ----------
     path : path
         The file; made if it does not exist.
-    read_only : bool
-        Refuse a file that does not exist, and claim nothing.
 
     Raises
     ------
     DataError
-        When the file is something else or cannot be opened.
+        When the file is something else or cannot be opened; it is left as it is.
     """
 
-    def __init__(self, path: str | os.PathLike[str], read_only: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         where = f"sweep file {str(self.path)!r}"
-        if read_only and not self.path.is_file():
-            raise DataError(f"{where} must exist; `accelsim sweep` makes it")
         self._lock = threading.RLock()
         try:
             self._connection = sqlite3.connect(
@@ -129,21 +115,16 @@ class Store:
 
     def _prepare(self, where: str) -> None:
         """Make the tables, or check that they are ours."""
-        self._log_ahead()
+        self._log_ahead(where)
         self._connection.execute("PRAGMA synchronous = FULL")
         with self._transaction() as run:
-            names = {row[0] for row in run("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if names and "about" not in names:
-                raise DataError(f"{where} is a database of something else; name another file")
-            for statement in _SCHEMA.split(";"):
+            is_sweep(run, where)  # another process may have made it meanwhile
+            for statement in SCHEMA.split(";"):
                 run(statement)
             run("INSERT OR IGNORE INTO about VALUES ('format', ?)", (FORMAT,))
-            (found,) = run("SELECT value FROM about WHERE name = 'format'").fetchone()
-            if found != FORMAT:
-                raise DataError(f"{where} has the format {found!r}, this accelsim knows {FORMAT!r}; name another file")
 
-    def _log_ahead(self) -> None:
-        """Let readers read while one process writes.
+    def _log_ahead(self, where: str) -> None:
+        """Let readers read while one process writes, in a file that is ours or empty.
 
         The change of a new file to this mode needs it alone, and SQLite does not wait for that as it waits for
         transactions: of several processes that make the file at once, one changes it and the others try again.
@@ -151,6 +132,7 @@ class Store:
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
+                is_sweep(self._connection.execute, where)
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as failure:
@@ -249,15 +231,8 @@ class Store:
 
     def points(self) -> list[PointRow]:
         """Return all points in the order in which they were finished."""
-        query = "SELECT key, settings, machine, ptq, status, error, metrics FROM points ORDER BY number"
         with self._lock:
-            rows = self._connection.execute(query).fetchall()
-        return [
-            PointRow(
-                key, json.loads(settings), json.loads(machine), json.loads(ptq), status, error, json.loads(metrics)
-            )
-            for key, settings, machine, ptq, status, error, metrics in rows
-        ]
+            return _points(self._connection.execute(_POINTS).fetchall())
 
     def forget_failures(self) -> None:
         """Drop failed units and points, so that they are tried again."""
@@ -274,7 +249,7 @@ class Store:
     def about(self) -> dict[str, str]:
         """Return what `note` kept."""
         with self._lock:
-            return dict(self._connection.execute("SELECT name, value FROM about").fetchall())
+            return dict(self._connection.execute(_ABOUT).fetchall())
 
     def _beat(self) -> None:
         """Begin to tell the others that this process lives."""
@@ -303,6 +278,26 @@ class Store:
         if host == socket.gethostname():
             return _started(pid) == started and started is not None
         return bool(time.time() - seen < LEASE_SECONDS)
+
+
+def read_points(path: str | os.PathLike[str]) -> tuple[list[PointRow], dict[str, str]]:
+    """Return the points of a sweep's file and what it is about, without a change to the file.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, empty, something else, or cannot be read.
+    """
+    reading = Reading(Path(path), f"sweep file {os.fspath(path)!r}")
+    return _points(reading.rows(_POINTS)), dict(reading.rows(_ABOUT))
+
+
+def _points(rows: Iterable[Any]) -> list[PointRow]:
+    """Return rows of the table of points."""
+    return [
+        PointRow(key, json.loads(settings), json.loads(machine), json.loads(ptq), status, error, json.loads(metrics))
+        for key, settings, machine, ptq, status, error, metrics in rows
+    ]
 
 
 def _started(pid: int) -> str | None:

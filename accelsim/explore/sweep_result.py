@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from accelsim.errors import DataError
-from accelsim.explore.store import PointRow, Store
+from accelsim.explore.store import PointRow, read_points
 from accelsim.files import write_whole
 from accelsim.tables import html_table, text_table
 
@@ -88,16 +88,15 @@ class SweepResult:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SweepResult:
-        """Read all points of a sweep's file, in the order in which they were finished.
+        """Read all points of a sweep's file, in the order in which they were finished; the file is not written to.
 
         Raises
         ------
         DataError
             When the file is missing or something else.
         """
-        with Store(path, read_only=True) as store:
-            points = tuple(SweepPoint.of(row) for row in store.points())
-            return cls(store.about().get("network", ""), points)
+        rows, about = read_points(path)
+        return cls(about.get("network", ""), tuple(SweepPoint.of(row) for row in rows))
 
     @property
     def done(self) -> tuple[SweepPoint, ...]:

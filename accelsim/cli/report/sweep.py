@@ -30,13 +30,12 @@ def command(
 ) -> None:
     """Report a sweep; see HELP."""
     from accelsim.explore import SweepResult
-    from accelsim.explore.store import Store
+    from accelsim.explore.store import read_points
     from accelsim.report.html import html_report
 
     check_outputs([output], store, [])
     result = SweepResult.load(store)
-    with Store(store, read_only=True) as opened:
-        about = opened.about()
+    about = read_points(store)[1]
     # No hash of the file: it changes while a sweep runs. The points' own keys are hashes of all that went into them.
     inputs = [("sweep", store.name), *sorted(about.items())]
     page = html_report(result, title=title, inputs=inputs)

@@ -10,6 +10,7 @@ import pytest
 
 import accelsim as ax
 from accelsim.explore.store import LEASE_SECONDS, MAX_ATTEMPTS, PointRow, Store
+from accelsim.explore.store_file import Reading
 
 
 @pytest.fixture
@@ -117,17 +118,96 @@ def test_points_keep_their_first_numbers_and_the_order_of_arrival(path):
         assert [point.key for point in store.points()] == ["b", "a"]
 
 
-def test_foreign_files_are_refused_and_left_alone(tmp_path):
-    words = tmp_path / "words.sqlite"
-    words.write_text("not a database, but long enough to look like one to nobody " * 20)
-    other = tmp_path / "other.sqlite"
-    connection = sqlite3.connect(other)
-    connection.execute("CREATE TABLE mine (x)")
-    connection.commit()
-    connection.close()
-    for file in (words, other, tmp_path):
-        with pytest.raises(ax.DataError, match="sweep file"):
-            Store(file)
+@pytest.fixture
+def foreign(tmp_path):
+    """Files that are no sweep's: by name."""
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    (folder / "words").write_text("not a database, but long enough to look like one to nobody " * 20)
+    (folder / "empty").touch()
+    for name, table in {"other": "mine (x)", "like": "about (x)", "unknown": "about (name, value)"}.items():
+        connection = sqlite3.connect(folder / name)
+        connection.execute(f"CREATE TABLE {table}")
+        if name == "unknown":
+            connection.execute("INSERT INTO about VALUES ('format', 'accelsim sweep 0')")
+        connection.commit()
+        connection.close()
+    return folder
+
+
+def contents(folder):
+    return {entry.name: entry.read_bytes() for entry in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["words", "other", "like", "unknown"])
+def test_foreign_files_are_refused_and_left_alone(foreign, name):
+    before = contents(foreign)
+    for opening in (Store, ax.SweepResult.load):
+        with pytest.raises(ax.DataError, match=rf"sweep file '.*{name}' [^\n]*$"):
+            opening(foreign / name)
+    assert contents(foreign) == before
+
+
+def test_a_file_without_a_sweep_cannot_be_read(foreign, tmp_path):
+    before = contents(foreign)
+    with pytest.raises(ax.DataError, match="holds no sweep"):
+        ax.SweepResult.load(foreign / "empty")
+    assert contents(foreign) == before
     with pytest.raises(ax.DataError, match="must exist"):
-        Store(tmp_path / "none.sqlite", read_only=True)
-    assert words.read_text().startswith("not a database")
+        ax.SweepResult.load(tmp_path / "none.sqlite")
+    with pytest.raises(ax.DataError, match="sweep file"):
+        Store(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["sweep.sqlite", "50% #1?.sqlite"])
+def test_reading_leaves_the_file_and_its_folder_as_they_are(tmp_path, name):
+    with Store(tmp_path / name) as store:
+        store.add_points([row("a", cycles=1)])
+        store.note({"network": "net"})
+    (tmp_path / name).chmod(0o400)
+    before = contents(tmp_path)
+    assert list(before) == [name]
+    found = ax.SweepResult.load(tmp_path / name)
+    assert (found.network, [point.key for point in found.points]) == ("net", ["a"])
+    assert contents(tmp_path) == before
+
+
+def test_what_a_living_process_has_just_written_is_read(path):
+    with Store(path) as store:
+        for key in "ab":
+            before = path.read_bytes()
+            store.add_points([row(key)])
+            assert path.read_bytes() == before  # the points are in the log beside it
+            assert [point.key for point in ax.SweepResult.load(path).points] == ["a", "b"][: "ab".index(key) + 1]
+
+
+def test_a_process_that_writes_meanwhile_is_noticed(path, monkeypatch):
+    with Store(path) as store:
+        store.add_points([row("a")])
+    once, writers = Reading._ask_once, []
+
+    def late(self, question, written):
+        if not writers:
+            writers.append(Store(path))
+            answer = once(self, question, written)
+            writers[0].add_points([row("b")])
+            return answer
+        return once(self, question, written)
+
+    monkeypatch.setattr(Reading, "_ask_once", late)
+    assert [point.key for point in ax.SweepResult.load(path).points] == ["a", "b"]
+    writers[0].close()
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY], ids=["no place", "read only"])
+def test_a_log_that_cannot_be_read_is_said(path, monkeypatch, code):
+    def refuse(*_, **__):
+        failure = sqlite3.OperationalError("unable")
+        failure.sqlite_errorcode = code
+        raise failure
+
+    with Store(path) as store:
+        store.add_points([row("a")])
+        monkeypatch.setattr(Reading, "_ask_once", refuse)
+        with pytest.raises(ax.DataError, match=r"sweep.sqlite-wal beside it holds writes .*; copy both files"):
+            ax.SweepResult.load(path)
