@@ -14,7 +14,8 @@ import accelsim as ax
 from accelsim.program.geometry import Geometry
 from accelsim.program.layers import MacLayer
 from accelsim.program.rescale import Rescale
-from accelsim.simulator.engine import exact
+from accelsim.simulator.engine import dots, exact
+from accelsim.simulator.engine import safe as safe_layers
 from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.dots import PackedWeights, exact_float
 from accelsim.simulator.engine.exact import exact_sums
@@ -128,6 +129,25 @@ def test_a_safe_layer_is_the_convolution_by_its_definition(
             return
         rows = np.ascontiguousarray(codes.astype(x.dtype).transpose(0, 2, 3, 1))
         stored = safe.run(rows).transpose(0, 3, 1, 2)
+    assert np.array_equal(stored, expected_codes(layer, codes, weights))
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_kernels_of_instructions_do_the_same_by_their_scalar_loops(per_channel, monkeypatch):
+    # With the JIT off the steps are Python loops, which need no instructions.
+    if not settings.DISABLE_JIT and not code.has_dot_instructions():
+        pytest.skip("this processor has no dot-product instructions")
+    for module in (dots, safe_layers):
+        monkeypatch.setattr(module, "has_dot_instructions", lambda: True)
+    channels = 68 if per_channel else 3
+    geometry = Geometry((channels, 3, 2), (2, 2), (1, 1), (1, 0, 0, 1), (1, 1), (3, 2), channels if per_channel else 1)
+    rng, x = np.random.default_rng(0), ax.IntegerFormat(8, True)
+    weights = rng.integers(-9, 10, (channels if per_channel else 5, geometry.group_channels, 2, 2))
+    codes = rng.integers(-128, 128, (1, *geometry.input_shape))
+    start = rng.integers(-500, 500, len(weights))
+    layer = mac_layer(weights, start, geometry, x, (0, 200), "tflite", 3, 5)
+    rows = np.ascontiguousarray(codes.astype(np.int8).transpose(0, 2, 3, 1))
+    stored = SafeLayer.of(layer, ax.Machine(accumulator_bits=64)).run(rows).transpose(0, 3, 1, 2)
     assert np.array_equal(stored, expected_codes(layer, codes, weights))
 
 

@@ -105,8 +105,9 @@ def test_batches_have_one_size_and_every_thread_as_many(resnet8):
     assert batches_of(9, memory, 64 * MIB, 5) == (2, 5)
     assert batches_of(10, memory, 1, 3) == (1, 3)
     for threads in (1, 2, 3):
-        size, used = batches_of(1000, memory, 4 * MIB, threads)
-        assert used * memory.bytes(size) <= 4 * MIB
-        most = memory.samples(4 * MIB // threads, 1000)
-        assert memory.bytes(most) <= 4 * MIB // threads < memory.bytes(most + 1)
-        assert -(-1000 // size) % threads == 0 or size == -(-1000 // (threads * -(-1000 // (most * threads))))
+        size, used = batches_of(10000, memory, 64 * MIB, threads)
+        assert used * memory.bytes(size) <= 64 * MIB
+        most = memory.samples(64 * MIB // threads, 10000)
+        assert memory.bytes(most) <= 64 * MIB // threads < memory.bytes(most + 1)
+        rounds = -(-10000 // (most * threads))  # as few as fit
+        assert size == -(-10000 // (rounds * threads))
