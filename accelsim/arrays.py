@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.errors import DataError
+from accelsim.errors import DataError, OperandError
 
 _NPY = b"\x93NUMPY"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -134,6 +134,33 @@ def read_labels(name: str, samples: int) -> npt.NDArray[np.int64]:
     if labels.size != samples:
         raise DataError(f"labels {name!r} must be one per sample, {samples}, got {labels.size} in shape {labels.shape}")
     return labels.reshape(-1).astype(np.int64)
+
+
+def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
+    """Return a whole number of Python or numpy as an int.
+
+    Parameters
+    ----------
+    name : str
+        Named in the error.
+    value : object
+        What was given; booleans, text and numbers with a fraction are none.
+    least, most : int
+        Its range; None has no end.
+
+    Raises
+    ------
+    OperandError
+        When it is none, or outside the range.
+    """
+    if not isinstance(value, int | np.integer) or isinstance(value, bool | np.bool_):
+        raise OperandError(f"{name} must be a whole number, got {value!r}")
+    number = int(value)
+    if number < least or (most is not None and number > most):
+        raise OperandError(
+            f"{name} must be {f'at least {least}' if most is None else f'{least}..{most}'}, got {number}"
+        )
+    return number
 
 
 def count_right(answers: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> int:

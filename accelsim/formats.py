@@ -43,8 +43,13 @@ class IntegerFormat:
     signed: bool
 
     def __post_init__(self) -> None:
-        if not isinstance(self.bits, int) or isinstance(self.bits, bool) or not 1 <= self.bits <= MAX_OPERAND_BITS:
+        whole = isinstance(self.bits, int | np.integer) and not isinstance(self.bits, bool)
+        if not whole or not 1 <= self.bits <= MAX_OPERAND_BITS:
             raise FormatError(f"bits must be a whole number from 1 to {MAX_OPERAND_BITS}, got {self.bits!r}")
+        if not isinstance(self.signed, bool | np.bool_):
+            raise FormatError(f"signed must be True or False, got {self.signed!r}")
+        object.__setattr__(self, "bits", int(self.bits))
+        object.__setattr__(self, "signed", bool(self.signed))
 
     @property
     def minimum(self) -> int:
@@ -99,7 +104,10 @@ class QuantizationParameters:
 
     def __post_init__(self) -> None:
         scale = np.array(self.scale, dtype=np.float32)
-        zero_point = np.array(self.zero_point, dtype=np.int64)
+        given = np.asarray(self.zero_point)
+        if given.dtype.kind not in "iuf" or (given.dtype.kind == "f" and not (given == np.trunc(given)).all()):
+            raise FormatError(f"zero_point must be whole numbers, got {self.zero_point!r}")
+        zero_point = np.array(given, dtype=np.int64)
         if zero_point.ndim == 0 and scale.ndim == 1:
             zero_point = np.full(scale.shape, zero_point)
         if scale.ndim > 1 or zero_point.shape != scale.shape or scale.size == 0:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from accelsim.errors import AccelsimError
 from accelsim.tables import html_table
@@ -30,6 +31,17 @@ class Configuration(BaseModel):
     thing: ClassVar[str] = "configuration"
     file_kind: ClassVar[str] = "configuration file"
     error: ClassVar[type[AccelsimError]] = AccelsimError
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_text_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what would be turned into a number silently: true is no 1, "16" no 16."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        kinds = {annotation, *get_args(annotation)} if get_origin(annotation) in (None, UnionType, Union) else set()
+        kinds |= {get_args(kind)[0] for kind in kinds if get_origin(kind) is Annotated}
+        if kinds & {int, float} and bool not in kinds and isinstance(value, bool | str):
+            raise ValueError(f"a number is needed, got {value!r}")
+        return value
 
     def __init__(self, **values: Any) -> None:
         try:

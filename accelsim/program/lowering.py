@@ -47,6 +47,12 @@ def lower(quantized: QuantizedGraph, machine: Machine) -> IntegerProgram:
         When a layer has no integer form: operands wider than the machine's, a multiplier out of range, tensors that
         must share a quantizer and do not.
     """
+    if not isinstance(quantized, QuantizedGraph):
+        raise LoweringError(
+            f"only a QuantizedGraph is lowered, got {type(quantized).__name__}; a float network is quantized first"
+        )
+    if not isinstance(machine, Machine):
+        raise LoweringError(f"machine must be a Machine, got {machine!r}; Machine.preset and Machine.load make one")
     return _Lowering(quantized, machine).program()
 
 

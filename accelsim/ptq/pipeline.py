@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.errors import CalibrationError, DataError
+from accelsim.errors import CalibrationError, DataError, ModelError
 from accelsim.graph.feeds import Feeds, Images
 from accelsim.graph.graph import Graph, Node
 from accelsim.graph.operators import LINEAR
@@ -59,8 +59,12 @@ def quantize(
     CalibrationError
         When the calibration data does not fit the network, or an activation is not finite.
     ModelError
-        When a folded weight is not finite.
+        When the network is none, or a folded weight is not finite.
     """
+    if not isinstance(graph, Graph):
+        raise ModelError(f"graph must be a Graph, got {type(graph).__name__}; load_onnx reads one")
+    if not isinstance(config, PTQConfig | None):
+        raise CalibrationError(f"config must be a PTQConfig, got {config!r}; PTQConfig(weight_bits=4) makes one")
     feeds = None
     if calibration is not None:
         try:

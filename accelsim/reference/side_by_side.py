@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.errors import DataError
+from accelsim.errors import DataError, ModelError
 from accelsim.formats import QuantizationParameters
 from accelsim.graph.feeds import Feeds, Images
 from accelsim.graph.graph import Graph, Node
@@ -82,6 +82,8 @@ def compare(
     from accelsim.simulator.gemm import checked_machine
     from accelsim.simulator.run import simulate
 
+    if not isinstance(graph, Graph):
+        raise ModelError(f"graph must be the float Graph, got {type(graph).__name__}; load_onnx reads one")
     machine = checked_machine(machine, engine, "overflow")
     program = lower(quantized, machine)
     feeds = Feeds(graph, images)

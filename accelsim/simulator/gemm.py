@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.arrays import whole_number
 from accelsim.errors import AccumulatorOverflowError, OperandError
 from accelsim.machine import Machine
 from accelsim.program.geometry import Geometry
@@ -35,6 +36,9 @@ from accelsim.simulator.operands import (
     start_values,
     zero_points,
 )
+
+_LONGEST_STEP = 1 << 16
+"""Greatest stride, dilation and padding of a convolution."""
 
 _KNOWN = {"engine": get_args(EngineName), "track": get_args(Track)}
 
@@ -231,6 +235,7 @@ def conv2d(
     """
     machine = checked_machine(machine, engine, track)
     images, kernels = integer_array("activations", activations, 4), integer_array("weights", weights, 4)
+    groups = whole_number("groups", groups, 1)
     geometry = _conv_geometry(images.shape, kernels.shape, strides, pads, dilations, groups)
     num_outputs = kernels.shape[0]
     ordered = kernels.transpose(0, 2, 3, 1) if machine.reduction_order == "spatial_first" else kernels
@@ -305,7 +310,11 @@ def checked_machine(machine: Machine | None, engine: str, track: str) -> Machine
     for name, value in (("engine", engine), ("track", track)):
         if value not in _KNOWN[name]:
             raise OperandError(f"{name} must be one of {', '.join(_KNOWN[name])}, got {value!r}")
-    return _default_machine() if machine is None else machine
+    if machine is None:
+        return _default_machine()
+    if not isinstance(machine, Machine):
+        raise OperandError(f"machine must be a Machine, got {machine!r}; Machine.preset and Machine.load make one")
+    return machine
 
 
 @cache
@@ -323,6 +332,18 @@ def _activation_zero_point(value: int) -> int:
     return int(zero_points("activation_zero_point", value, 1)[0])
 
 
+def _window_part(name: str, values: Any, count: int, least: int) -> tuple[Any, ...]:
+    """Return strides, dilations or pads as ints; raise OperandError for anything else."""
+    try:
+        if len(values) == count:
+            return tuple(whole_number(name, value, least, _LONGEST_STEP) for value in values)
+    except (TypeError, OperandError):
+        pass
+    raise OperandError(
+        f"{name} must be {count} whole numbers of at least {least} and at most {_LONGEST_STEP}, got {values!r}"
+    )
+
+
 def _conv_geometry(
     images: tuple[int, ...],
     kernels: tuple[int, ...],
@@ -332,11 +353,9 @@ def _conv_geometry(
     groups: int,
 ) -> Geometry:
     """Return the convolution's geometry; raise OperandError where it has none."""
-    for name, values, count, least in (
-        ("strides", strides, 2, 1), ("dilations", dilations, 2, 1), ("pads", pads, 4, 0), ("groups", (groups,), 1, 1),
-    ):  # fmt: skip
-        if len(values) != count or any(value < least for value in values):
-            raise OperandError(f"{name} must be {count} whole numbers of at least {least}, got {values}")
+    strides = _window_part("strides", strides, 2, 1)
+    dilations = _window_part("dilations", dilations, 2, 1)
+    pads = _window_part("pads", pads, 4, 0)
     channels, height, width = images[1:]
     num_outputs, group_channels, *kernel = kernels
     if channels != group_channels * groups or num_outputs % groups:

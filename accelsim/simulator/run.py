@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.errors import LoweringError, OperandError
+from accelsim.arrays import whole_number
+from accelsim.errors import LoweringError, ModelError, OperandError
 from accelsim.graph.feeds import Feeds, Images
 from accelsim.graph.quantized import QuantizedGraph
 from accelsim.machine import Machine
@@ -106,8 +107,7 @@ def simulate(
     program, machine = placed(network, machine, engine, track)
     if activity_folds is not None and (not activity or activity_folds < 1):
         raise OperandError(f"activity_folds must be at least 1 and needs activity=True, got {activity_folds}")
-    if threads < 1 or memory_bytes < 1:
-        raise OperandError(f"threads and memory_bytes must be at least 1, got {threads} and {memory_bytes}")
+    threads, memory_bytes = whole_number("threads", threads, 1), whole_number("memory_bytes", memory_bytes, 1)
     sampling = Sampling(activity_folds, seed) if activity else None
     if program.coupled:
         program = for_samples(program, machine, images)
@@ -198,6 +198,11 @@ def placed(
     if isinstance(network, QuantizedGraph):
         machine = checked_machine(machine, engine, track)
         return lower(network, machine), machine
+    if not isinstance(network, IntegerProgram):
+        raise ModelError(
+            f"network must be a QuantizedGraph or an IntegerProgram, got {type(network).__name__}; a float network is "
+            "quantized first"
+        )
     machine = checked_machine(network.machine if machine is None else machine, engine, track)
     changed = [field for field in BUILT_IN if getattr(network.machine, field) != getattr(machine, field)]
     if changed and network.source is not None:

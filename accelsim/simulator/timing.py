@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from accelsim.arrays import whole_number
 from accelsim.errors import OperandError
 from accelsim.machine import Machine
 from accelsim.simulator.memory import GemmShape, gemm_traffic
@@ -108,13 +109,18 @@ def gemm_cycles(
     >>> gemm_cycles(num_outputs=4, reduction=4, num_positions=4, machine=machine).multiply
     10
     """
-    shape = GemmShape(
-        num_outputs, reduction, num_positions, input_elements, weight_bits, activation_bits, output_bits, groups
-    )
-    for name, size in vars(shape).items():
-        if size is not None and size < 1:
-            raise OperandError(f"{name} must be at least 1, got {size}")
-    return _cycles(shape, machine)
+    if not isinstance(machine, Machine):
+        raise OperandError(f"machine must be a Machine, got {machine!r}; Machine.preset and Machine.load make one")
+    sizes = {
+        "num_outputs": num_outputs, "reduction": reduction, "num_positions": num_positions,
+        "input_elements": input_elements, "weight_bits": weight_bits, "activation_bits": activation_bits,
+        "output_bits": output_bits, "groups": groups,
+    }  # fmt: skip
+    whole: dict[str, Any] = {
+        name: None if size is None and name == "input_elements" else whole_number(name, size, 1)
+        for name, size in sizes.items()
+    }
+    return _cycles(GemmShape(**whole), machine)
 
 
 @lru_cache(maxsize=1024)

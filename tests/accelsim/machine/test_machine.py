@@ -54,6 +54,9 @@ def test_memory_takes_every_positive_size(name, value):
     ("fields", "message"),
     [
         ({"rows": 0}, "machine.rows must be at least 1, got 0"),
+        ({"rows": True}, "machine.rows: a number is needed, got True"),
+        ({"accumulator_bits": "20"}, "machine.accumulator_bits: a number is needed, got '20'"),
+        ({"memory": {"dram_bytes_per_cycle": "8"}}, "machine.memory.dram_bytes_per_cycle: a number is needed, got '8'"),
         ({"columns": 5000}, "machine.columns must be at most 4096, got 5000"),
         ({"accumulator_bits": 3}, "machine.accumulator_bits must be at least 4, got 3"),
         (

@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ptq_networks import Net, conv_net, linear_chains
 
-from accelsim.errors import CalibrationError
+from accelsim.data import digits_model_path
+from accelsim.errors import CalibrationError, LoweringError, ModelError
 from accelsim.graph.reader import load_onnx
+from accelsim.machine import Machine
+from accelsim.program.lowering import lower
 from accelsim.ptq import PTQConfig, quantize
 from accelsim.ptq.folding import weight_axis
 from accelsim.reference import OnnxRunner
@@ -232,3 +235,15 @@ def test_mobilenet_needs_a_scale_per_channel():
         scores[per_channel] = top1(OnnxRunner.of_simulated(quantized), pixels["test"], labels)
     assert scores[False] < 2
     assert scores[True] > 48
+
+
+def test_what_is_no_network_is_refused_with_what_to_do():
+    with pytest.raises(ModelError, match="graph must be a Graph, got str; load_onnx reads one"):
+        quantize("net.onnx", np.zeros((1, 1)))
+    graph = load_onnx(digits_model_path())
+    with pytest.raises(CalibrationError, match=r"config must be a PTQConfig, got \{'weight_bits': 4\}"):
+        quantize(graph, None, {"weight_bits": 4})
+    with pytest.raises(LoweringError, match="only a QuantizedGraph is lowered, got Graph"):
+        lower(graph, Machine())
+    with pytest.raises(ModelError, match="network must be a QuantizedGraph or an IntegerProgram, got Graph"):
+        simulate(graph, np.zeros((1, 1)))

@@ -220,6 +220,7 @@ def test_a_name_stands_for_its_preset(data):
     assert np.array_equal(by_name, by_value)
 
 
+INT8 = ax.IntegerFormat(8, True)
 INTEGERS = {"input_scale": None, "weight_scale": None, "mantissas": 1 << 30, "exponents": 1}
 
 
@@ -273,7 +274,20 @@ def test_integer_multipliers_equal_the_oracle(data, requantizer, exponent):
         ({**INTEGERS, "mantissas": -1}, "mantissa must be"),
         ({"zero_point": 1}, "zero_point is the output quantizer's, 0; leave it out"),
         ({"output": ax.IntegerFormat(8, True)}, "output must be QuantizationParameters with scales"),
-        ({**INTEGERS, "output": ax.IntegerFormat(8, True), "zero_point": 1 << 31}, r"zero_point must be within"),
+        (
+            {**INTEGERS, "output": INT8, "zero_point": 1 << 31},
+            r"zero_point must be -2147483647\.\.2147483647, got 2147483648",
+        ),
+        (
+            {**INTEGERS, "output": INT8, "zero_point": 1.9},
+            "zero_point must be a whole number, got 1.9",
+        ),
+        ({"minimum": 1.9}, "minimum must be a whole number, got 1.9"),
+        ({"input_scale": 1e-50}, r"input_scale must be positive and finite in float32, got 0.0"),
+        ({"input_scale": -1.0, "weight_scale": -1.0}, "weight_scale must be positive and finite in float32, got -1.0"),
+        ({"weight_scale": "wide"}, "weight_scale must be numbers, got 'wide'"),
+        ({"requantizer": None}, "requantizer must be a Requantizer or the name of a preset, got None"),
+        ({"output": "int8"}, "output must be QuantizationParameters or an IntegerFormat, got 'int8'"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
