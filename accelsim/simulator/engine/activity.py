@@ -87,8 +87,12 @@ class ZeroCounter:
 
     def absorb(self, other: ZeroCounter) -> None:
         """Add what another counter of the same layer has seen."""
-        for counter in (self, other):
-            counter._count_places()
+        if self._places is None:
+            self._places = other._places
+        elif other._places is not None:
+            self._places += other._places
+        self._geometry = self._geometry or other._geometry
+        self._padded_images += other._padded_images
         self.activations += other.activations
         self.num_positions += other.num_positions
 
