@@ -25,7 +25,7 @@ from accelsim.simulator.engine.dots import BYTES_GATHERED, GATHERED_BYTES
 from accelsim.simulator.engine.exact import _LARGE_BYTES
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.safe import _NEAR_SUM_BYTES, _SUM_BYTES, SafeLayer
-from accelsim_kernels.vectors.code import has_dot_instructions
+from accelsim_kernels.vectors.code import LANES, has_dot_instructions
 
 _LARGE_ARRAYS = 11
 """Arrays as large as its accumulators that a piece of a layer has at most, where additions are stepped."""
@@ -234,9 +234,11 @@ class _Model:
         held = 0 if last or geometry is None or layer.channels_last else first * elements
         if safe.copies or operands != elements or first != operand:
             held += operand * operands + (operand * elements if first != operand else 0)
+        if not safe.depthwise:  # sums of a group are filled up to whole vectors
+            outputs = -(-layer.num_outputs // LANES) * LANES * layer.groups * layer.num_positions
         if safe.in_lanes and at_risk is None:
             return _Stage(held, _NEAR_SUM_BYTES, 4 * outputs)
         held += 16 * layer.num_positions + (0 if at_risk is None else at_risk.bytes_per_operand * operands)
         gathered = 0 if has_dot_instructions() else layer.reduction * layer.groups * layer.num_positions
         pieces = (2 if at_risk is None else 6) * _SUM_BYTES + (GATHERED_BYTES if gathered else 0)
-        return _Stage(held, pieces, 24 * outputs + BYTES_GATHERED * gathered)
+        return _Stage(held, pieces, 32 * outputs + BYTES_GATHERED * gathered)

@@ -167,6 +167,5 @@ class PackedWeights:
         step = max(1, GATHERED_BYTES // (BYTES_GATHERED * places.size))
         for begin in range(0, bases.size, step):
             some = bases[begin : begin + step]
-            windows = operands[some[:, None] + places].astype(weights.dtype)
-            room[begin : begin + some.size] = windows @ weights
+            room[begin : begin + some.size] = operands[some[:, None] + places].astype(weights.dtype) @ weights
         return room[: bases.size]
