@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.errors import AccelsimError, DataError
+from accelsim.errors import AccelsimError, DataError, OperandError
 from accelsim.explore.store import Store
 from accelsim.explore.work import Outcome, Task, run_task
 
@@ -19,6 +20,9 @@ CONNECT_SECONDS = 10.0
 
 POLL_SECONDS = 0.2
 """How often a process looks whether another one has finished what both need."""
+
+
+_ADDRESS = re.compile(r"inproc://[^/\s]+/\d+/\d+|(?:(?:tcp|tls|ws|wss|ucx)://)?(?:[^/\s:\[\]@]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
 
 
 class ClusterError(AccelsimError):
@@ -130,6 +134,19 @@ class Pool:
 def _distinct(loads: Sequence[Load]) -> list[npt.NDArray[Any]]:
     """Return every array once."""
     return list({id(array): array for model, arrays in loads for array in (model, *arrays)}.values())
+
+
+def check_address(scheduler: str) -> None:
+    """Refuse what cannot be the address of a scheduler.
+
+    Raises
+    ------
+    OperandError
+        When it has no host or no port.
+    """
+    match = _ADDRESS.fullmatch(scheduler) if isinstance(scheduler, str) else None
+    if match is None or not 0 < int(match[1] or 1) < 65536:
+        raise OperandError(f"scheduler must be an address such as tcp://HOST:8786, got {scheduler!r}")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from accelsim.errors import DataError, OperandError
 from accelsim.explore.identity import version
 from accelsim.explore.points import Evaluation
-from accelsim.explore.pool import Pool
+from accelsim.explore.pool import Pool, check_address
 from accelsim.explore.samplers import run_sampler
 from accelsim.explore.space import Axis, Space, make_axis
 from accelsim.explore.store import Store
@@ -109,6 +109,8 @@ def sweep(
     operations and energy come from the closed forms.
     """
     _check_options(sampler, points, workers, objectives, labels is not None)
+    if scheduler is not None:
+        check_address(scheduler)
     axes = [make_axis(name, values) for name, values in settings.items()] if isinstance(settings, Mapping) else settings
     own = network.machine if isinstance(network, IntegerProgram) else Machine.preset("edge_16x16")
     space = Space(tuple(axes), machine or own, config or PTQConfig())

@@ -63,7 +63,10 @@ def test_a_point_that_fails_is_said_at_the_end_and_the_others_are_there(accelsim
         (["--set", "rows=4", "--plot", "x.gif"], ".svg"),
         (["--set", "rows=4", "--sampler", "random"], "needs points"),
         (["--set", "weight_bits=4"], "quantized already"),
-        (["--set", "rows=4", "--scheduler", "nonsense"], "nonsense"),
+        *(
+            (["--set", "rows=4", "--scheduler", address], f"tcp://HOST:8786, got {address!r}")
+            for address in ("nonsense", "", "tcp:/x:1", "tcp://host:port", "tcp://host:0", "http://host:8786")
+        ),
     ],
 )
 def test_wrong_input_is_refused_in_a_line(accelsim, small, quantized, tmp_path, options, words):
