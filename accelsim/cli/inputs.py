@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from accelsim.cli.options import Layout
 from accelsim.errors import DataError, MachineError, ModelError
 from accelsim.files import refuse_special
+from accelsim.validation import TomlLimitError, read_toml, shortened
 
 if TYPE_CHECKING:
     from accelsim.cli.terminal import Progress
@@ -261,13 +262,17 @@ def _setting(setting: str) -> tuple[str, Any]:
     """Split ``field=value``."""
     key, equals, text = (part.strip() for part in setting.partition("="))
     if not (equals and text and all(_BARE_WORD.fullmatch(part) for part in key.split("."))):
-        raise MachineError(f"--set must be FIELD=VALUE, as in accumulator_bits=20, got {setting!r}")
+        raise MachineError(f"--set must be FIELD=VALUE, as in accumulator_bits=20, got {shortened(setting)}")
     try:
-        values = tomllib.loads(f"value = {text}")
+        values = read_toml(f"value = {text}")
     except tomllib.TOMLDecodeError:
         values = {"value": text} if _BARE_WORD.fullmatch(text) else {}
+    except TomlLimitError as failure:
+        raise MachineError(f"--set {key}: the value cannot be read: {failure}, got {shortened(text)}") from None
     if set(values) != {"value"}:
-        raise MachineError(f'--set {key}: the value must be one of TOML (20, true, "wrap", ["floor"]), got {text!r}')
+        raise MachineError(
+            f'--set {key}: the value must be one of TOML (20, true, "wrap", ["floor"]), got {shortened(text)}'
+        )
     return key, values["value"]
 
 

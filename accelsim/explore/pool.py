@@ -22,7 +22,9 @@ POLL_SECONDS = 0.2
 """How often a process looks whether another one has finished what both need."""
 
 
-_ADDRESS = re.compile(r"inproc://[^/\s]+/\d+/\d+|(?:(?:tcp|tls|ws|wss|ucx)://)?(?:[^/\s:\[\]@]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
+_ADDRESS = re.compile(
+    r"inproc://[^/\s]+/\d+/\d+|(?:(?:tcp|tls|ws|wss|ucx)://)?(?:[^/\s:\[\]@]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})"
+)
 
 
 class ClusterError(AccelsimError):

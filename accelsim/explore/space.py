@@ -16,13 +16,17 @@ from typing import Any, Literal, NamedTuple
 from accelsim.errors import DataError, MachineError
 from accelsim.machine import Machine, Requantizer
 from accelsim.ptq.config import PTQConfig
+from accelsim.validation import TomlLimitError, read_toml, shortened
 
 MAX_POINTS = 1_000_000
 """Points of a grid."""
 
+_MAX_DIGITS = 19
+"""Of a range's bounds."""
+
 _BARE_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.(\d+))?")
-_ITEM = re.compile(r"""(?:"[^"]*"|'[^']*'|\[[^\]]*\]|[^,\["'])+""")
+_ITEM = re.compile(r"""(?:"[^"]*+"|'[^']*+'|\[[^\]]*+\]|[^,\["'])+""")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[^=,\s]+)*")
 
 Target = Literal["machine", "ptq"]
@@ -170,11 +174,11 @@ def parse_axis(setting: str) -> Axis:
     """
     name, equals, text = (part.strip() for part in setting.partition("="))
     if not (equals and text and _FIELD.fullmatch(name)):
-        raise DataError(f"--set must be FIELD=VALUES, as in accumulator_bits=14..32, got {setting!r}")
+        raise DataError(f"--set must be FIELD=VALUES, as in accumulator_bits=14..32, got {shortened(setting)}")
     items = _ITEM.findall(text)
     if ",".join(items) != text:
         raise DataError(
-            f"--set {name}: values must stand between single commas, brackets and quotes closed, got {text!r}"
+            f"--set {name}: values must stand between single commas, brackets and quotes closed, got {shortened(text)}"
         )
     return make_axis(name, [value for item in items for value in _values(name, item.strip())])
 
@@ -200,8 +204,8 @@ def read_axes(path: str | os.PathLike[str]) -> tuple[list[Axis], dict[str, Any]]
     """
     where = f"sweep file {os.fspath(path)!r}"
     try:
-        record = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as failure:
+        record = read_toml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, TomlLimitError) as failure:
         raise DataError(f"{where} cannot be read: {failure}") from None
     except tomllib.TOMLDecodeError as failure:
         raise DataError(f"{where} is not TOML: {failure}") from None
@@ -229,16 +233,23 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def _values(name: str, item: str) -> list[Any]:
     """Return the value or values of one item."""
     if match := _RANGE.fullmatch(item):
-        first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
+        bounds = [match[1], match[2], match[3] or "1"]
+        first, last, step = map(int, bounds) if len(max(bounds, key=len)) <= _MAX_DIGITS else (0, 0, 0)
         if last < first or step < 1 or last - first >= MAX_POINTS * step:
-            raise DataError(f"--set {name}: a range must be LEAST..GREATEST or LEAST..GREATEST..STEP, got {item!r}")
+            raise DataError(
+                f"--set {name}: a range must be LEAST..GREATEST or LEAST..GREATEST..STEP, got {shortened(item)}"
+            )
         return list(range(first, last + 1, step))
     try:
-        parsed = tomllib.loads(f"value = {item}")
+        parsed = read_toml(f"value = {item}")
     except tomllib.TOMLDecodeError:
         parsed = {"value": item} if _BARE_WORD.fullmatch(item) else {}
+    except TomlLimitError as failure:
+        raise DataError(f"--set {name}: a value cannot be read: {failure}, got {shortened(item)}") from None
     if set(parsed) != {"value"}:
-        raise DataError(f"--set {name}: values must be of TOML, words or ranges (20, true, wrap, 8..16), got {item!r}")
+        raise DataError(
+            f"--set {name}: values must be of TOML, words or ranges (20, true, wrap, 8..16), got {shortened(item)}"
+        )
     return [parsed["value"]]
 
 

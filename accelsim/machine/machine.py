@@ -35,7 +35,7 @@ class Memory(Configuration):
     weight_buffer_bytes, activation_buffer_bytes, output_buffer_bytes : int or None
         Size of each on-chip buffer; None is as large as needed.
     dram_bytes_per_cycle : float or None
-        Bandwidth to DRAM; None never stalls.
+        Bandwidth to DRAM, 1e-6..1e9; None never stalls.
     """
 
     thing = "machine.memory"
@@ -47,7 +47,7 @@ class Memory(Configuration):
     """Size of the input activation SRAM."""
     output_buffer_bytes: Annotated[int, Field(ge=1)] | None = None
     """Size of the output SRAM."""
-    dram_bytes_per_cycle: Annotated[float, Field(gt=0)] | None = None
+    dram_bytes_per_cycle: Annotated[float, Field(ge=1e-6, le=1e9)] | None = None
     """Bandwidth to DRAM."""
 
 

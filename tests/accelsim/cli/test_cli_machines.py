@@ -92,6 +92,21 @@ def test_settings_are_toml_and_taken_together(accelsim, settings, changes):
         ("memory.size.deep=4", ["machine.memory.size is not a known key"]),
         ("requantizer=nearest", ["requantizer preset must be one of tflite", "'nearest'"]),
         ("requantizer.bits=4", ["requantizer.bits is not a known key"]),
+        pytest.param(
+            "rows=" + "[" * 100_000,
+            ["--set rows: the value cannot be read: nested more than 64 levels deep, got '[[["],
+            id="deep",
+        ),
+        pytest.param(
+            "rows=" + "9" * 5000,
+            ["--set rows: the value cannot be read: a number with too many digits, got '999"],
+            id="long",
+        ),
+        pytest.param(
+            "rows=" + "0x" + "9" * 5000,
+            ["--set rows: the value cannot be read: a number with too many digits"],
+            id="hexadecimal",
+        ),
     ],
 )
 def test_a_wrong_setting_is_refused(accelsim, setting, fragments):

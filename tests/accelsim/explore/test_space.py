@@ -64,6 +64,26 @@ def test_a_file_holds_lists_words_and_tables(tmp_path):
         read_axes(path)
 
 
+HOSTILE = {"deep": "[" * 100_000, "closed": "[" * 90 + "]" * 90, "long": "9" * 5000, "hexadecimal": "0x" + "f" * 5000}
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+def test_values_beyond_all_limits_are_refused_in_a_short_line(tmp_path, value):
+    with pytest.raises(ax.DataError, match=r"^--set [^\n]{1,250}$"):
+        parse_axis(f"rows={value}")
+    path = tmp_path / "sweep.toml"
+    for text in (f"rows = {value}", f"rows = [{value}]"):
+        path.write_text(f"[set]\n{text}\n")
+        with pytest.raises(ax.DataError, match=r"^sweep file [^\n]{1,250}: (nested more than|a number with too many)"):
+            read_axes(path)
+
+
+@pytest.mark.parametrize("text", ["rows=1..{}", "rows={}..1", "rows=1..9..{}", "{}", "rows={}x;"])
+def test_ranges_beyond_all_limits_are_refused_in_a_short_line(text):
+    with pytest.raises(ax.DataError, match=r"^--set [^\n]{1,250}$"):
+        parse_axis(text.format("9" * 5000))
+
+
 def space(*texts, machine=None):
     return Space(tuple(map(parse_axis, texts)), machine or ax.Machine(), ax.PTQConfig())
 

@@ -28,12 +28,12 @@ FIELDS = {
     "vector_lanes": (None, (1, 65536, None), (0, 65537)),
 }
 
-# Likewise of [memory]: all optional, all positive.
+# Likewise of [memory]: all optional, all positive; the bandwidth within bounds that keep every count of cycles finite.
 MEMORY_FIELDS = {
     "weight_buffer_bytes": ((1, 2**40), (0, -1)),
     "activation_buffer_bytes": ((1, 2**40), (0, -1)),
     "output_buffer_bytes": ((1, 2**40), (0, -1)),
-    "dram_bytes_per_cycle": ((0.25, 1e-300, 1e300), (0, -1.5, float("nan"))),
+    "dram_bytes_per_cycle": ((0.25, 1e-6, 1e9), (0, -1.5, 9.9e-7, 1e-320, 1.1e9, float("inf"), float("nan"))),
 }
 
 # The table at the end of docs/numerics.md section 5: multiplier, width, mantissa, roundings, zero point.
@@ -103,7 +103,7 @@ def machine_fields(draw):
     fields = draw(st.fixed_dictionaries({}, optional={name: values(row[1]) for name, row in FIELDS.items()}))
     sizes = st.integers(1, 2**62)
     memory = {name: sizes for name in MEMORY_FIELDS if name.endswith("_bytes")}
-    bandwidth = st.floats(0, 1e308, exclude_min=True) | sizes.map(float)
+    bandwidth = st.floats(1e-6, 1e9) | st.integers(1, 10**9).map(float)
     if draw(st.booleans()):
         fields["memory"] = draw(st.fixed_dictionaries({}, optional={**memory, "dram_bytes_per_cycle": bandwidth}))
     if draw(st.booleans()):

@@ -64,7 +64,7 @@ def test_memory_takes_every_positive_size(name, value):
             "machine.dataflow must be one of 'broadcast', 'output_stationary', 'weight_stationary' or "
             "'input_stationary', got 'systolic'",
         ),
-        ({"memory": {"dram_bytes_per_cycle": 0}}, "machine.memory.dram_bytes_per_cycle must be above 0.0, got 0"),
+        ({"memory": {"dram_bytes_per_cycle": 0}}, "machine.memory.dram_bytes_per_cycle must be at least 1e-06, got 0"),
         ({"rows": 2.5}, "machine.rows: input should be a valid integer, got a number with a fractional part, got 2.5"),
         ({"rows": None}, "machine.rows: input should be a valid integer, got None"),
         ({"rowz": 4}, "machine.rowz is not a known key; remove it or correct its spelling"),

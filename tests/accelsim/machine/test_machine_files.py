@@ -13,8 +13,8 @@ from tests.accelsim.machine.machine_cases import PRESETS, machine_fields, values
 
 @given(machine_fields())
 @example({})
-@example({"memory": {"dram_bytes_per_cycle": 5e-324, "weight_buffer_bytes": 2**62}})
-@example({"memory": {"dram_bytes_per_cycle": 1e22}})
+@example({"memory": {"dram_bytes_per_cycle": 1e-6, "weight_buffer_bytes": 2**62}})
+@example({"memory": {"dram_bytes_per_cycle": 1e9}})
 def test_a_machine_comes_back_from_its_toml(fields):
     machine = ax.Machine(**fields)
     text = machine.to_toml()
@@ -129,3 +129,42 @@ def test_a_save_into_a_folder_that_is_not_there_makes_nothing(tmp_path):
     with pytest.raises(ax.DataError, match=r"mine.toml' cannot be written: No such file or directory"):
         ax.Machine().save(tmp_path / "absent" / "mine.toml")
     assert not list(tmp_path.iterdir())
+
+
+DOTTED = ".".join(["x"] * 2000)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("x = " + "[" * 100_000, "nested more than 64 levels deep"),
+        ("x = " + "{a = " * 100_000, "nested more than 64 levels deep"),
+        (f"{DOTTED} = 4", "nested more than 64 levels deep"),
+        (f"[{DOTTED}]", "nested more than 64 levels deep"),
+        ("rows = " + "9" * 5000, "a number with too many digits"),
+        ("rows = 0x" + "f" * 5000, "a number with too many digits"),
+        ("rows = [[0b" + "1" * 5000 + "]]", "a number with too many digits"),
+    ],
+    ids=["lists", "tables", "key", "header", "decimal", "hexadecimal", "in lists"],
+)
+def test_files_beyond_all_limits_are_refused_in_a_line(tmp_path, text, reason):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    for kind, error in (
+        (ax.Machine, ax.MachineError),
+        (ax.PTQConfig, ax.AccelsimError),
+        (ax.EnergyTable, ax.DataError),
+    ):
+        with pytest.raises(error) as refusal:
+            kind.load(path)
+        assert str(refusal.value) == f"{path} cannot be read: {reason}"
+
+
+def test_a_key_with_the_name_of_a_parameter_is_unknown():
+    with pytest.raises(ax.MachineError, match=r"machine\.self is not a known key"):
+        ax.Machine.from_toml("self = 4")
+
+
+def test_lists_within_the_limit_are_read_and_judged():
+    with pytest.raises(ax.MachineError, match=r"machine\.x is not a known key"):
+        ax.Machine.from_toml("x = " + "[" * 60 + "]" * 60)
