@@ -13,6 +13,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from accelsim.errors import DataError, MachineError
 from accelsim.machine import Machine, Requantizer
 from accelsim.ptq.config import PTQConfig
@@ -137,14 +139,16 @@ def make_axis(name: str, values: Sequence[Any]) -> Axis:
     name : str
         A field of the machine or of PTQConfig, with a dot inside a table: ``memory.dram_bytes_per_cycle``. What both
         have (``weight_bits``, ``activation_bits``) is PTQConfig's; ``machine.`` or ``ptq.`` in front decides otherwise.
-    values : sequence
-        Values, of the types of TOML.
+    values : sequence or array
+        Values, of the types of TOML or None; those of numpy are turned into Python's.
 
     Raises
     ------
     DataError
-        When there is no such field.
+        When there is no such field, or the values are none: a text is no sequence of values.
     """
+    if not isinstance(name, str):
+        raise DataError(f"sweep field must be a text, got {name!r}")
     path = tuple(name.split("."))
     target: Target | None = None
     if path[0] in ("machine", "ptq") and len(path) > 1:
@@ -152,10 +156,31 @@ def make_axis(name: str, values: Sequence[Any]) -> Axis:
     known: dict[Target, Any] = {"ptq": PTQConfig.model_fields, "machine": Machine.model_fields}
     for owner in (target,) if target is not None else ("ptq", "machine"):
         if path[0] in known[owner]:
-            return Axis(owner, path, tuple(values))
+            return Axis(owner, path, _checked_values(name, values))
     where = "the machine or the quantization" if target is None else {"machine": "the machine"}.get(target, "PTQConfig")
     names = sorted(field for owner in known if target in (None, owner) for field in known[owner])
     raise DataError(f"sweep field {name!r} must be one of {where}: {', '.join(dict.fromkeys(names))}")
+
+
+def _checked_values(name: str, values: Any) -> tuple[Any, ...]:
+    """Return a sequence of values as Python's own."""
+    plain = _plain(name, values)
+    if isinstance(plain, list):
+        return tuple(plain)
+    raise DataError(f"sweep field {name!r} must have a sequence of values, as in [{plain!r}], got {plain!r}")
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a value as TOML could have it; sequences as lists."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(name, inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return [_plain(name, inner) for inner in value]
+    raise DataError(f"sweep field {name!r}: values must be numbers, texts, truth values or lists, got {value!r}")
 
 
 def parse_axis(setting: str) -> Axis:

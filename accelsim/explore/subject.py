@@ -19,6 +19,10 @@ from accelsim.program.program import IntegerProgram
 Bytes = npt.NDArray[np.uint8]
 
 
+_CHECKED_SAMPLES = 64
+"""Images that are looked at together."""
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """A network with its data.
@@ -84,7 +88,12 @@ class Subject:
         """
         graph = network.original if isinstance(network, QuantizedGraph) else network
         whole = isinstance(network, IntegerProgram) and network.whole
-        total = Feeds(graph, images, whole).num_samples
+        feeds = Feeds(graph, images, whole)
+        total = feeds.num_samples
+        for batch in feeds.batches(_CHECKED_SAMPLES):  # refused now, and not by every point
+            if isinstance(graph, IntegerProgram):
+                for name, values in batch.items():
+                    graph.store(name, values)
         named = _named(graph, images)
         if isinstance(network, Graph) == (calibration is None):
             raise DataError(

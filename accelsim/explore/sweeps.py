@@ -111,9 +111,9 @@ def sweep(
     _check_options(sampler, points, workers, objectives, labels is not None)
     if scheduler is not None:
         check_address(scheduler)
-    axes = [make_axis(name, values) for name, values in settings.items()] if isinstance(settings, Mapping) else settings
+    axes = _axes(settings)
     own = network.machine if isinstance(network, IntegerProgram) else Machine.preset("edge_16x16")
-    space = Space(tuple(axes), machine or own, config or PTQConfig())
+    space = Space(axes, machine or own, config or PTQConfig())
     if not isinstance(network, Graph) and any(axis.target == "ptq" for axis in space.axes):
         varied = ", ".join(axis.name for axis in space.axes if axis.target == "ptq")
         raise DataError(f"the network is quantized already, so {varied} would do nothing; give the float network")
@@ -127,6 +127,19 @@ def sweep(
         evaluation = Evaluation(subject, space, file, pool, counter.add)
         wanted = _wanted(evaluation, space, sampler, number, seed, objectives, counter)
         return _result(subject.name, evaluation, file, wanted)
+
+
+def _axes(settings: Mapping[str, Sequence[Any]] | Sequence[Axis]) -> tuple[Axis, ...]:
+    """Return what varies."""
+    if isinstance(settings, Mapping):
+        axes = tuple(make_axis(name, values) for name, values in settings.items())
+    elif isinstance(settings, Sequence) and all(isinstance(axis, Axis) for axis in settings):
+        axes = tuple(settings)
+    else:
+        raise DataError(f"settings must be a mapping of fields to values, or a sequence of Axis, got {settings!r}")
+    if not axes:
+        raise DataError("nothing varies: give settings, as in {'accumulator_bits': range(14, 33)}")
+    return axes
 
 
 def _wanted(

@@ -74,6 +74,15 @@ def test_widths_and_a_sweep_are_those_of_the_program(accelsim, tflite, tmp_path)
     )
 
 
+def test_codes_outside_the_type_of_the_input_are_refused_before_any_point(accelsim, tflite, tmp_path):
+    images, store = tmp_path / "bytes.npy", tmp_path / "s.sqlite"
+    np.save(images, np.load(tflite / "data.npz")["stored"].astype(np.int16).astype(np.uint8))
+    for fields in ("accumulator_bits=12,32", "rows=4"):
+        result = accelsim("sweep", tflite / "net.tflite", "--images", images, "--store", store, "--set", fields)
+        assert_refused(result, "input 'image' is stored as int8 (-128..127), got 0..2")
+        assert not store.exists()
+
+
 def test_stored_and_real_images_give_the_result_of_simulate(accelsim, tflite, tmp_path):
     program = ax.load_tflite(tflite / "net.tflite")
     data = np.load(tflite / "data.npz")

@@ -1,5 +1,8 @@
 """What a sweep varies, from words and from files."""
 
+import json
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +65,43 @@ def test_a_file_holds_lists_words_and_tables(tmp_path):
     path.write_text("rows == 4\n")
     with pytest.raises(ax.DataError, match="not TOML"):
         read_axes(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        (np.arange(4, 6), (4, 5)),
+        ([np.int64(4), np.uint8(5)], (4, 5)),
+        (range(4, 6), (4, 5)),
+        (np.array([0.5, 1.5], dtype=np.float32), (0.5, 1.5)),
+        ([np.bool_(True), None, "wrap"], (True, None, "wrap")),
+        ([("half_up", "half_away"), np.array(["floor"])], (["half_up", "half_away"], ["floor"])),
+        ([], ()),
+    ],
+)
+def test_values_become_those_of_toml(values, wanted):
+    axis = make_axis("rows", values)
+    assert axis.values == wanted
+    assert json.dumps(axis.values) == json.dumps(wanted)
+
+
+@pytest.mark.parametrize(
+    "values", ["16", "wrap", "", b"16", 4, np.int64(4), np.array(4), 4.5, True, None, {"a": 4}, {4}]
+)
+def test_what_is_no_sequence_of_values_is_refused(values):
+    with pytest.raises(ax.DataError, match=r"^sweep field 'rows'[^\n]*, got "):
+        make_axis("rows", values)
+
+
+def test_a_text_is_refused_with_the_list_that_is_meant():
+    with pytest.raises(ax.DataError, match=r"as in \['wrap'\], got 'wrap'"):
+        make_axis("overflow", "wrap")
+
+
+@pytest.mark.parametrize("value", [b"16", object(), [4 + 1j], ax.Machine()])
+def test_values_that_toml_does_not_have_are_refused(value):
+    with pytest.raises(ax.DataError, match="sweep field 'rows': values must be numbers, texts"):
+        make_axis("rows", [value])
 
 
 HOSTILE = {"deep": "[" * 100_000, "closed": "[" * 90 + "]" * 90, "long": "9" * 5000, "hexadecimal": "0x" + "f" * 5000}

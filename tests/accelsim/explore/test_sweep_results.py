@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 import accelsim as ax
@@ -158,3 +159,37 @@ def test_wrong_options_are_refused_by_name(tiny):
         ax.sweep(*arguments, {"weight_bits": [4]})
     with pytest.raises(ax.DataError, match="needs calibration data"):
         ax.sweep(tiny.graph, tiny.images[:2], None, {"rows": [4]})
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "nothing varies"),
+        ((), "nothing varies"),
+        ({"rows": "16"}, r"\['16'\]"),
+        ({"rows": 4}, r"as in \[4\], got 4"),
+        ({4: [4]}, "must be a text, got 4"),
+        ("rows", "sequence of Axis, got 'rows'"),
+        (["rows"], "sequence of Axis"),
+        (4, "sequence of Axis, got 4"),
+    ],
+)
+def test_settings_that_are_none_are_refused(tiny, tmp_path, settings, words):
+    with pytest.raises(ax.DataError, match=words):
+        ax.sweep(tiny.quantized, tiny.images, None, settings, store=tmp_path / "s.sqlite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_of_numpy_are_those_of_python(tiny):
+    swept = ax.sweep(tiny.quantized, tiny.images, None, {"rows": np.arange(4, 6)}, workers=1)
+    assert [point.settings for point in swept.points] == [{"rows": 4}, {"rows": 5}]
+    assert json.loads(swept.to_json())["points"][0]["settings"] == {"rows": 4}
+    assert not swept.failed
+
+
+def test_images_that_are_not_finite_are_refused_before_any_point(tiny, tmp_path):
+    images = tiny.images.copy()
+    images[-1, 0, 0, 0] = np.nan
+    with pytest.raises(ax.DataError, match="must be finite"):
+        ax.sweep(tiny.quantized, images, None, {"rows": [4]}, store=tmp_path / "s.sqlite")
+    assert list(tmp_path.iterdir()) == []
