@@ -22,6 +22,7 @@ from accelsim.cli.inputs import (
     quantize_network,
 )
 from accelsim.cli.programs import load_program_samples, open_program
+from accelsim.cli.spelling import spelled_as_options
 from accelsim.cli.terminal import echo, progress_bar
 from accelsim.errors import DataError, OperandError
 
@@ -97,6 +98,7 @@ class _Traced:
         }
 
 
+@spelled_as_options()
 def command(
     model: Annotated[
         Path | None,

@@ -48,7 +48,7 @@ def check_folder(target: Path, overwrite: bool) -> None:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{where} cannot be read: {reason}") from None
     if not overwrite:
-        raise DataError(f"{where} holds test vectors already; choose another, or allow to replace it (--overwrite)")
+        raise DataError(f"{where} holds test vectors already; choose another, or replace it with overwrite=True")
 
 
 def _own_names(folder: Path) -> set[str]:

@@ -10,6 +10,7 @@ from accelsim.cli import options
 from accelsim.cli.inputs import check_outputs
 from accelsim.cli.programs import own_machine
 from accelsim.cli.report.choice import Choice, Output, Title, save
+from accelsim.cli.spelling import spelled_as_options
 from accelsim.cli.terminal import progress_bar
 from accelsim.cli.trace import index_range
 
@@ -29,6 +30,7 @@ Examples:
 """
 
 
+@spelled_as_options()
 def command(
     model: options.RunnableModel,
     images: options.Images,

@@ -121,7 +121,7 @@ def test_what_is_wrong_is_said_in_one_line(accelsim, small, quantized, tmp_path)
     arguments = ["report", "run", quantized, "--images", small.test, "--output", output]
     assert_refused(accelsim(*arguments, "--trace", "nothing"), "layer must be", "conv, classifier", "'nothing'")
     assert_refused(accelsim(*arguments, "--cycles", "4"), "--cycles must be A:B")
-    assert_refused(accelsim(*arguments, "--cycles", "7:7"), "trace_cycles")
+    assert_refused(accelsim(*arguments, "--cycles", "7:7"), "--cycles must lie in")
     assert_refused(accelsim(*arguments, "--sample", "99"), "sample must be one of the 16")
     wide = ["--set", "rows=128", "--set", "columns=64", "--rows", "0:128"]
     assert_refused(accelsim(*arguments, *wide, "--columns", "0:64"), "8,192 PEs (at most 4,096)", "rows 0:64")

@@ -1,6 +1,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,8 +100,21 @@ def test_a_float_network_is_quantized_first(accelsim, small, quantized):
 
 def test_vectors_are_replaced_when_asked(accelsim, arrays, tmp_path):
     assert accelsim("trace", *arrays, "--vectors", tmp_path / "v").exit_code == 0
-    assert_refused(accelsim("trace", *arrays, "--vectors", tmp_path / "v"), "holds test vectors already", "--overwrite")
+    assert_refused(
+        accelsim("trace", *arrays, "--vectors", tmp_path / "v"), "holds test vectors already", "with --overwrite\n"
+    )
     assert accelsim("trace", *arrays, "--vectors", tmp_path / "v", "--overwrite").exit_code == 0
+
+
+def test_a_window_that_fits_is_advised_in_options_that_can_be_typed(accelsim, quantized, small):
+    common = ["trace", quantized, "--images", small.test, "--layer", "conv", "--memory", "1", "--set", "rows=2000"]
+    result = accelsim(*common)
+    advised = re.search(
+        r"fit: ((?:--(?:cycles|rows|columns) \d+:\d+ ?){3}); or raise the limit with --memory\n$", result.stderr
+    )
+    assert_refused(result, "trace")
+    assert "trace_" not in result.stderr
+    assert accelsim(*common, *advised[1].split()).exit_code == 0
 
 
 def test_an_overflow_that_the_machine_forbids_is_status_1(accelsim, arrays, tmp_path):
@@ -122,7 +136,7 @@ def test_an_overflow_that_the_machine_forbids_is_status_1(accelsim, arrays, tmp_
         (["NET", "--images", "IMAGES", "--layer", "conv", "--sample", "16"], ["sample must be one of the 16"]),
         (["NET", "--images", "IMAGES", "--layer", "conv", "--group", "1"], ["group must be one of the 1"]),
         (["NET", "--images", "IMAGES", "--layer", "conv", "--cycles", "5"], ["--cycles must be A:B", "got '5'"]),
-        (["NET", "--images", "IMAGES", "--layer", "conv", "--rows", "3:99"], ["trace_rows", "16 rows", "3..99"]),
+        (["NET", "--images", "IMAGES", "--layer", "conv", "--rows", "3:99"], ["--rows must lie", "16 rows", "3..99"]),
         (["NET", "--images", "IMAGES", "--layer", "conv", "--at", "9999"], ["cycle must be one of the trace", "9999"]),
         (["NET", "--images", "IMAGES", "--layer", "conv", "--overwrite"], ["--overwrite needs --vectors"]),
         (["NET", "--images", "IMAGES", "--layer", "conv", "--vcd", "none/a.vcd"], ["there is no folder 'none'"]),
