@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +18,7 @@ import numpy as np
 from accelsim.errors import DataError, MachineError
 from accelsim.machine import Machine, Requantizer
 from accelsim.ptq.config import PTQConfig
-from accelsim.validation import TomlLimitError, read_toml, shortened
+from accelsim.validation import MAX_INTEGER_BITS, TomlLimitError, read_toml, shortened
 
 MAX_POINTS = 1_000_000
 """Points of a grid."""
@@ -174,6 +174,10 @@ def _plain(name: str, value: Any) -> Any:
     """Return a value as TOML could have it; sequences as lists."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+        raise DataError(f"sweep field {name!r}: a value is a number with too many digits")
+    if isinstance(value, float) and not isfinite(value):
+        raise DataError(f"sweep field {name!r}: values must be finite, got {value!r}")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):

@@ -104,6 +104,16 @@ def test_values_that_toml_does_not_have_are_refused(value):
         make_axis("rows", [value])
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(10**5000, "too many digits"), (float("nan"), "finite, got nan"), (np.float32("inf"), "finite, got inf")],
+    ids=["long", "nan", "infinite"],
+)
+def test_numbers_that_no_file_of_json_holds_are_refused(value, words):
+    with pytest.raises(ax.DataError, match=words):
+        make_axis("rows", [4, value])
+
+
 HOSTILE = {"deep": "[" * 100_000, "closed": "[" * 90 + "]" * 90, "long": "9" * 5000, "hexadecimal": "0x" + "f" * 5000}
 
 
