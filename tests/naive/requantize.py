@@ -120,7 +120,7 @@ def stored(value, quantizer, requantizer):
         case "saturate_to_zero":
             value = value if low <= value <= high else z
         case "saturate_symmetric":
-            value = clamp(value, -high if low < 0 else 0, high)
+            return clamp(clamp(value, *limits), -high if low < 0 else 0, high)  # of a fused function's bound, too
         case "saturate":
             value = clamp(value, low, high)
     return clamp(value, *limits)
