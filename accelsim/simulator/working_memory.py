@@ -24,7 +24,7 @@ from accelsim.simulator.engine.convolution import _FAST_COLUMN_BYTES
 from accelsim.simulator.engine.dots import BYTES_GATHERED, GATHERED_BYTES
 from accelsim.simulator.engine.exact import _LARGE_BYTES
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
-from accelsim.simulator.engine.safe import _NEAR_SUM_BYTES, _SUM_BYTES, SafeLayer
+from accelsim.simulator.engine.safe import NEAR_SUM_BYTES, SUM_BYTES, SafeLayer
 from accelsim_kernels.vectors.code import LANES, has_dot_instructions
 
 _LARGE_ARRAYS = 11
@@ -237,8 +237,8 @@ class _Model:
         if not safe.depthwise:  # sums of a group are filled up to whole vectors
             outputs = -(-layer.num_outputs // LANES) * LANES * layer.groups * layer.num_positions
         if safe.in_lanes and at_risk is None:
-            return _Stage(held, _NEAR_SUM_BYTES, 4 * outputs)
+            return _Stage(held, NEAR_SUM_BYTES, 4 * outputs)
         held += 16 * layer.num_positions + (0 if at_risk is None else at_risk.bytes_per_operand * operands)
         gathered = 0 if has_dot_instructions() else layer.reduction * layer.groups * layer.num_positions
-        pieces = (2 if at_risk is None else 6) * _SUM_BYTES + (GATHERED_BYTES if gathered else 0)
+        pieces = (2 if at_risk is None else 6) * SUM_BYTES + (GATHERED_BYTES if gathered else 0)
         return _Stage(held, pieces, 32 * outputs + BYTES_GATHERED * gathered)

@@ -21,8 +21,9 @@ from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
 from accelsim.simulator.engine.gemm import terms_per_addition
 from accelsim.simulator.engine.lanes import LaneConstants
 from accelsim.simulator.engine.part_proofs import MOST_PARTS, PartProofs
-from accelsim.simulator.engine.safe import _SUM_BYTES, Codes, Int64, SafeLayer, _pieces_per_window, _Windows
+from accelsim.simulator.engine.safe import SUM_BYTES, Codes, Int64, SafeLayer
 from accelsim.simulator.engine.tracked import order_in_lanes
+from accelsim.simulator.engine.windows import Windows, pieces_per_window
 from accelsim_kernels.depthwise import depthwise_rows
 from accelsim_kernels.layer_rows import requantize_lanes
 from accelsim_kernels.scattered import Order, keep_marked, list_marked, mark_at_risk, step_windows
@@ -110,7 +111,7 @@ class LayerAtRisk:
         shifted = max(map(abs, safe.shifted_range))
         if int(magnitudes.sum(axis=1).max(initial=0)) * (shifted + most) >= (1 << 31) - 1:
             return None
-        if int(np.abs(safe._start).max(initial=0)) >= _ROOM:
+        if int(np.abs(safe.start).max(initial=0)) >= _ROOM:
             return None
         return LayerAtRisk(safe, machine, order)
 
@@ -164,7 +165,7 @@ class LayerAtRisk:
 
     def _of_sums(self, low: Int64, high: Int64) -> list[tuple[Int32, Int32]]:
         """Return limits of ``S' - A`` and ``S' + A`` from those of the products' sums."""
-        shifted = self.safe._start - self.safe.layer.start
+        shifted = self.safe.start - self.safe.layer.start
         limits = [2 * low - shifted, 2 * high - shifted]
         return [self._of_lanes(limits, group) for group in range(len(self._blocks))]
 
@@ -205,8 +206,8 @@ class LayerAtRisk:
     @cached_property
     def _packed_magnitudes(self) -> list[PackedWeights | None]:
         """``-|W|`` of every group's blocks for the dot products; None where there are none."""
-        pieces, packed = _pieces_per_window(self.safe.layer.geometry), []
-        magnitudes = -np.abs(self.safe._by_tap)
+        pieces, packed = pieces_per_window(self.safe.layer.geometry), []
+        magnitudes = -np.abs(self.safe.by_tap)
         for group, blocks in enumerate(self._blocks):
             part = self._of_blocks(magnitudes, group).reshape(LANES * blocks.size, pieces, -1 if blocks.size else 0)
             packed.append(PackedWeights(part, self.safe.words) if blocks.size else None)
@@ -227,7 +228,7 @@ class LayerAtRisk:
             low, high = (self._of_blocks(limit, group) for limit in self._room)
             low[nobody], high[nobody] = -_WIDEST, _WIDEST
             proofs[group] = PartProofs.of(
-                self._of_blocks(safe._by_tap, group), taps, safe.spatial_first, safe.words, int(self._sign),
+                self._of_blocks(safe.by_tap, group), taps, safe.spatial_first, safe.words, int(self._sign),
                 self._offset, (low, high),
             )  # fmt: skip
         return proofs
@@ -235,7 +236,7 @@ class LayerAtRisk:
     @cached_property
     def _depthwise_magnitudes(self) -> npt.NDArray[np.int16]:
         """``-|W|``, shape (taps, repeats * channels)."""
-        return _less_than_nothing(self.safe._depthwise_weights)
+        return _less_than_nothing(self.safe.depthwise_weights)
 
     @cached_property
     def _ordered_weights(self) -> npt.NDArray[Any]:
@@ -272,22 +273,22 @@ class LayerAtRisk:
             Codes as of `SafeLayer.run`, and the events that were counted.
         """
         geometry, depthwise = self.safe.layer.geometry, self.safe.depthwise
-        operands = self.safe._operands(rows, MOST_PARTS * GROUP_BYTES)
+        operands = self.safe.operands(rows, MOST_PARTS * GROUP_BYTES)
         if geometry is None:
-            windows = _Windows.of_vectors(len(rows), self.safe.layer.reduction)
+            windows = Windows.of_vectors(len(rows), self.safe.layer.reduction)
         else:
-            windows = _Windows.of(geometry, len(rows), depthwise)
+            windows = Windows.of(geometry, len(rows), depthwise)
         codes, events = (self._depthwise if depthwise else self._dot)(operands, windows)
         return (codes if geometry is None else codes.reshape(len(rows), *geometry.output_shape, -1)), events
 
-    def _dot(self, operands: Codes, windows: _Windows) -> tuple[Codes, LayerEvents]:
+    def _dot(self, operands: Codes, windows: Windows) -> tuple[Codes, LayerEvents]:
         """Multiply windows with all channels; returns (positions, channels)."""
         safe, per_group = self.safe, self.safe.layer.num_outputs
-        outputs = np.empty((windows.num_windows, len(safe.layer.weights)), dtype=safe._requantizers[0].dtype)
-        step = min(safe._packed[0].positions_at_a_time(_SUM_BYTES), windows.num_windows)
-        room, events, fed = safe._packed[0].room_for(step), LayerEvents(), self._fed(operands)
+        outputs = np.empty((windows.num_windows, len(safe.layer.weights)), dtype=safe.requantizers[0].dtype)
+        step = min(safe.packed[0].positions_at_a_time(SUM_BYTES), windows.num_windows)
+        room, events, fed = safe.packed[0].room_for(step), LayerEvents(), self._fed(operands)
         magnitudes, first_bases = self._magnitudes(fed), windows.bases
-        for group, packed in enumerate(safe._packed):
+        for group, packed in enumerate(safe.packed):
             part = slice(group * per_group, (group + 1) * per_group)
             bases, reach = first_bases + group * windows.group_offset, self._packed_magnitudes[group]
             reaching, proofs = (None if reach is None else reach.room_for(step)), self._proofs[group]
@@ -298,35 +299,35 @@ class LayerAtRisk:
                 if reach is not None and reaching is not None:
                     reached = reach.sums(magnitudes, some, windows.segments, reaching)
                     events += self._repair(sums, reached, group, part, fed, some, (1, 0), prove)
-                if not safe._group_lanes:
-                    safe._requantizers[group].store(sums, outputs[begin : begin + step, part])
+                if not safe.group_lanes:
+                    safe.requantizers[group].store(sums, outputs[begin : begin + step, part])
                     continue
-                lanes, stride = safe._group_lanes[group], outputs.shape[1]
+                lanes, stride = safe.group_lanes[group], outputs.shape[1]
                 place = begin * stride + part.start
                 _requantize(sums, some.size, per_group, lanes, outputs, place, stride)
         return outputs, events
 
-    def _depthwise(self, operands: Codes, windows: _Windows) -> tuple[Codes, LayerEvents]:
+    def _depthwise(self, operands: Codes, windows: Windows) -> tuple[Codes, LayerEvents]:
         """Convolve every channel with its own kernel; returns (positions, channels)."""
         safe, run, channels = self.safe, windows.run, len(self.safe.layer.weights)
-        requantizer, fed, events = safe._requantizers[0], self._fed(operands), LayerEvents()
+        requantizer, fed, events = safe.requantizers[0], self._fed(operands), LayerEvents()
         outputs = np.empty((windows.num_windows, run), dtype=requantizer.dtype)
-        step = min(max(1, _SUM_BYTES // (4 * run)), windows.num_windows)
+        step = min(max(1, SUM_BYTES // (4 * run)), windows.num_windows)
         room, reaching = (aligned_empty((step * run + LANES,), np.int32)[:-LANES].reshape(step, run) for _ in range(2))
         magnitudes, all_bases = self._magnitudes(fed), windows.bases
         for begin in range(0, all_bases.size, step):
             bases = all_bases[begin : begin + step]
             sums, reached = room[: bases.size], reaching[: bases.size]
             for rows, weights, target in (
-                (operands, safe._depthwise_weights, sums), (magnitudes, self._depthwise_magnitudes, reached)
+                (operands, safe.depthwise_weights, sums), (magnitudes, self._depthwise_magnitudes, reached)
             ):  # fmt: skip
                 depthwise_rows(rows, bases, np.int64(run), windows.segments, weights, target.reshape(-1))
             by_position = sums.reshape(-1, channels), reached.reshape(-1, channels)
             events += self._repair(*by_position, 0, slice(0, channels), fed, bases, (run // channels, channels))
-            if not safe._group_lanes:
+            if not safe.group_lanes:
                 requantizer.store(sums, outputs[begin : begin + step])
                 continue
-            lanes, place, flat = safe._group_lanes[0], begin * run, sums.reshape(-1)
+            lanes, place, flat = safe.group_lanes[0], begin * run, sums.reshape(-1)
             width = lanes.constants.shape[1]
             whole, done = flat.size // width, flat.size // width * width
             _requantize(flat, whole, width, lanes, outputs, place, width)
@@ -373,7 +374,7 @@ class LayerAtRisk:
         count = list_marked(masks[: places.size], blocks, places, listed)
         accumulator = register(self.machine.accumulator_bits, self.machine.overflow)
         per_base, between = np.int64(positions[0]), np.int64(positions[1])
-        start, offsets = self.safe.layer.start[part], self.safe._start[part]
+        start, offsets = self.safe.layer.start[part], self.safe.start[part]
         counts = step_windows(
             fed, bases, per_base, between, self._terms, self.safe.depthwise, self._ordered_weights[part], start,
             offsets, accumulator, self.order, listed, np.int64(count), sums,

@@ -15,23 +15,23 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
-from accelsim.program.geometry import Geometry
 from accelsim.program.layers import MacLayer
 from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.codes import RowRequantizer
 from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
 from accelsim.simulator.engine.lanes import LaneConstants
+from accelsim.simulator.engine.windows import Windows, pieces_per_window
 from accelsim_kernels.depthwise import depthwise_rows
-from accelsim_kernels.layer_rows import Places, depthwise_layer, depthwise_layer_dots, dot_layer, pad_rows
+from accelsim_kernels.layer_rows import depthwise_layer, depthwise_layer_dots, dot_layer, pad_rows
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, has_dot_instructions
 
 Codes = npt.NDArray[Any]
 Int64 = npt.NDArray[np.int64]
 
-_SUM_BYTES = 512 << 10
+SUM_BYTES = 512 << 10
 """Sums that are held at a time: they should stay in the second-level cache."""
 
-_NEAR_SUM_BYTES = 16 << 10
+NEAR_SUM_BYTES = 16 << 10
 """Sums that are held at a time where they are requantized in 32-bit lanes: they stay in the first-level cache."""
 
 _SLACK_BYTES = 64
@@ -181,28 +181,28 @@ class SafeLayer:
             Codes, in the narrowest type that holds the clamp's range.
         """
         geometry, windows = self.layer.geometry, self._windows(len(rows))
-        operands = self._operands(rows)
+        operands = self.operands(rows)
         if geometry is None:
             return self._dot(operands, windows)
         codes = self._depthwise(operands, windows) if self.depthwise else self._dot(operands, windows)
         return codes.reshape(len(rows), *geometry.output_shape, -1)
 
-    def _windows(self, length: int) -> _Windows:
+    def _windows(self, length: int) -> Windows:
         """Return the windows of as many images or vectors; kept, as batches have one length or two."""
         made = self._made_windows.get(length)
         if made is None:
             geometry = self.layer.geometry
             if geometry is None:
-                made = _Windows.of_vectors(length, self.layer.reduction)
+                made = Windows.of_vectors(length, self.layer.reduction)
             else:
-                made = _Windows.of(geometry, length, self.depthwise)
+                made = Windows.of(geometry, length, self.depthwise)
             if len(self._made_windows) > 3:
                 self._made_windows.clear()
             self._made_windows[length] = made
         return made
 
     @cached_property
-    def _made_windows(self) -> dict[int, _Windows]:
+    def _made_windows(self) -> dict[int, Windows]:
         """What `_windows` keeps."""
         return {}
 
@@ -211,7 +211,7 @@ class SafeLayer:
         """What a padded tap holds in the kernels' form."""
         return self.layer.pad_value + self.layer.input_offset - self.shift
 
-    def _operands(self, rows: Codes, whole: int = GROUP_BYTES) -> Codes:
+    def operands(self, rows: Codes, whole: int = GROUP_BYTES) -> Codes:
         """Return codes padded and shifted, as uint8 or int16, flat, with some slack behind them.
 
         Parameters
@@ -250,13 +250,13 @@ class SafeLayer:
         return flat.view(target)
 
     @cached_property
-    def _start(self) -> Int64:
+    def start(self) -> Int64:
         """What the sums of the kernels are added to, (100)."""
         weights_sums = self.bounds.positive + self.bounds.negative
         return self.layer.start + (self.shift - self.layer.input_offset) * weights_sums
 
     @cached_property
-    def _by_tap(self) -> npt.NDArray[np.int32]:
+    def by_tap(self) -> npt.NDArray[np.int32]:
         """Weights of shape (outputs, kernel rows, kernel columns, channels of a group)."""
         weights, geometry = self.layer.weights, self.layer.geometry
         if geometry is None:
@@ -266,22 +266,22 @@ class SafeLayer:
         return weights.reshape(len(weights), -1, *geometry.kernel_shape).transpose(0, 2, 3, 1)
 
     @cached_property
-    def _packed(self) -> list[PackedWeights]:
+    def packed(self) -> list[PackedWeights]:
         """Weights of every group for the dot products."""
-        pieces = _pieces_per_window(self.layer.geometry)
-        weights, per_group = self._by_tap, self.layer.num_outputs
+        pieces = pieces_per_window(self.layer.geometry)
+        weights, per_group = self.by_tap, self.layer.num_outputs
         return [
             PackedWeights(weights[begin : begin + per_group].reshape(per_group, pieces, -1), self.words)
             for begin in range(0, len(weights), per_group)
         ]
 
     @cached_property
-    def _requantizers(self) -> list[RowRequantizer]:
+    def requantizers(self) -> list[RowRequantizer]:
         """Requantization of every group; of a depthwise layer, of all channels at once."""
         per_group = len(self.layer.weights) if self.depthwise else self.layer.num_outputs
         parts = (slice(begin, begin + per_group) for begin in range(0, len(self.layer.weights), per_group))
-        width = None if self.depthwise else self._packed[0].width
-        return [RowRequantizer.of(self.layer, self._start, part, width) for part in parts]
+        width = None if self.depthwise else self.packed[0].width
+        return [RowRequantizer.of(self.layer, self.start, part, width) for part in parts]
 
     @cached_property
     def _lanes(self) -> LaneConstants | None:
@@ -290,10 +290,10 @@ class SafeLayer:
         if self.layer.geometry is not None:
             least, greatest = min(least, self.layer.pad_value), max(greatest, self.layer.pad_value)
         low, high = self.bounds.of_sums(least, greatest)
-        return LaneConstants.of(self.layer, self._start, (int(low.min()), int(high.max())))
+        return LaneConstants.of(self.layer, self.start, (int(low.min()), int(high.max())))
 
     @cached_property
-    def _group_lanes(self) -> list[LaneConstants]:
+    def group_lanes(self) -> list[LaneConstants]:
         """Requantization in 32-bit lanes of every group; of a depthwise layer, of all channels at once."""
         lanes, per_group = self._lanes, self.layer.num_outputs
         if lanes is None:
@@ -301,41 +301,41 @@ class SafeLayer:
         if self.depthwise:
             return [lanes.repeated()]
         parts = (slice(begin, begin + per_group) for begin in range(0, len(self.layer.weights), per_group))
-        return [lanes.padded(part, self._packed[0].width) for part in parts]
+        return [lanes.padded(part, self.packed[0].width) for part in parts]
 
     @property
     def in_lanes(self) -> bool:
         """Whether a layer without risk runs in one kernel call per group, and holds few sums at a time."""
-        return bool(self._group_lanes) and (self.depthwise or has_dot_instructions())
+        return bool(self.group_lanes) and (self.depthwise or has_dot_instructions())
 
     @property
     def copies(self) -> bool:
         """Whether codes are copied into operands even without padding."""
         return self.shift != 0
 
-    def _dot(self, operands: Codes, windows: _Windows) -> Codes:
+    def _dot(self, operands: Codes, windows: Windows) -> Codes:
         """Multiply windows with all channels; returns (positions, channels)."""
         if self.in_lanes:
             return self._dot_lanes(operands, windows)
-        outputs = np.empty((windows.num_windows, len(self.layer.weights)), dtype=self._requantizers[0].dtype)
+        outputs = np.empty((windows.num_windows, len(self.layer.weights)), dtype=self.requantizers[0].dtype)
         per_group, first_bases = self.layer.num_outputs, windows.make_bases()
-        step = self._packed[0].positions_at_a_time(_SUM_BYTES)
-        room = self._packed[0].room_for(min(step, windows.num_windows))
-        for group, (packed, requantizer) in enumerate(zip(self._packed, self._requantizers, strict=True)):
+        step = self.packed[0].positions_at_a_time(SUM_BYTES)
+        room = self.packed[0].room_for(min(step, windows.num_windows))
+        for group, (packed, requantizer) in enumerate(zip(self.packed, self.requantizers, strict=True)):
             bases = first_bases + group * windows.group_offset
             for begin in range(0, bases.size, step):
                 sums = packed.sums(operands, bases[begin : begin + step], windows.segments, room)
                 requantizer.store(sums, outputs[begin : begin + step, group * per_group : (group + 1) * per_group])
         return outputs
 
-    def _dot_lanes(self, operands: Codes, windows: _Windows) -> Codes:
+    def _dot_lanes(self, operands: Codes, windows: Windows) -> Codes:
         """Do the work of `_dot` in one call per group."""
         channels, per_group = len(self.layer.weights), self.layer.num_outputs
-        outputs = np.empty((windows.num_windows, channels), dtype=self._requantizers[0].dtype)
+        outputs = np.empty((windows.num_windows, channels), dtype=self.requantizers[0].dtype)
         stored = outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}")
-        flat, size, packed = operands.view(np.uint8), operands.itemsize, self._packed[0]
-        room = packed.room_for(min(packed.positions_at_a_time(_NEAR_SUM_BYTES), windows.num_windows))
-        for group, (packed, lanes) in enumerate(zip(self._packed, self._group_lanes, strict=True)):
+        flat, size, packed = operands.view(np.uint8), operands.itemsize, self.packed[0]
+        room = packed.room_for(min(packed.positions_at_a_time(NEAR_SUM_BYTES), windows.num_windows))
+        for group, (packed, lanes) in enumerate(zip(self.packed, self.group_lanes, strict=True)):
             dot_layer(
                 flat[group * windows.group_offset * size :], windows.places(size), windows.segments * size,
                 np.int64(packed.groups), packed.packed, self.words, room, lanes.constants, lanes.two, stored,
@@ -344,10 +344,10 @@ class SafeLayer:
         return outputs
 
     @cached_property
-    def _depthwise_weights(self) -> npt.NDArray[np.int16]:
+    def depthwise_weights(self) -> npt.NDArray[np.int16]:
         """Weights of shape (taps, repeats * channels)."""
         channels = len(self.layer.weights)
-        weights = self._by_tap.reshape(channels, -1).T.astype(np.int16)
+        weights = self.by_tap.reshape(channels, -1).T.astype(np.int16)
         return np.ascontiguousarray(np.tile(weights, (1, max(1, 512 // channels))))
 
     @staticmethod
@@ -358,30 +358,30 @@ class SafeLayer:
     @cached_property
     def _packed_by_four(self) -> npt.NDArray[np.uint8]:
         """Bytes of the weights, filled up to a multiple of four taps, in the order of `window_dots`."""
-        taps, width = self._depthwise_weights.shape
+        taps, width = self.depthwise_weights.shape
         whole = width // (4 * LANES)
         filled = np.zeros((-(-taps // 4) * 4, whole, 4, 4, 4), dtype=np.int8)
-        filled[:taps] = self._depthwise_weights[:, : whole * 4 * LANES].reshape(taps, whole, 4, 4, 4)
+        filled[:taps] = self.depthwise_weights[:, : whole * 4 * LANES].reshape(taps, whole, 4, 4, 4)
         by_four = filled.reshape(-1, 4, whole, 4, 4, 4).transpose(2, 0, 4, 3, 5, 1)
         return np.ascontiguousarray(by_four).reshape(-1).view(np.uint8)
 
-    def _depthwise(self, operands: Codes, windows: _Windows) -> Codes:
+    def _depthwise(self, operands: Codes, windows: Windows) -> Codes:
         """Convolve every channel with its own kernel; returns (positions, channels)."""
-        requantizer, run = self._requantizers[0], windows.run
+        requantizer, run = self.requantizers[0], windows.run
         outputs = np.empty((windows.num_windows, run), dtype=requantizer.dtype)
         if self.in_lanes:
-            lanes, at_a_time = self._group_lanes[0], max(1, _NEAR_SUM_BYTES // (4 * run))
+            lanes, at_a_time = self.group_lanes[0], max(1, NEAR_SUM_BYTES // (4 * run))
             near = aligned_empty((min(at_a_time, windows.num_windows) * run + LANES,), np.int32)
             stored = outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}")
-            where = operands, windows.places(1), np.int64(run), windows.segments, self._depthwise_weights
+            where = operands, windows.places(1), np.int64(run), windows.segments, self.depthwise_weights
             how = near[:-LANES], lanes.constants, lanes.two, stored
             if self.words or not has_dot_instructions():
                 depthwise_layer(*where, *how)
             else:
                 depthwise_layer_dots(*where, (self._by_four(windows.segments), self._packed_by_four), *how)
             return outputs.reshape(-1, len(self.layer.weights))
-        step = max(1, _SUM_BYTES // (4 * run))
-        weights, room = self._depthwise_weights, aligned_empty((min(step, windows.num_windows), run), np.int32)
+        step = max(1, SUM_BYTES // (4 * run))
+        weights, room = self.depthwise_weights, aligned_empty((min(step, windows.num_windows), run), np.int32)
         all_bases = windows.make_bases()
         for begin in range(0, all_bases.size, step):
             bases = all_bases[begin : begin + step]
@@ -389,86 +389,3 @@ class SafeLayer:
             depthwise_rows(operands, bases, np.int64(run), windows.segments, weights, sums.reshape(-1))
             requantizer.store(sums, outputs[begin : begin + step])
         return outputs.reshape(-1, len(self.layer.weights))
-
-
-@dataclass(frozen=True, eq=False)
-class _Windows:
-    """Where the windows of a layer lie among its operands, counted in operands.
-
-    Parameters
-    ----------
-    images, rows, columns : int
-        How many there are: images, rows of windows in each, windows in a row.
-    image_step, row_step, column_step : int
-        Distance from an image to the next, from a row to the next, from a window to the next.
-    segments : int64 array
-        Where each piece of a window begins, after the window.
-    run : int
-        Outputs of a depthwise layer that lie side by side from a window on: with a stride of 1 a whole row of them, of
-        which only the first window counts above.
-    group_offset : int
-        From a group's window to the next group's.
-    """
-
-    images: int
-    rows: int
-    columns: int
-    image_step: int
-    row_step: int
-    column_step: int
-    segments: Int64
-    run: int
-    group_offset: int
-
-    @property
-    def num_windows(self) -> int:
-        """How many there are in all."""
-        return self.images * self.rows * self.columns
-
-    @cached_property
-    def bases(self) -> Int64:
-        """Where each window begins, kept as long as the windows are."""
-        return self.make_bases()
-
-    def make_bases(self) -> Int64:
-        """Return where each window begins."""
-        rows = np.add.outer(np.arange(self.images) * self.image_step, np.arange(self.rows) * self.row_step)
-        return np.add.outer(rows, np.arange(self.columns) * self.column_step).reshape(-1)
-
-    def places(self, size: int) -> Places:
-        """Return the kernels' tuple, distances times the size of an operand."""
-        image, row, column = (np.int64(step * size) for step in (self.image_step, self.row_step, self.column_step))
-        return np.int64(self.columns), np.int64(self.rows), image, row, column
-
-    @staticmethod
-    def of_vectors(num_positions: int, reduction: int) -> _Windows:
-        """Return the windows of vectors, one piece each."""
-        return _Windows(1, 1, num_positions, 0, 0, reduction, np.zeros(1, dtype=np.int64), 0, 0)
-
-    @staticmethod
-    def of(geometry: Geometry, num_images: int, depthwise: bool) -> _Windows:
-        """Return the windows of a convolution of padded images, channels last."""
-        channels, height, width = geometry.input_shape
-        top, left, bottom, right = geometry.pads
-        line = (width + left + right) * channels
-        out_rows, out_columns = geometry.output_shape
-        run, columns = channels, out_columns
-        if depthwise and geometry.strides[1] == 1:
-            run, columns = channels * out_columns, 1
-        rows = np.arange(geometry.kernel_shape[0]) * geometry.dilations[0] * line
-        taps = np.arange(geometry.kernel_shape[1]) * geometry.dilations[1] * channels
-        whole_rows = not depthwise and _pieces_per_window(geometry) == geometry.kernel_shape[0]
-        segments = rows if whole_rows else np.add.outer(rows, taps).reshape(-1)
-        return _Windows(
-            num_images, out_rows, columns, (height + top + bottom) * line, geometry.strides[0] * line,
-            geometry.strides[1] * channels, segments, run, geometry.group_channels,
-        )  # fmt: skip
-
-
-def _pieces_per_window(geometry: Geometry | None) -> int:
-    """Return in how many contiguous pieces a window of all input channels of a group lies."""
-    if geometry is None:
-        return 1
-    rows, columns = geometry.kernel_shape
-    side_by_side = columns == 1 or (geometry.groups == 1 and geometry.dilations[1] == 1)
-    return rows if side_by_side else rows * columns
