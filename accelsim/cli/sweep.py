@@ -28,10 +28,10 @@ Examples:
   accelsim sweep net.npz --images images.npz:test --labels images.npz:labels --store sweep.sqlite \\
       --set accumulator_bits=14..32 --set dataflow=output_stationary,weight_stationary --set overflow=wrap,saturate
   accelsim sweep net.onnx --calibration images.npz:train --images images.npz:test --labels images.npz:labels \\
-      --store sweep.sqlite --file sweep.toml --csv points.csv
-  accelsim sweep net.npz --images images.npz:test --store sweep.sqlite --set rows=4..64 --set columns=4..64 \\
+      --store bits.sqlite --file sweep.toml --csv points.csv
+  accelsim sweep net.npz --images images.npz:test --store grids.sqlite --set rows=4..64 --set columns=4..64 \\
       --sampler nsga2 --points 100 --objective agreement --objective cycles
-  accelsim sweep model_int8.tflite --images images.npz:test --store sweep.sqlite --set accumulator_bits=14..32
+  accelsim sweep model_int8.tflite --images images.npz:test --store tflite.sqlite --set accumulator_bits=14..32
 """
 
 
