@@ -16,6 +16,9 @@ MAX_ELEMENTS = 1 << 28
 MAX_FOLDED_ELEMENTS = 1 << 24
 """Elements of a constant that broadcasting makes out of smaller ones."""
 
+MAX_WINDOW_STEP = 1 << 24
+"""Of a window's strides and dilations: more is beyond any image, and distances stay in 64 bits."""
+
 MAX_RANK = 8
 """Number of axes of a tensor."""
 

@@ -88,8 +88,9 @@ def _pool(step: Step, types: Types) -> TensorType:
     first = (shape[0], shape[-1], *shape[1:-1]) if is_last else shape
     op = step.op.removeprefix("QLinear")
     window = {name: step.attribute(name, None) for name in (_WINDOW if op == "AveragePool" else ())}
-    node = helper.make_node(op, ["x"], ["y"], **{name: value for name, value in window.items() if value is not None})
+    given = {name: value for name, value in window.items() if value is not None}
     try:
+        node = helper.make_node(op, ["x"], ["y"], **given)
         found = shape_inference.infer_node_outputs(
             defs.get_schema(op, _POOL_OPSET, ""),
             node,

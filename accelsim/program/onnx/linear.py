@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from accelsim.errors import ModelError
 from accelsim.formats import QuantizationParameters
-from accelsim.graph.limits import num_elements
+from accelsim.graph.limits import MAX_WINDOW_STEP, num_elements
 from accelsim.program.layers import MacLayer, RuntimeMacLayer, TransposeLayer
 from accelsim.program.onnx.lowering import (
     Dequantized,
@@ -68,14 +68,11 @@ def qgemm(lowering: Lowering, step: Step) -> None:
     if scales[0] is None or scales[1] is None or scales[0].size != 1:
         raise ModelError(f"{step.label}: its scales must be constants, that of A one number")
     roles = {role: name for role, name in roles.items() if not role.endswith("scale")}
-    _accumulated(
-        lowering,
-        step,
-        roles,
-        None,
-        np.float32(alpha) * _float(scales[0]).reshape(-1) * _float(scales[1]).reshape(-1),
-        1,
-    )
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # as in ONNX Runtime, the product may be an infinity or no number
+        scale = np.float32(alpha) * _float(scales[0]).reshape(-1) * _float(scales[1]).reshape(-1)
+    _accumulated(lowering, step, roles, None, scale, 1)
 
 
 def float_product(lowering: Lowering, step: Step) -> None:
@@ -358,6 +355,7 @@ def _window(lowering: Lowering, step: Step, weights: str) -> Window:
     if len(pads) != 2 * axes or min(pads) < 0:
         raise ModelError(f"{step.label}: pads {pads} must be {2 * axes} values of at least 0")
     check_padded(step, x, pads)
+    check_steps(step, *strides, *dilations)
     return Window(strides, dilations, pads[:axes], pads[axes:], groups)
 
 
@@ -366,6 +364,12 @@ def check_padded(step: Step, x: tuple[int, ...], pads: tuple[int, ...]) -> None:
     axes = len(pads) // 2
     lengths = [x[2 + axis] + pads[axis] + pads[axis + axes] for axis in range(axes)]
     num_elements(f"the padded input of {step.label}", [x[0], x[1], *lengths])
+
+
+def check_steps(step: Step, *steps: int) -> None:
+    """Raise a ModelError where a stride or a dilation is beyond any image."""
+    if max(steps) > MAX_WINDOW_STEP:
+        raise ModelError(f"{step.label}: strides and dilations must be at most {MAX_WINDOW_STEP}, got {max(steps)}")
 
 
 def same_pads(

@@ -15,7 +15,7 @@ from accelsim.program.geometry import Geometry
 from accelsim.program.layers import AveragePoolLayer, MaxPoolLayer, PadLayer, ReshapeLayer, TransposeLayer
 from accelsim.program.onnx.elementwise import _join
 from accelsim.program.onnx.layers import NodeLayer, QLinearAveragePoolLayer, QLinearGlobalAveragePoolLayer
-from accelsim.program.onnx.linear import check_padded, same_pads
+from accelsim.program.onnx.linear import check_padded, check_steps, same_pads
 from accelsim.program.onnx.lowering import Lowering, name_of, run_as_it_says
 from accelsim.program.onnx.nodes import NodeRunner
 from accelsim.program.onnx.quantization import Layout
@@ -159,6 +159,7 @@ def pool_window(
     if len(pads) != 2 * axes or min(pads) < 0:
         raise ModelError(f"{step.label}: pads {pads} must be {2 * axes} values of at least 0")
     check_padded(step, (1, 1, *space), pads)
+    check_steps(step, *strides, *dilations)
     return kernel, strides, pads, dilations
 
 

@@ -69,6 +69,36 @@ def test_a_pool_with_padding_beyond_all_memory():
     assert "the padded input of" in refusal(m.model(m.contrib("QLinearAveragePool", operands, **window)))
 
 
+@pytest.mark.parametrize("field", ["strides", "dilations"])
+def test_steps_beyond_any_image(field):
+    """Found by fuzzing: distances between windows left 64 bits."""
+    shape = (1, 1) if field == "dilations" else (3, 3)
+    m = Model()
+    operands = [m.input(m.codes("uint8", 1, 2, 6, 6)), *m.quantizer("uint8"), m.constant(m.codes("int8", 3, 2, *shape))]
+    operands += [m.constant(np.float32(0.1)), m.constant(np.int8(0)), *m.quantizer("uint8")]
+    model = m.model(m.node("QLinearConv", operands, **{field: [1 << 60, 1]}))
+    assert "strides and dilations must be at most 16777216, got 1152921504606846976" in refusal(model)
+
+
+def test_a_pool_without_strides():
+    """Found by fuzzing: onnx's helper makes no attribute of an empty list."""
+    m = Model()
+    operands = [m.input(m.codes("uint8", 1, 2, 6, 6)), *m.quantizer("uint8"), *m.quantizer("uint8")]
+    model = m.model(m.contrib("QLinearAveragePool", operands, kernel_shape=[2, 2], strides=[1, 1]))
+    attribute = next(a for a in model.graph.node[0].attribute if a.name == "strides")
+    del attribute.ints[:]
+    assert "does not fit its input" in refusal(model)
+
+
+def test_scales_of_a_float_result_beyond_float32():
+    """Found by fuzzing: numpy warned where ONNX Runtime makes an infinity."""
+    m = Model()
+    operands = [m.input(m.codes("uint8", 3, 4)), m.constant(np.float32(3e38)), m.constant(np.uint8(0))]
+    operands += [m.constant(m.codes("uint8", 4, 5)), m.constant(np.float32(3e38)), m.constant(np.uint8(0))]
+    program = ax.load_integer_onnx(m.model(m.contrib("QGemm", operands)))
+    assert not np.isfinite(next(iter(ax.simulate(program, m.feeds).outputs.values()))).all()
+
+
 def test_a_shape_that_holds_another_number_of_elements():
     m = Model()
     x = m.dequantized(m.input(m.codes("uint8", 2, 6)), "uint8")
