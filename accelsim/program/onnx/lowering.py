@@ -233,6 +233,8 @@ class Lowering:
         scales, zeros = self.constant(scale), self.constant(zero_point)
         if scales is None or (zero_point is not None and zeros is None):
             return None
+        if scales.size == 0 or (zeros is not None and zeros.size == 0):
+            raise ModelError(f"{where}: the scale {scale!r} and its zero point must not be empty")
         if zeros is not None and zeros.dtype.kind not in "iu":
             raise ModelError(f"{where}: the zero point {zero_point!r} must be an integer")
         zero = 0 if zeros is None else int(zeros.reshape(-1)[0])

@@ -90,6 +90,16 @@ def test_a_pool_without_strides():
     assert "does not fit its input" in refusal(model)
 
 
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_pool_with_an_empty_quantizer(place):
+    """Found by fuzzing."""
+    m = Model()
+    operands = [m.input(m.codes("uint8", 1, 2, 6, 6)), *m.quantizer("uint8"), *m.quantizer("uint8")]
+    operands[place] = m.constant(np.zeros(0, np.float32 if place == 1 else np.uint8))
+    model = m.model(m.contrib("QLinearAveragePool", operands, kernel_shape=[2, 2]))
+    assert "must not be empty" in refusal(model)
+
+
 def test_scales_of_a_float_result_beyond_float32():
     """Found by fuzzing: numpy warned where ONNX Runtime makes an infinity."""
     m = Model()
