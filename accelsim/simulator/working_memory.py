@@ -132,8 +132,9 @@ class _Model:
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
-        """Elements of each tensor, of one sample."""
-        sizes = {tensor.name: prod(length or 1 for length in tensor.shape) for tensor in self.program.inputs}
+        """Elements of each tensor, of one sample; a layer may read a constant."""
+        sizes = {name: int(values.size) for name, values in self.program.constants.items()}
+        sizes |= {tensor.name: prod(length or 1 for length in tensor.shape) for tensor in self.program.inputs}
         sizes.update({layer.output: prod(layer.output_shape) for layer in self.program.layers})
         return sizes
 

@@ -100,6 +100,19 @@ def test_a_pool_with_an_empty_quantizer(place):
     assert "must not be empty" in refusal(model)
 
 
+def test_a_convolution_of_a_constant():
+    """Found by fuzzing: the model of a run's memory knew no constants."""
+    m = Model()
+    m.input(m.codes("uint8", 1, 2))
+    x = m.dequantized(m.constant(m.codes("uint8", 1, 2, 6, 6)), "uint8")
+    weights = m.node("DequantizeLinear", [m.constant(m.codes("int8", 3, 2, 3, 3)), m.constant(np.float32(0.1))])
+    program = ax.load_integer_onnx(m.model(m.quantized(m.node("Conv", [x, weights]), "uint8")))
+    stepped, fast = (ax.simulate(program, m.feeds, engine=engine).outputs for engine in ("stepped", "fast"))
+    (name,) = fast
+    assert np.array_equal(stepped[name], fast[name])
+    assert fast[name].shape == (1, 3, 4, 4)
+
+
 def test_scales_of_a_float_result_beyond_float32():
     """Found by fuzzing: numpy warned where ONNX Runtime makes an infinity."""
     m = Model()
