@@ -61,6 +61,10 @@ def _moved(
         return True
     if step.op == "Transpose":
         order = step.attribute("perm", tuple(range(len(known.shape)))[::-1])
+        if sorted(order) != list(range(len(known.shape))):
+            raise ModelError(
+                f"{step.label}: perm {tuple(order)} is no order of the {len(known.shape)} axes of its input"
+            )
         permutation = (0, *(axis + 1 for axis in order))
         inputs = (lowering.read(source),)
         lowering.emit(TransposeLayer, name, step.op, inputs, target, made, stored, permutation=permutation)

@@ -100,6 +100,14 @@ def test_a_pool_with_an_empty_quantizer(place):
     assert "must not be empty" in refusal(model)
 
 
+def test_a_transposition_of_fewer_axes():
+    """Found by fuzzing: onnx infers a shape from them all the same."""
+    m = Model()
+    x = m.dequantized(m.input(m.codes("uint8", 2, 3, 6, 8)), "uint8")
+    model = m.model(m.quantized(m.node("Transpose", [x], perm=[0, 2, 1]), "uint8"))
+    assert "perm (0, 2, 1) is no order of the 4 axes of its input" in refusal(model)
+
+
 def test_a_convolution_of_a_constant():
     """Found by fuzzing: the model of a run's memory knew no constants."""
     m = Model()
