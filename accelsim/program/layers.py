@@ -16,7 +16,7 @@ import numpy.typing as npt
 from accelsim.formats import IntegerFormat
 from accelsim.machine import Requantizer
 from accelsim.program.geometry import DepthWindow, Geometry
-from accelsim.program.rescale import Rescale
+from accelsim.program.rescale import Rescale, bound_within
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -112,10 +112,10 @@ class MacLayer(Layer):
         return self.output_format
 
     def bounds(self, channels: slice) -> tuple[npt.ArrayLike, npt.ArrayLike]:
-        """Return least and greatest code of some output channels."""
-        if self.channel_clamps is None:
-            return self.clamp
-        return self.channel_clamps[0, channels], self.channel_clamps[1, channels]
+        """Return least and greatest code of some output channels, as the requantizer has them."""
+        low, high = self.clamp if self.channel_clamps is None else self.channel_clamps[:, channels]
+        requantizer, stored = self.multipliers.requantizer, self.stored_format
+        return bound_within(requantizer, low, stored), bound_within(requantizer, high, stored)
 
     @property
     def groups(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.errors import LoweringError
-from accelsim.formats import QuantizationParameters
+from accelsim.formats import IntegerFormat, QuantizationParameters
 from accelsim.machine import Requantizer
 
 Int64 = npt.NDArray[np.int64]
@@ -128,6 +128,14 @@ class Rescale:
         return Rescale(
             self.requantizer, self.mantissas[which], self.exponents[which], self.reals[which], self.bits[which]
         )
+
+
+def bound_within(requantizer: Requantizer, bound: npt.ArrayLike, stored: IntegerFormat) -> Int64:
+    """Return a clamp bound as a requantizer has it, (24a): symmetric saturation leaves out the least signed code."""
+    bounds = np.asarray(bound, dtype=np.int64)
+    if requantizer.overflow == "saturate_symmetric" and stored.signed:
+        return np.clip(bounds, -stored.maximum, stored.maximum)
+    return bounds
 
 
 @dataclass(frozen=True)

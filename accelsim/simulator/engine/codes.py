@@ -14,7 +14,7 @@ from accelsim.formats import IntegerFormat
 from accelsim.machine import Requantizer
 from accelsim.program.geometry import Geometry
 from accelsim.program.layers import MacLayer
-from accelsim.program.rescale import Rescale
+from accelsim.program.rescale import Rescale, bound_within
 from accelsim_kernels import pooling, vector
 from accelsim_kernels import requantize as kernels
 from accelsim_kernels import requantize_rows as rows
@@ -73,17 +73,9 @@ def _format(requantizer: Requantizer, stored: IntegerFormat) -> tuple[np.int64, 
     return np.int64(_OVERFLOWS[requantizer.overflow]), np.int64(stored.minimum), np.int64(stored.maximum)
 
 
-def _within(requantizer: Requantizer, bound: npt.ArrayLike, stored: IntegerFormat) -> Int64:
-    """Return clamp bounds as the requantizer has them: symmetric saturation leaves out the least signed code."""
-    bounds = np.asarray(bound, dtype=np.int64)
-    if requantizer.overflow == "saturate_symmetric" and stored.signed:
-        return np.clip(bounds, -stored.maximum, stored.maximum)
-    return bounds
-
-
 def _limits(requantizer: Requantizer, clamp: Clamp, stored: IntegerFormat, zero_point: int) -> kernels.Limits:
     """Return the kernels' tuple of what a result is brought into."""
-    low, high = _within(requantizer, clamp, stored)
+    low, high = bound_within(requantizer, clamp, stored)
     return (low, high, *_format(requantizer, stored), np.int64(zero_point))
 
 
@@ -106,7 +98,7 @@ def requantize(
     """Bring accumulators (n, p) to codes (n, p), one clamp for all or per channel: docs/numerics.md (20) to (24)."""
     codes = np.empty(accumulators.shape, dtype=np.int32)
     channels = accumulators.shape[:1]
-    bounds = (_within(rescale.requantizer, bound, stored) for bound in clamp)
+    bounds = (bound_within(rescale.requantizer, bound, stored) for bound in clamp)
     low, high = (np.broadcast_to(bound, channels).copy() for bound in bounds)
     with _infinity_is_meant(rescale.requantizer):
         kernels.requantize(
@@ -181,7 +173,7 @@ class RowRequantizer:
             row[:count] = array[part] if array.size > 1 else array
             return np.tile(row, repeats)
 
-        low, high = (_within(rescale.requantizer, bound, layer.stored_format) for bound in layer.bounds(slice(None)))
+        low, high = layer.bounds(slice(None))
         padded = np.zeros(width, dtype=np.int64)
         padded[:count] = start
         channels = (
