@@ -18,12 +18,12 @@ from accelsim.machine import Machine
 from accelsim.program import layers as kinds
 from accelsim.program.program import IntegerProgram
 from accelsim.program.storage import PlainTensor
-from accelsim.simulator.engine.activity import Meeting
 from accelsim.simulator.engine.codes import narrowest_type
 from accelsim.simulator.engine.convolution import _FAST_COLUMN_BYTES
 from accelsim.simulator.engine.dots import BYTES_GATHERED, GATHERED_BYTES
 from accelsim.simulator.engine.exact import _LARGE_BYTES
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
+from accelsim.simulator.engine.meeting import Meeting
 from accelsim.simulator.engine.safe import NEAR_SUM_BYTES, SUM_BYTES, SafeLayer
 from accelsim_kernels.vectors.code import LANES, has_dot_instructions
 
