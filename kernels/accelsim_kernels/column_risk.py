@@ -100,8 +100,9 @@ def sum_and_mark(
     met, ends = no_ends(size), np.empty((num_panels, 2, POSITIONS), dtype=np.int32)
     seen = np.empty((num_panels, met.size), dtype=np.uint8)
     least, greatest, marked = np.int64(1 << 16), np.int64(-(1 << 16)), np.int64(0)
-    for begin in range(0, num_positions, num_panels * POSITIONS):
-        end = min(begin + num_panels * POSITIONS, num_positions)
+    end = np.int64(0)
+    while end < num_positions:
+        begin, end = end, min(end + (num_panels if end > 0 else 1) * POSITIONS, num_positions)
         seen[:] = met
         for k in range(0, columns.shape[0], per_group):
             for position in range(begin, end, POSITIONS):

@@ -18,7 +18,7 @@ from accelsim.simulator.engine.bounds import ChannelBounds, register, safe_by_ty
 from accelsim.simulator.engine.column_risk import ColumnsAtRisk
 from accelsim.simulator.engine.exact import ColumnSurvey, exact_sums, in_large_pages
 from accelsim.simulator.engine.trace import Recorder, Trace, TraceWindow
-from accelsim.simulator.engine.tracked import BlockedOperands, step_at_risk, step_ranges
+from accelsim.simulator.engine.tracked import inner_bits, step_at_risk, step_ranges
 from accelsim_kernels.accumulate import (
     accumulate_products,
     accumulate_tiles,
@@ -282,28 +282,33 @@ def _gemm_at_risk(
     weights, columns, start = operands.weights, operands.columns, bounds.start
     shape, safe = (weights.shape[0], columns.shape[1]), bounds.safe(machine, *ends)
     rows, exact = np.flatnonzero(~safe), np.flatnonzero(safe)
-    accumulators, survey, blocked = in_large_pages(shape), None, None
-    if exact.size:
-        survey = exact_sums(bounds, columns, *ends, exact, accumulators)
-    if operands.weight_zero_points.any() or rows.size:
-        events, first, partial_events = (in_large_pages(shape, value == 0) for value in (0, -1, 0))
-        first.fill(-1)
+    asymmetric, survey, ranges = bool(operands.weight_zero_points.any()), None, None
+    if track == "range":
+        ranges = _running_range(operands, bounds, ends, machine)
+        accumulators = ranges[2].copy() if asymmetric or rows.size else ranges[2]
     else:
-        events, first, partial_events = _no_events(shape)
-    if machine.product_shift_bits == 0 and (rows.size or track == "range"):
-        blocked = BlockedOperands.of(weights, columns)
+        accumulators = in_large_pages(shape)
+        if exact.size:
+            survey = exact_sums(bounds, columns, *ends, exact, accumulators)
+    events, first, partial_events = _no_events(shape)
+    if asymmetric or rows.size:
+        events, first = in_large_pages(shape, exact.size > 0), in_large_pages(shape)
+        if exact.size:
+            first.fill(-1)
+        if inner_bits(machine) is not None:
+            partial_events = in_large_pages(shape, True)
     if rows.size:
-        _add_in_order(operands, blocked, start, rows, machine, (accumulators, events, first, partial_events))
+        _add_in_order(operands, ends, start, rows, machine, (accumulators, events, first, partial_events))
     _finish(operands, machine, accumulators, events, first)
     range_min = range_max = None
-    if track == "range":
-        range_min, range_max, unbounded = _running_range(operands, blocked, bounds, ends, machine)
+    if ranges is not None:
+        range_min, range_max, unbounded = ranges
         _finish_range(operands, machine, unbounded, range_min, range_max)
     return _tracked(track, accumulators, events, first, partial_events, range_min, range_max), survey
 
 
 def _add_in_order(
-    operands: GemmOperands, blocked: BlockedOperands | None, start: Int64, rows: Int64, machine: Machine,
+    operands: GemmOperands, ends: tuple[int, int], start: Int64, rows: Int64, machine: Machine,
     outputs: tuple[Int64, Int64, Int64, Int64],
 ) -> None:  # fmt: skip
     """Add in the order of the dataflow, in vectors where every value fits a lane: (13) to (16).
@@ -312,8 +317,8 @@ def _add_in_order(
     ----------
     operands : GemmOperands
         All channels.
-    blocked : BlockedOperands or None
-        The same for the vector kernels; None with truncated products.
+    ends : tuple of int
+        Range of the activations.
     start : int64 array, shape (n,)
         In units of the accumulator.
     rows : int64 array
@@ -324,17 +329,11 @@ def _add_in_order(
         Accumulators, events, numbers of the first event, events of partial registers.
     """
     tile = terms_per_addition(machine)
-    if blocked is not None:
-        shape = (len(operands.weights), blocked.num_positions)
-        whole = shape[1] == outputs[0].shape[1]
-        a, e, f, i = outputs if whole else (in_large_pages(shape) for _ in outputs)
-        room = (a, e, f, i)
-        if step_at_risk(blocked, start, rows, machine, tile, True, room):
-            if not whole:
-                written = 3 if machine.dataflow == "output_stationary" else 4
-                for output, values in zip(outputs[:written], room[:written], strict=True):
-                    output[rows] = values[rows, : output.shape[1]]
-            return
+    inner = np.empty((0, 0), dtype=np.int64) if inner_bits(machine) is None else outputs[3]
+    if machine.product_shift_bits == 0 and step_at_risk(
+        operands.weights, operands.columns, ends, start, rows, machine, tile, (*outputs[:3], inner)
+    ):
+        return
     accumulators, events, first, partial_events = outputs
     limits = register(machine.accumulator_bits, machine.overflow)
     ordered = (operands.weights, operands.wide_columns, start, rows, product_rounding(machine), limits)
@@ -342,22 +341,21 @@ def _add_in_order(
         accumulate_products(*ordered, accumulators, events, first)
     else:
         chained = machine.dataflow != "broadcast"
-        partial = register(machine.partial_sum_bits if chained else machine.adder_tree_bits, machine.overflow)
-        accumulate_tiles(*ordered, np.int64(tile), partial, chained, accumulators, events, first, partial_events)
+        partial, counted = register(inner_bits(machine), machine.overflow), partial_events
+        if not counted.flags.writeable:
+            counted = np.empty_like(accumulators)
+        accumulate_tiles(*ordered, np.int64(tile), partial, chained, accumulators, events, first, counted)
 
 
 def _running_range(
-    operands: GemmOperands, blocked: BlockedOperands | None, bounds: ChannelBounds, ends: tuple[int, int],
-    machine: Machine,
-) -> tuple[Int64, Int64, Int64]:  # fmt: skip
+    operands: GemmOperands, bounds: ChannelBounds, ends: tuple[int, int], machine: Machine
+) -> tuple[Int64, Int64, Int64]:
     """Return the least and greatest value of the unbounded running sums, and the sums; int64 arrays, shape (n, p)."""
     tile, num_positions = terms_per_addition(machine), operands.columns.shape[1]
     rest = np.arange(len(operands.weights))
-    shape = (rest.size, num_positions if blocked is None else blocked.num_positions)
-    least, most, total = (in_large_pages(shape) for _ in range(3))
-    if blocked is not None:
-        rest = step_ranges(blocked, bounds, *ends, tile, (least, most, total))
-        least, most, total = (np.ascontiguousarray(array[:, :num_positions]) for array in (least, most, total))
+    least, most, total = (in_large_pages((rest.size, num_positions)) for _ in range(3))
+    if machine.product_shift_bits == 0:
+        rest = step_ranges(bounds, operands.columns, ends, tile, (least, most, total))
     if rest.size:
         some = tuple(np.empty((rest.size, num_positions), dtype=np.int64) for _ in range(3))
         weights, start = np.ascontiguousarray(operands.weights[rest]), bounds.start[rest]

@@ -10,63 +10,164 @@ import numpy.typing as npt
 
 from accelsim.machine import Machine
 from accelsim.simulator.engine.bounds import ChannelBounds, register
-from accelsim_kernels.accumulate_blocks import cut_into_blocks, step_products, step_range, step_tiles
+from accelsim.simulator.engine.dots import aligned_empty
+from accelsim_kernels.ordered_tiles import (
+    CHAINS,
+    PANEL,
+    PRODUCTS,
+    TILES,
+    TREES,
+    Stepping,
+    lay_numbers,
+    range_columns,
+    step_columns,
+)
 from accelsim_kernels.scattered import Order
 from accelsim_kernels.vectors.code import LANES, has_dot_instructions
-from accelsim_kernels.vectors.steps import CHANNELS
+from accelsim_kernels.vectors.tile import ROWS
 
 Integers = npt.NDArray[Any]
+Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+Ends = tuple[int, int]
 
 _MOST = (1 << 31) - 1
 """Greatest value of a lane."""
 
 
-@dataclass(frozen=True, eq=False)
-class BlockedOperands:
-    """Operands in the form of the vector kernels.
+def _bits(ends: Ends) -> int:
+    """Return the bits that hold magnitudes of a range in two's complement, without the sign."""
+    return max(max(ends[1], 0).bit_length(), max(-ends[0] - 1, 0).bit_length())
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How operands lie for the steps of six rows by sixteen lanes, and how terms are added.
 
     Parameters
     ----------
-    weights : int32 or int16 array, shape (n, k)
-        With one more value in memory behind the last one.
-    columns : array of the same type, shape (blocks, k, 16)
-        Activations, the last block filled up.
-    greatest : int
-        Greatest magnitude of a product.
+    kind : int
+        `PRODUCTS`, `TILES`, `TREES` or `CHAINS` of `accelsim_kernels.ordered_tiles`.
+    reduction, tile : int
+        Terms, and terms after which a tile ends.
+    paired : bool
+        Operands of 16 bits, two terms to a lane.
+    lane_shift, row_shift : int
+        By how much lanes' and rows' terms are shifted to the left.
+    inner : tuple of int
+        Ends of the register inside a tile.
     """
 
-    weights: Integers
-    columns: Integers
-    greatest: int
-
-    @staticmethod
-    def of(weights: Integers, columns: Integers) -> BlockedOperands:
-        """Bring weights (n, k) and activations (k, p) into this form."""
-        ends = [(int(array.min()), int(array.max())) for array in (weights, columns)]
-        halves = all(low >= -(1 << 15) and high < 1 << 15 for low, high in ends) and has_dot_instructions()
-        kind: Any = np.int16 if halves else np.int32
-        reduction, num_positions = columns.shape
-        blocks = -(-num_positions // LANES)
-        filled = np.zeros((reduction, blocks * LANES), dtype=kind)
-        filled[:, :num_positions] = columns
-        stored = np.empty(weights.size + 1, dtype=kind)
-        stored[:-1] = weights.reshape(-1)
-        stored[-1] = 0
-        greatest = max(map(abs, ends[0])) * max(map(abs, ends[1]))
-        apart = np.empty((blocks, reduction, LANES), dtype=kind)
-        cut_into_blocks(filled, apart)
-        return BlockedOperands(stored[:-1].reshape(weights.shape), apart, greatest)
+    kind: int
+    reduction: int
+    tile: int
+    paired: bool
+    lane_shift: int = 0
+    row_shift: int = 0
+    inner: tuple[Any, Any] = (np.int64(0), np.int64(0))
 
     @property
-    def num_positions(self) -> int:
-        """Positions of all blocks."""
-        return int(self.columns.shape[0]) * LANES
+    def halves(self) -> bool:
+        """Whether a row's number has one term beside a 0."""
+        return self.paired and self.kind in (PRODUCTS, CHAINS)
+
+    @property
+    def terms(self) -> int:
+        """Terms after which a new pair begins."""
+        return self.reduction if self.kind == PRODUCTS else min(self.tile, self.reduction)
+
+    @property
+    def slots(self) -> int:
+        """Terms of a lane, those that fill pairs up among them."""
+        if not self.paired:
+            return self.reduction
+        whole, rest = divmod(self.reduction, self.terms)
+        return whole * _even(self.terms) + _even(rest)
+
+    @property
+    def length(self) -> int:
+        """Numbers of a row."""
+        return self.slots // 2 if self.paired and not self.halves else self.slots
+
+    @property
+    def numbers_of_tile(self) -> int:
+        """Numbers of a row's tile."""
+        if not self.paired:
+            return self.terms
+        return _even(self.terms) if self.halves else _even(self.terms) // 2
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the lanes' terms."""
+        return np.int16 if self.paired else np.int32
+
+    def numbers(self, weights: Integers) -> Int32:
+        """Return rows' terms (rows, k) in this layout, filled up to whole tiles of rows."""
+        numbers = np.zeros((-(-len(weights) // ROWS) * ROWS, self.length), dtype=np.int32)
+        values = np.ascontiguousarray(weights, dtype=np.int32)
+        lay_numbers(values, np.int64(self.terms), np.int64(self.row_shift), self.paired, self.halves, numbers)
+        return numbers
+
+    def room(self, num_positions: int) -> Integers:
+        """Return an array for the activations of some blocks of positions."""
+        return aligned_empty((min(PANEL, -(-num_positions // LANES)), LANES * self.slots), self.dtype)
+
+    def fitting(self, columns: Integers) -> Integers:
+        """Return activations in a type of which kernels are compiled."""
+        if columns.dtype != np.uint8 or not self.paired:
+            columns = columns.astype(self.dtype, copy=False)
+        return np.require(columns, requirements=("C", "W"))
+
+    def stepping(self, machine: Machine) -> tuple[Stepping, bool]:
+        """Return what `accelsim_kernels.ordered_tiles.step_tile` takes of a machine."""
+        low, high, saturate = register(machine.accumulator_bits, machine.overflow)
+        return (np.int64(self.kind), np.int64(self.numbers_of_tile), low, high, *self.inner), saturate
 
 
-def _repeated(rows: Int64) -> Int64:
-    """Return channels with the last one repeated up to a whole tile."""
-    return np.concatenate([rows, np.full(-rows.size % CHANNELS, rows[-1])])
+def _even(count: int) -> int:
+    return count + count % 2
+
+
+def layout(machine: Machine, reduction: int, tile: int, lanes: Ends, rows: Ends) -> Layout | None:
+    """Return how terms are added where no value can leave a lane of 32 bits: docs/numerics.md (102), (112).
+
+    Parameters
+    ----------
+    machine : Machine
+        Dataflow, widths, overflow mode; without truncated products.
+    reduction : int
+        K.
+    tile : int
+        Products that reach the accumulator in one addition.
+    lanes, rows : tuple of int
+        Least and greatest term of the lanes and of the rows.
+
+    Returns
+    -------
+    Layout or None
+        None where a value may leave its lane.
+    """
+    paired = _bits(lanes) <= 15 and _bits(rows) <= 15 and has_dot_instructions()
+    greatest = max(map(abs, lanes)) * max(map(abs, rows))
+    bits, saturate = machine.accumulator_bits, machine.overflow == "saturate"
+    if machine.dataflow == "output_stationary":
+        shift = (32 if saturate else 31) - bits
+        if paired and 0 <= shift <= 30 - _bits(lanes) - _bits(rows):
+            lane_shift = min(shift, 15 - _bits(lanes))
+            return Layout(PRODUCTS, reduction, 1, paired, lane_shift, shift - lane_shift)
+        if not paired and shift >= 0 and max(greatest, *map(abs, rows)) < 1 << (bits - 1):
+            return Layout(PRODUCTS, reduction, 1, paired, 0, shift)
+    tiles_sum = min(tile, reduction) * greatest
+    width = inner_bits(machine)
+    if width is None or tiles_sum < 1 << (width - 1):
+        if (1 << bits) + tiles_sum > _MOST:
+            return None
+        return Layout(TILES, reduction, tile, paired)
+    chained = machine.dataflow != "broadcast"
+    if (1 << width) + (greatest if chained else tiles_sum) + (1 << bits) > _MOST:
+        return None
+    low, high, _ = register(width, machine.overflow)
+    return Layout(CHAINS if chained else TREES, reduction, tile, paired, inner=(low, high))
 
 
 def order_in_lanes(machine: Machine, reduction: int, tile: int, greatest: int) -> Order | None:
@@ -93,7 +194,7 @@ def order_in_lanes(machine: Machine, reduction: int, tile: int, greatest: int) -
     if machine.dataflow == "output_stationary":
         return False, np.int64(1), np.int64(0), np.int64(0), False
     tiles_sum = min(tile, reduction) * greatest
-    bits = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
+    bits = inner_bits(machine)
     fits = bits is None or tiles_sum < 1 << (bits - 1)
     chained = machine.dataflow != "broadcast" and not fits
     if fits:
@@ -106,66 +207,70 @@ def order_in_lanes(machine: Machine, reduction: int, tile: int, greatest: int) -
     return True, np.int64(tile), low, high, chained
 
 
+def inner_bits(machine: Machine) -> int | None:
+    """Return the width of the register inside a tile; None where it holds everything."""
+    if machine.dataflow == "output_stationary":
+        return None
+    return machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
+
+
 def step_at_risk(
-    operands: BlockedOperands, start: Int64, rows: Int64, machine: Machine, tile: int, noting: bool,
+    weights: Integers, columns: Integers, ends: Ends, start: Int64, rows: Int64, machine: Machine, tile: int,
     outputs: tuple[Int64, Int64, Int64, Int64],
 ) -> bool:  # fmt: skip
     """Add in the order of the dataflow, where every value fits a lane.
 
     Parameters
     ----------
-    operands : BlockedOperands
-        All channels and positions.
+    weights, columns : integer arrays, shapes (n, k) and (k, p)
+        Operands as the PEs multiply them.
+    ends : tuple of int
+        Range of the activations.
     start : int64 array, shape (n,)
         What the accumulators are loaded with.
     rows : int64 array
-        The channels to compute.
+        The channels to compute, at least one.
     machine : Machine
         Dataflow, widths, overflow mode; without truncated products.
     tile : int
         Products that reach the accumulator in one addition.
-    noting : bool
-        Keep the numbers of the first events.
-    outputs : tuple of int64 arrays, shape (n, positions of all blocks)
-        Accumulators, events, numbers of the first event, events of partial registers.
+    outputs : tuple of int64 arrays, shape (n, p)
+        Accumulators, events, numbers of the first event, events of partial registers, which may be of shape (0, 0)
+        where those have no width; other channels are left alone.
 
     Returns
     -------
     bool
         False, and nothing is done, where a value may leave its lane.
     """
-    order = order_in_lanes(machine, operands.weights.shape[1], tile, operands.greatest)
-    if order is None:
+    some = weights[rows]
+    form = layout(machine, weights.shape[1], tile, ends, (int(some.min()), int(some.max())))
+    if form is None:
         return False
-    tiled, _, low, high, chained = order
-    accumulator = register(machine.accumulator_bits, machine.overflow)
-    if not tiled:
-        step_products(operands.weights, operands.columns, start, _repeated(rows), accumulator, noting, outputs)
-        return True
-    inner = low, high, machine.overflow == "saturate"
-    step_tiles(
-        operands.weights, operands.columns, start, _repeated(rows), accumulator, np.int64(tile), inner, chained, outputs
+    stepping, saturate = form.stepping(machine)
+    step_columns(
+        form.fitting(columns), form.numbers(some), rows, start, np.int64(form.terms), np.int64(form.lane_shift),
+        stepping, saturate, form.room(columns.shape[1]), outputs,
     )  # fmt: skip
     return True
 
 
 def step_ranges(
-    operands: BlockedOperands, bounds: ChannelBounds, least: int, greatest: int, tile: int,
-    outputs: tuple[Int64, Int64, Int64],
-) -> Int64:  # fmt: skip
+    bounds: ChannelBounds, columns: Integers, ends: Ends, tile: int, outputs: tuple[Int64, Int64, Int64]
+) -> Int64:
     """Find the running ranges of the channels whose sums fit a lane.
 
     Parameters
     ----------
-    operands : BlockedOperands
-        All channels and positions.
     bounds : ChannelBounds
-        With the start values.
-    least, greatest : int
-        Range of the activations.
+        With weights and start values.
+    columns : integer array, shape (k, p)
+        Activations.
+    ends : tuple of int
+        Their range.
     tile : int
         Products that reach the accumulator in one addition.
-    outputs : tuple of int64 arrays, shape (n, positions of all blocks)
+    outputs : tuple of int64 arrays, shape (n, p)
         Least and greatest value, and the sum.
 
     Returns
@@ -173,9 +278,16 @@ def step_ranges(
     int64 array
         The other channels, which are left alone.
     """
-    low, high = bounds.of_sums(least, greatest)
+    low, high = bounds.of_sums(*ends)
     fits = (low >= -_MOST) & (high <= _MOST)
     rows = np.flatnonzero(fits)
     if rows.size:
-        step_range(operands.weights, operands.columns, bounds.start, _repeated(rows), np.int64(tile), *outputs)
+        some = bounds.weights[rows]
+        limits = ends, (int(some.min()), int(some.max()))
+        paired = max(map(_bits, limits)) <= 15 and has_dot_instructions()
+        form = Layout(PRODUCTS if tile == 1 else TILES, some.shape[1], tile, paired)
+        range_columns(
+            form.fitting(columns), form.numbers(some), rows, bounds.start, np.int64(form.terms),
+            np.int64(0 if tile == 1 else form.numbers_of_tile), form.room(columns.shape[1]), *outputs,
+        )  # fmt: skip
     return np.flatnonzero(~fits)

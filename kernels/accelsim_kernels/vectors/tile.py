@@ -1,0 +1,157 @@
+"""Six rows by sixteen lanes: what the generated steps of ordered sums share, docs/numerics.md (13) to (16).
+
+What belongs to the lanes lies in vectors; what belongs to a row is read one number at a time and meets all lanes.
+Lanes are positions and rows channels, or the other way round.
+
+Operands have one of two forms. Of 16 bits, two terms lie side by side in the 32 bits of a lane and one instruction
+multiplies and adds both, which takes the processor to have it (`has_dot_instructions`): a row's number has two terms
+likewise (*pairs*), or one of them beside a 0 (*halves*), which leaves the vector's other term out. Of 32 bits there is
+one term everywhere, and generic vectors are multiplied.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+
+from accelsim_kernels._jit import Int
+from accelsim_kernels.vectors.code import INT1, INT32, LANES, VECTOR, Arrays, cgutils, index, spread
+
+ROWS = 6
+"""Rows that are stepped together."""
+
+Vectors = npt.NDArray[np.int16] | npt.NDArray[np.int32]
+Narrow = npt.NDArray[np.int32]
+
+
+def product(vectors: Vectors, place: Int, number: Int, lane: Int) -> int:
+    """Return what a row's number adds to a lane; ``place`` is where the vector of its terms begins."""
+    if vectors.itemsize == 4:
+        return int(vectors[place + lane]) * int(number)
+    low = (int(number) + (1 << 15)) % (1 << 16) - (1 << 15)
+    high = (int(number) - low) >> 16
+    high = (high + (1 << 15)) % (1 << 16) - (1 << 15)
+    return int(vectors[place + 2 * lane]) * low + int(vectors[place + 2 * lane + 1]) * high
+
+
+def vector_items(vectors: Vectors) -> int:
+    """Return how many elements a vector of 64 bytes has."""
+    return 4 * LANES // vectors.itemsize
+
+
+class Tile:
+    """The registers of six rows by sixteen lanes, and what is done to them.
+
+    The first five arguments of every step are the vectors, where those of the tile's lanes begin among them, the rows'
+    numbers, where the first row's begin, and how many there are of every row.
+
+    Parameters
+    ----------
+    builder
+        numba's.
+    arrays : Arrays
+        The step's arguments.
+    """
+
+    def __init__(self, builder: Any, arrays: Arrays) -> None:
+        self.builder, self.arrays = builder, arrays
+        self.paired = arrays.kinds[0].dtype.bitwidth == 16
+        _, self.place, _, row, self.length = arrays.values[:5]
+        self.rows = [builder.add(row, builder.mul(self.length, index(r))) for r in range(ROWS)]
+        self.one = ir.Constant(VECTOR, [1] * LANES)
+
+    def state(self, argument: int) -> list[Any]:
+        """Load a vector per row from an int32 array of `ROWS` times `LANES` values."""
+        loaded = (self.arrays.load(argument, index(r * LANES), VECTOR, 4) for r in range(ROWS))
+        return [cgutils.alloca_once_value(self.builder, vector) for vector in loaded]
+
+    def constants(self, value: int) -> list[Any]:
+        """Make a vector per row that holds a number in all lanes."""
+        constant = ir.Constant(VECTOR, [value] * LANES)
+        return [cgutils.alloca_once_value(self.builder, constant) for _ in range(ROWS)]
+
+    def store(self, vectors: list[Any], argument: int) -> None:
+        """Store a vector per row."""
+        for r in range(ROWS):
+            self.arrays.store(self.builder.load(vectors[r]), argument, index(r * LANES), 4)
+
+    def lane(self, number: Any) -> Any:
+        """Spread an int64 over the lanes of a vector."""
+        return spread(self.builder, self.builder.trunc(number, INT32))
+
+    def each(self, vectors: list[Any], change: Any) -> None:
+        """Replace every vector by what a function makes of it."""
+        for vector in vectors:
+            self.builder.store(change(self.builder.load(vector)), vector)
+
+    def vector(self, number: Any) -> Any:
+        """Load a vector of terms."""
+        items = index(2 * LANES if self.paired else LANES)
+        place = self.builder.add(self.place, self.builder.mul(number, items))
+        return self.arrays.load(0, place, VECTOR, 2 if self.paired else 4)
+
+    def number(self, row: int, place: Any) -> Any:
+        """Load a row's number and spread it."""
+        return spread(self.builder, self.arrays.load(2, self.builder.add(self.rows[row], place), INT32, 4))
+
+    def plus_product(self, total: Any, vector: Any, number: Any, saturate: bool = False) -> Any:
+        """Return ``total + Σ terms``, modulo 2**32 or clamped to 32 bits."""
+        builder = self.builder
+        if self.paired:
+            name = f"llvm.x86.avx512.vpdpwssd{'s' if saturate else ''}.512"
+            return builder.call(self._function(name, 3), [total, vector, number])
+        term = builder.mul(number, vector)
+        if saturate:
+            return builder.call(self._function("llvm.sadd.sat.v16i32", 2), [total, term])
+        return builder.add(total, term)
+
+    def shifted_in(self, word: Any, value: Any) -> Any:
+        """Return ``word << 1 | sign of value``."""
+        return self.builder.call(self._function("llvm.fshl.v16i32", 3), [word, value, self.one])
+
+    def ones(self, value: Any) -> Any:
+        """Count the bits that are set."""
+        return self.builder.call(self._function("llvm.ctpop.v16i32", 1), [value])
+
+    def leading_zeros(self, value: Any) -> Any:
+        """Count the bits above the highest one that is set."""
+        signature = ir.FunctionType(VECTOR, [VECTOR, INT1])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, "llvm.ctlz.v16i32")
+        return self.builder.call(function, [value, ir.Constant(INT1, 0)])
+
+    def _function(self, name: str, count: int) -> Any:
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(VECTOR, [VECTOR] * count), name)
+
+    def least(self, left: Any, right: Any) -> Any:
+        """Return the lesser of two, lane by lane."""
+        return self.builder.select(self.builder.icmp_signed("<", left, right), left, right)
+
+    def most(self, left: Any, right: Any) -> Any:
+        """Return the greater of two, lane by lane."""
+        return self.builder.select(self.builder.icmp_signed(">", left, right), left, right)
+
+    def for_steps(self, begin: Any, count: Any, step: Any, halves: bool) -> None:
+        """Do a step for each number of the rows from ``begin`` on: ``step(row, vector, number)`` for all rows.
+
+        Parameters
+        ----------
+        begin, count
+            An even number of them where ``halves``.
+        step : callable
+            See above.
+        halves : bool
+            Of paired operands, whether two successive numbers meet one vector, each one term of it.
+        """
+        builder, two = self.builder, halves and self.paired
+        with cgutils.for_range_slice(
+            builder, index(0), count, index(2 if two else 1), intp=index(0).type, inc=True
+        ) as (i, _):
+            first = builder.add(begin, i)
+            vector = self.vector(builder.lshr(first, index(1)) if two else first)
+            for half in range(2 if two else 1):
+                place = builder.add(first, index(half))
+                for row in range(ROWS):
+                    step(row, vector, self.number(row, place))
