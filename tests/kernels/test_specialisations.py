@@ -40,6 +40,7 @@ ENTRANCES = {
     "layer_rows.depthwise_layer",
     "layer_rows.depthwise_layer_dots",
     "lowering.columns_of",
+    "ordered_tiles.lay_numbers",
     "pooling.average_pool",
     "pooling.max_pool",
     "requantize.requantize",
@@ -59,10 +60,6 @@ ENTRANCES = {
 # Once for codes of 8 bits and once for codes of 16.
 IN_TWO_WIDTHS = {
     "exact.dot_columns",
-    "accumulate_blocks.cut_into_blocks",
-    "accumulate_blocks.step_products",
-    "accumulate_blocks.step_range",
-    "accumulate_blocks.step_tiles",
     "activity.count_nonzero_rows",
     "activity.count_unequal",
     "activity.count_unequal_rows",
@@ -80,8 +77,8 @@ IN_TWO_WIDTHS = {
 }
 
 
-# As well for weights that were widened to 32 bits.
-IN_THREE_WIDTHS = {"exact.sums_by_sign"}
+# As well for weights that were widened to 32 bits; for activations of 8 and 16 bits by pairs of 16, and of 32 bits.
+IN_THREE_WIDTHS = {"exact.sums_by_sign", "ordered_tiles.range_columns", "ordered_tiles.step_columns"}
 
 
 def frozen(values, dtype=np.int64, order="C"):
@@ -297,5 +294,6 @@ def test_every_kernel_has_exactly_one_specialisation():
     if not has_dot_instructions():
         meant["exact.dot_rows"] = meant["layer_rows.dot_layer"] = meant["parts.unmark_by_parts"] = 0
         meant.update(dict.fromkeys((name for name in meant if name.startswith("column_risk.")), 0))
+        meant["ordered_tiles.range_columns"] = meant["ordered_tiles.step_columns"] = 1
     counts = {name: len(found.get(name, [])) for name in meant}
     assert counts == meant, {name: found.get(name) for name, count in counts.items() if count != meant[name]}

@@ -9,7 +9,7 @@ import pytest
 
 from accelsim_kernels import exact
 from accelsim_kernels._jit import settings
-from accelsim_kernels.vectors import code, dots, marks, part_tiles, requantization, scattered, steps, windows
+from accelsim_kernels.vectors import code, dots, marks, part_tiles, requantization, scattered, windows
 from accelsim_kernels.vectors import columns as columns_of
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 
@@ -116,71 +116,6 @@ def test_requantization_in_lanes_is_its_scalar_loop(name, dtype, valid):
     step.scalar(*arguments, codes[1], 4, 21, valid)
     assert np.array_equal(*codes)
     assert (codes[0] == 7).sum() >= 200 - 5 * min(valid, 16)
-
-
-def stepped_operands(dtype, reduction, ends):
-    """Operands at their ends and between, as the steps take them, with seven channels of which one is left out."""
-    rng = np.random.default_rng(2)
-    memory = rng.choice([*ends, 1, 0], 7 * reduction + 1).astype(dtype)
-    columns = rng.choice([*ends, -1, 2], (2, reduction, LANES)).astype(dtype)
-    return memory[:-1].reshape(7, reduction), columns, np.array([0, 1, 3, 4, 5, 6, 6, 6, 6, 6, 6, 6])
-
-
-def outputs(count, low, high):
-    rng = np.random.default_rng(3)
-    arrays = [rng.integers(low, high + 1, (7, 2 * LANES)), np.zeros((7, 2 * LANES), np.int64)]
-    arrays += [np.full((7, 2 * LANES), -1), np.zeros((7, 2 * LANES), np.int64)]
-    return arrays[:count]
-
-
-def both_ways(step, operands, *arguments, count, low=-128, high=127):
-    if operands[0].dtype == np.int16 and not code.has_dot_instructions():
-        pytest.skip("this processor has no dot-product instructions")
-    kernel = compiled(step)
-    results = [outputs(count, low, high) for _ in range(2)]
-    for first, block in ((0, 0), (6, 1)):
-        kernel(*operands, first, block, *arguments, *results[0])
-        step.scalar(*operands, first, block, *arguments, *results[1])
-    for vector, scalar in zip(*results, strict=True):
-        assert np.array_equal(vector, scalar)
-    return results[0]
-
-
-@jit_only
-@pytest.mark.parametrize("dtype", [np.int32, np.int16])
-@pytest.mark.parametrize("name", ["saturating_products", "wrapping_products"])
-@pytest.mark.parametrize("noting", ["", "_noting"])
-@pytest.mark.parametrize(("bits", "ends"), [(4, (-128, 255)), (8, (-3, 5)), (29, (-(2**14), 2**14))])
-def test_steps_of_products_are_their_scalar_loop(dtype, name, noting, bits, ends):
-    limits = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    operands = stepped_operands(dtype, 37, ends)
-    _, events, first = both_ways(
-        getattr(steps, name + noting), operands, *limits, count=3, low=limits[0], high=limits[1]
-    )
-    assert events.any()
-    assert (events[2] == 0).all()
-    assert (first >= 0).any() == bool(noting)
-
-
-@jit_only
-@pytest.mark.parametrize("dtype", [np.int32, np.int16])
-@pytest.mark.parametrize("mode", ["saturating", "wrapping"])
-@pytest.mark.parametrize("kind", ["chains", "trees"])
-@pytest.mark.parametrize("tile", [1, 8, 64])
-def test_steps_of_tiles_are_their_scalar_loop(dtype, mode, kind, tile):
-    operands = stepped_operands(dtype, 37, (-9, 11))
-    limits, inner = (-128, 127), (-64, 63)
-    results = both_ways(getattr(steps, f"{mode}_{kind}"), operands, tile, *limits, *inner, count=4)
-    assert results[1].any()
-    assert results[3].any()
-
-
-@jit_only
-@pytest.mark.parametrize("dtype", [np.int32, np.int16])
-@pytest.mark.parametrize(("name", "tile"), [("range_of_products", 1), ("range_of_tiles", 8), ("range_of_tiles", 64)])
-def test_steps_of_running_ranges_are_their_scalar_loop(dtype, name, tile):
-    operands = stepped_operands(dtype, 37, (-128, 255))
-    both_ways(getattr(steps, name), operands, tile, count=3)
 
 
 @jit_only

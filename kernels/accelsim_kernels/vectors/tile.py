@@ -31,9 +31,7 @@ def product(vectors: Vectors, place: Int, number: Int, lane: Int) -> int:
     """Return what a row's number adds to a lane; ``place`` is where the vector of its terms begins."""
     if vectors.itemsize == 4:
         return int(vectors[place + lane]) * int(number)
-    low = (int(number) + (1 << 15)) % (1 << 16) - (1 << 15)
-    high = (int(number) - low) >> 16
-    high = (high + (1 << 15)) % (1 << 16) - (1 << 15)
+    low, high = (int(number) + (1 << 15)) % (1 << 16) - (1 << 15), int(number) >> 16
     return int(vectors[place + 2 * lane]) * low + int(vectors[place + 2 * lane + 1]) * high
 
 
