@@ -11,15 +11,14 @@ import numpy as np
 
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.integers import bring_in
+from accelsim_kernels.vectors.chains import saturating_chains, wrapping_chains
 from accelsim_kernels.vectors.code import LANES
 from accelsim_kernels.vectors.moves import Columns, Narrow, Wide, filled, laid, laid_in_pairs, widened
 from accelsim_kernels.vectors.running_ranges import range_of_products, range_of_tiles
 from accelsim_kernels.vectors.steps import (
-    saturating_chains,
     saturating_products,
     saturating_tiles,
     saturating_trees,
-    wrapping_chains,
     wrapping_products,
     wrapping_tiles,
     wrapping_trees,

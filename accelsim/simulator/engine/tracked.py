@@ -148,26 +148,37 @@ def layout(machine: Machine, reduction: int, tile: int, lanes: Ends, rows: Ends)
         None where a value may leave its lane.
     """
     paired = _bits(lanes) <= 15 and _bits(rows) <= 15 and has_dot_instructions()
-    greatest = max(map(abs, lanes)) * max(map(abs, rows))
-    bits, saturate = machine.accumulator_bits, machine.overflow == "saturate"
+    greatest, bits = max(map(abs, lanes)) * max(map(abs, rows)), machine.accumulator_bits
     if machine.dataflow == "output_stationary":
-        shift = (32 if saturate else 31) - bits
-        if paired and 0 <= shift <= 30 - _bits(lanes) - _bits(rows):
-            lane_shift = min(shift, 15 - _bits(lanes))
-            return Layout(PRODUCTS, reduction, 1, paired, lane_shift, shift - lane_shift)
-        if not paired and shift >= 0 and max(greatest, *map(abs, rows)) < 1 << (bits - 1):
-            return Layout(PRODUCTS, reduction, 1, paired, 0, shift)
+        shifts = _scaled(machine.overflow, bits, lanes, rows, paired)
+        if shifts is not None:
+            return Layout(PRODUCTS, reduction, 1, paired, *shifts)
     tiles_sum = min(tile, reduction) * greatest
     width = inner_bits(machine)
     if width is None or tiles_sum < 1 << (width - 1):
         if (1 << bits) + tiles_sum > _MOST:
             return None
         return Layout(TILES, reduction, tile, paired)
-    chained = machine.dataflow != "broadcast"
-    if (1 << width) + (greatest if chained else tiles_sum) + (1 << bits) > _MOST:
-        return None
     low, high, _ = register(width, machine.overflow)
-    return Layout(CHAINS if chained else TREES, reduction, tile, paired, inner=(low, high))
+    if machine.dataflow == "broadcast":
+        if (1 << width) + tiles_sum + (1 << bits) > _MOST:
+            return None
+        return Layout(TREES, reduction, tile, paired, inner=(low, high))
+    shifts = _scaled(machine.overflow, width, lanes, rows, paired)
+    if shifts is None or (1 << width) + (1 << bits) > _MOST:
+        return None
+    return Layout(CHAINS, reduction, tile, paired, *shifts, inner=(low, high))
+
+
+def _scaled(overflow: str, bits: int, lanes: Ends, rows: Ends, paired: bool) -> tuple[int, int] | None:
+    """Return by how much lanes' and rows' terms are shifted to the top of the lane, (112); None if they cannot be."""
+    shift, greatest = (32 if overflow == "saturate" else 31) - bits, max(map(abs, lanes)) * max(map(abs, rows))
+    if paired and 0 <= shift <= 30 - _bits(lanes) - _bits(rows):
+        lane_shift = min(shift, 15 - _bits(lanes))
+        return lane_shift, shift - lane_shift
+    if not paired and shift >= 0 and max(greatest, *map(abs, rows)) < 1 << (bits - 1):
+        return 0, shift
+    return None
 
 
 def order_in_lanes(machine: Machine, reduction: int, tile: int, greatest: int) -> Order | None:

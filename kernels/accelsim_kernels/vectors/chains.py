@@ -1,0 +1,89 @@
+"""Partial sums with a register of their own, six rows by sixteen lanes: docs/numerics.md (15), (16) and (112)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from accelsim_kernels._jit import Int
+from accelsim_kernels.integers import bring_in
+from accelsim_kernels.vectors.code import INT64, LANES, VECTOR, Arrays, cgutils, index, vectorised
+from accelsim_kernels.vectors.registers import Register, TopOfLane
+from accelsim_kernels.vectors.tile import ROWS, Narrow, Tile, Vectors, product, vector_items
+
+
+def _chains(saturate: bool) -> Any:
+    """Make the step that adds the products of a tile one by one in a partial register, then that to the accumulator.
+
+    Parameters
+    ----------
+    saturate : bool
+        Mode of all registers.
+
+    Returns
+    -------
+    callable
+        See `scalar` below.
+    """
+
+    def scalar(
+        vectors: Vectors, place: Int, numbers: Narrow, row: Int, length: Int, tile: Int, low: Int, high: Int,
+        inner_low: Int, inner_high: Int, sums: Narrow, events: Narrow, firsts: Narrow, inner_events: Narrow,
+    ) -> None:  # fmt: skip
+        """Add the partial sums of all tiles of six rows by sixteen lanes to accumulators that hold their start.
+
+        Parameters
+        ----------
+        vectors, place, numbers, row, length, tile, low, high, sums, events, firsts
+            As in `accelsim_kernels.vectors.steps`; products are scaled by (112) to the partial register, and to vectors
+            of 16 bits the numbers are halves.
+        inner_low, inner_high : int64
+            Range of the partial sum, as of the accumulators in `accelsim_kernels.vectors.steps`.
+        inner_events : int32 array, shape (96,)
+            Its events; updated.
+        """
+        bits = (int(inner_high) - int(inner_low)).bit_length()
+        shift = 32 - bits if saturate else 31 - bits
+        halves = 2 if vectors.itemsize == 2 else 1
+        for i in range(ROWS * LANES):
+            own = row + i // LANES * length
+            for number, begin in enumerate(range(0, length, tile)):
+                inner = 0
+                for k in range(begin, min(begin + tile, length)):
+                    scaled = product(vectors, place + k // halves * vector_items(vectors), numbers[own + k], i % LANES)
+                    inner += scaled >> shift
+                    inner_events[i] += not inner_low <= inner <= inner_high
+                    inner = int(bring_in(np.int64(inner), np.int64(inner_low), np.int64(inner_high), saturate))
+                value = int(sums[i]) + inner
+                if not low <= value <= high:
+                    events[i] += 1
+                    firsts[i] = number if firsts[i] < 0 else firsts[i]
+                sums[i] = bring_in(np.int64(value), np.int64(low), np.int64(high), saturate)
+
+    def generate(builder: Any, arrays: Arrays) -> None:
+        tile = Tile(builder, arrays)
+        size, low, high, inner_low, inner_high = arrays.values[5:10]
+        sums, events, firsts, inner_events = (tile.state(argument) for argument in (10, 11, 12, 13))
+        inner, register = TopOfLane(tile, inner_low, inner_high, saturate), Register(tile, low, high, saturate)
+        tile.each(sums, register.held)
+        with cgutils.for_range_slice(builder, index(0), tile.length, size, intp=INT64, inc=True) as (begin, number):
+            left = builder.sub(tile.length, begin)
+            count = builder.select(builder.icmp_signed("<", left, size), left, size)
+            for row in range(ROWS):
+                inner.put(row, ir.Constant(VECTOR, None))
+            with inner.add(begin, count) as (marks, _):
+                inner.count(inner_events, marks)
+            number = tile.lane(number)
+            for row in range(ROWS):
+                outside = register.keep(builder.add(builder.load(sums[row]), inner.get(row)), sums[row], events[row])
+                register.note(firsts[row], outside, number)
+        tile.each(sums, register.value)
+        for argument, vectors in ((10, sums), (11, events), (12, firsts), (13, inner_events)):
+            tile.store(vectors, argument)
+
+    return vectorised(scalar, generate)
+
+
+saturating_chains, wrapping_chains = _chains(True), _chains(False)
