@@ -103,24 +103,28 @@ def lay_numbers(weights: Narrow, tile: Int, shift: Int, paired: bool, halves: bo
     numbers : int32 array, shape (rows or more, length)
         Output, of zeros.
     """
+    num_terms = weights.shape[1]
     for n in range(weights.shape[0]):
-        place = 0
-        for first in range(0, weights.shape[1], tile):
-            last = min(first + tile, weights.shape[1])
-            for k in range(first, last):
-                value, odd = np.int64(weights[n, k]) << shift, (k - first) & 1
-                if not paired:
-                    numbers[n, place] = value
-                    place += 1
-                    continue
-                if odd == 0:
-                    numbers[n, place] = value & 0xFFFF
-                elif halves:
-                    numbers[n, place + 1] = value << 16
-                else:
-                    numbers[n, place] |= np.int32(value << 16)
-                if odd == 1 or k + 1 == last:
-                    place += 2 if halves else 1
+        terms, own, place = weights[n], numbers[n], 0
+        for first in range(0, num_terms, tile):
+            size = min(tile, num_terms - first)
+            whole = size // 2 if paired else 0
+            if not paired:
+                for i in range(size):
+                    own[place + i] = terms[first + i] << shift
+                place += size
+            elif halves:
+                for i in range(whole):
+                    own[place + 2 * i] = terms[first + 2 * i] << shift & 0xFFFF
+                    own[place + 2 * i + 1] = terms[first + 2 * i + 1] << shift + 16
+            else:
+                for i in range(whole):
+                    low, high = terms[first + 2 * i] << shift & 0xFFFF, terms[first + 2 * i + 1] << shift + 16
+                    own[place + i] = low | high
+            place += 2 * whole if halves else whole
+            if paired and size % 2 == 1:
+                own[place] = terms[first + size - 1] << shift & 0xFFFF
+                place += 2 if halves else 1
 
 
 @kernel

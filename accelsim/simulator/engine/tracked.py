@@ -34,6 +34,9 @@ Ends = tuple[int, int]
 _MOST = (1 << 31) - 1
 """Greatest value of a lane."""
 
+_ROOM_BYTES = 1 << 20
+"""Most bytes of activations that are laid out at a time, unless one block has more: half of a second-level cache."""
+
 
 def _bits(ends: Ends) -> int:
     """Return the bits that hold magnitudes of a range in two's complement, without the sign."""
@@ -110,7 +113,9 @@ class Layout:
 
     def room(self, num_positions: int) -> Integers:
         """Return an array for the activations of some blocks of positions."""
-        return aligned_empty((min(PANEL, -(-num_positions // LANES)), LANES * self.slots), self.dtype)
+        block = LANES * self.slots
+        at_most = max(1, _ROOM_BYTES // (block * np.dtype(self.dtype).itemsize))
+        return aligned_empty((min(PANEL, at_most, -(-num_positions // LANES)), block), self.dtype)
 
     def fitting(self, columns: Integers) -> Integers:
         """Return activations in a type of which kernels are compiled."""
