@@ -17,6 +17,7 @@ from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCoun
 from accelsim.simulator.engine.convolution import run_convolution
 from accelsim.simulator.engine.exact import ColumnSurvey
 from accelsim.simulator.engine.gemm import (
+    TYPE_ENDS,
     EngineName,
     GemmOperands,
     GemmValues,
@@ -239,24 +240,23 @@ def conv2d(
     geometry = _conv_geometry(images.shape, kernels.shape, strides, pads, dilations, groups)
     num_outputs = kernels.shape[0]
     ordered = kernels.transpose(0, 2, 3, 1) if machine.reduction_order == "spatial_first" else kernels
-    rows = operand("weights", np.ascontiguousarray(ordered).reshape(num_outputs, -1), machine.weight_bits)
-    stored = operand("activations", images, machine.activation_bits)
+    rows = operand("weights", np.ascontiguousarray(ordered).reshape(num_outputs, -1), machine.weight_bits, kept="bh")
+    stored = operand("activations", images, machine.activation_bits, kept="BbhH")
     zero_point = _activation_zero_point(activation_zero_point)
     biases = start_values(bias, num_outputs)
     weight_zeros = zero_points("weight_zero_point", weight_zero_point, num_outputs)
     per_group = num_outputs // groups
+    fed, pad_value = _fed(stored, zero_point, machine)
     empty = np.empty((geometry.reduction, 0), dtype=np.int32)
     operands = [
         gemm_operands(rows[part], empty, biases[part], weight_zeros[part], zero_point, machine)
         for part in (slice(g * per_group, (g + 1) * per_group) for g in range(groups))
     ]
-    at_input = machine.zero_point == "at_input"
-    fed = stored - np.int32(zero_point) if at_input else stored
     level = tracking_level(track, machine)
     total = images.shape[0] * geometry.num_positions
     arrays: dict[str, Int64] = {}
     for group, begin, end, values in run_convolution(
-        fed, operands, geometry, 0 if at_input else zero_point, machine, engine, level, "conv2d"
+        fed, operands, geometry, pad_value, machine, engine, level, "conv2d"
     ):
         refuse_overflow(values, machine, "conv2d")
         for name, part in vars(values).items():
@@ -264,7 +264,6 @@ def conv2d(
                 whole = arrays.setdefault(name, np.empty((num_outputs, total), dtype=np.int64))
                 whole[group * per_group : (group + 1) * per_group, begin:end] = part
     merged = GemmValues(*(arrays.get(name) for name in GemmValues.__dataclass_fields__))  # type: ignore[arg-type]
-    pad_value = 0 if at_input else zero_point
     weights_fed, zero_points_left, start = (
         np.concatenate([getattr(part, name) for part in operands])
         for name in ("weights", "weight_zero_points", "start")
@@ -277,11 +276,23 @@ def conv2d(
     )  # fmt: skip
     toggles = None
     if activity:
-        counter = ToggleCounter(weights_fed, start, groups, total, machine, account.widths, Sampling())
-        count_convolution(counter, fed, geometry, pad_value, "conv2d")
+        counter = ToggleCounter(weights_fed.astype(np.int32), start, groups, total, machine, account.widths, Sampling())
+        count_convolution(counter, fed.astype(np.int32), geometry, pad_value, "conv2d")
         toggles = counter.toggles()
     shape = (num_outputs, images.shape[0], *geometry.output_shape)
     return _result(merged, shape, (1, 0, 2, 3), track, account, None, toggles)
+
+
+def _fed(stored: npt.NDArray[Any], zero_point: int, machine: Machine) -> tuple[npt.NDArray[Any], int]:
+    """Return activations as the PEs multiply them and what a padded tap holds, in a narrow type where both fit one."""
+    low, high = TYPE_ENDS[stored.dtype.char]
+    if machine.zero_point == "folded":
+        return stored if low <= zero_point <= high else stored.astype(np.int32), zero_point
+    if zero_point == 0:
+        return stored, 0
+    least, greatest = TYPE_ENDS["h"]
+    fits = least <= low - zero_point and high - zero_point <= greatest
+    return np.subtract(stored, zero_point, dtype=np.int32).astype(np.int16 if fits else np.int32, copy=False), 0
 
 
 def refuse_overflow(values: GemmValues, machine: Machine, where: str) -> None:

@@ -18,6 +18,7 @@ from accelsim_kernels.integers import bring_in
 from accelsim_kernels.rounding import round_shift
 from accelsim_kernels.vectors.code import prefer_wide_vectors
 
+Comparable = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Pair = tuple[Any, Any]
 
 _BLOCK = 256
@@ -42,7 +43,7 @@ def num_ones(value: Int) -> Int:
 
 @kernel
 def count_nonzero_taps(
-    activations: npt.NDArray[np.int32],
+    activations: Comparable,
     kernel_shape: Pair,
     strides: Pair,
     pads: Pair,
@@ -54,8 +55,8 @@ def count_nonzero_taps(
 
     Parameters
     ----------
-    activations : int32 array, shape (batch, channels, height, width)
-        Operands as the PEs multiply them.
+    activations : uint8 or uint16 array, shape (batch, channels, height, width)
+        0 where the operands as the PEs multiply them are.
     kernel_shape, strides, dilations, output_shape : pairs of int64
         (rows, columns).
     pads : pair of int64
@@ -88,7 +89,7 @@ def count_nonzero_taps(
 
 @kernel
 def count_row(
-    line: npt.NDArray[np.int32], stride: Int, pad: Int, dilation: Int, num_outputs: Int, in_row: npt.NDArray[np.int64]
+    line: Comparable, stride: Int, pad: Int, dilation: Int, num_outputs: Int, in_row: npt.NDArray[np.int64]
 ) -> None:
     """Count the non-zero elements of an image's row (width,) that each column of a kernel meets."""
     width = line.size
@@ -116,9 +117,7 @@ def count_row(
 
 
 @kernel
-def count_unequal(
-    values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], value: Int, counts: npt.NDArray[np.int32]
-) -> None:
+def count_unequal(values: Comparable, value: Int, counts: npt.NDArray[np.int32]) -> None:
     """Count, for every place of a plane, the planes that hold something else than a value there.
 
     Parameters

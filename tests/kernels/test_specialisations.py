@@ -25,7 +25,6 @@ ENTRANCES = {
     "accumulate.add_last",
     "accumulate.running_range",
     "activity.count_nonzero_columns",
-    "activity.count_nonzero_taps",
     "activity.count_taps",
     "activity.kept_toggles",
     "activity.passing_toggles",
@@ -39,7 +38,6 @@ ENTRANCES = {
     "grid.stationary_operand.step_stationary_operand",
     "layer_rows.depthwise_layer",
     "layer_rows.depthwise_layer_dots",
-    "lowering.columns_of",
     "ordered_tiles.lay_numbers",
     "pooling.average_pool",
     "pooling.max_pool",
@@ -61,6 +59,7 @@ ENTRANCES = {
 IN_TWO_WIDTHS = {
     "exact.dot_columns",
     "activity.count_nonzero_rows",
+    "activity.count_nonzero_taps",
     "activity.count_unequal",
     "activity.count_unequal_rows",
     "depthwise.depthwise_rows",
@@ -78,7 +77,12 @@ IN_TWO_WIDTHS = {
 
 
 # As well for weights that were widened to 32 bits; for activations of 8 and 16 bits by pairs of 16, and of 32 bits.
-IN_THREE_WIDTHS = {"exact.sums_by_sign", "ordered_tiles.range_columns", "ordered_tiles.step_columns"}
+IN_THREE_WIDTHS = {
+    "exact.sums_by_sign",
+    "lowering.columns_of",
+    "ordered_tiles.range_columns",
+    "ordered_tiles.step_columns",
+}
 
 
 def frozen(values, dtype=np.int64, order="C"):
@@ -111,7 +115,9 @@ def call_gemms():
                             named = {"bias": frozen([1, 2, 3]), "weight_zero_point": frozen([1, 0, 2])}
                             ax.matmul(weights, activations, machine, **named, activation_zero_point=3, **options)
                             ax.matmul(weights, activations, machine, **options)
-                        ax.conv2d(images, kernels, machine, groups=2, pads=(1, 1, 1, 1), weight_zero_point=1, **options)
+                        windows = {"groups": 2, "pads": (1, 1, 1, 1)}
+                        ax.conv2d(images, kernels, machine, **windows, weight_zero_point=1, **options)
+                        ax.conv2d(images.astype(np.int16), kernels, machine, **windows, **options)
                 ax.matmul(*operands[0], machine, engine="stepped", trace=True)
         few = np.zeros((4, 40), np.uint8)
         few[:, 7] = 200

@@ -168,11 +168,11 @@ class ZeroCounter:
         kernels.count_nonzero_columns(np.ascontiguousarray(rows), self.activations[0])
         self.num_positions += len(rows)
 
-    def add_images(self, images: Int32, geometry: Geometry, pad_value: int) -> None:
+    def add_images(self, images: Codes, geometry: Geometry, pad_value: int) -> None:
         """Take in images (batch, channels, height, width) of a convolution."""
         taps = np.zeros((images.shape[1], *geometry.kernel_shape), dtype=np.int64)
         kernels.count_nonzero_taps(
-            images, geometry.kernel_shape, geometry.strides, geometry.pads[:2], geometry.dilations,
+            _comparable(images), geometry.kernel_shape, geometry.strides, geometry.pads[:2], geometry.dilations,
             geometry.output_shape, taps,
         )  # fmt: skip
         self._add_taps(taps)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from accelsim.errors import OperandError
 from accelsim.machine import Machine
 from accelsim.program.geometry import Geometry
+from accelsim.simulator.engine.bounds import for_kernels
 from accelsim.simulator.engine.gemm import (
     EngineName,
     GemmOperands,
     GemmValues,
-    Int32,
     Track,
     run_gemm,
 )
 from accelsim_kernels.lowering import columns_of
+
+Integers = npt.NDArray[Any]
 
 MAX_COLUMN_BYTES = 64 << 20
 """Columns held at a time."""
@@ -26,7 +30,7 @@ _FAST_COLUMN_BYTES = 4 << 20
 """Columns that the fast engine makes at a time: they should stay in the last-level cache."""
 
 
-def positions_at_a_time(reduction: int, num_positions: int, engine: EngineName, where: str) -> int:
+def positions_at_a_time(reduction: int, num_positions: int, engine: EngineName, where: str, item_bytes: int = 4) -> int:
     """Return how many positions' columns are made at a time.
 
     Parameters
@@ -39,13 +43,15 @@ def positions_at_a_time(reduction: int, num_positions: int, engine: EngineName, 
         The stepped engine needs all positions at once, as its folds run over them.
     where : str
         Named in the error.
+    item_bytes : int
+        Of an operand in the columns of the fast engine; the stepped engine's have 4.
 
     Raises
     ------
     OperandError
         When the columns of the stepped engine, or of one position, do not fit `MAX_COLUMN_BYTES`.
     """
-    bytes_per_position = 4 * reduction
+    bytes_per_position = (4 if engine == "stepped" else item_bytes) * reduction
     needed = bytes_per_position * (num_positions if engine == "stepped" else 1)
     if needed > MAX_COLUMN_BYTES:
         raise OperandError(
@@ -59,7 +65,7 @@ def positions_at_a_time(reduction: int, num_positions: int, engine: EngineName, 
 
 
 def run_convolution(
-    activations: Int32,
+    activations: Integers,
     operands: list[GemmOperands],
     geometry: Geometry,
     pad_value: int,
@@ -72,14 +78,14 @@ def run_convolution(
 
     Parameters
     ----------
-    activations : int32 array, shape (batch, channels, height, width)
-        Operands as the PEs multiply them.
+    activations : integer array, shape (batch, channels, height, width)
+        Operands as the PEs multiply them, of 8, 16 or 32 bits and contiguous.
     operands : list of GemmOperands
         One per group, with empty columns.
     geometry : Geometry
         Shape of the convolution.
     pad_value : int
-        What a padded tap holds.
+        What a padded tap holds, an integer of the activations' type.
     machine, engine, track
         As in `run_gemm`.
     where : str
@@ -91,22 +97,28 @@ def run_convolution(
         (group, first position, position after the last, values of these positions).
     """
     num_positions = activations.shape[0] * geometry.num_positions
-    step = positions_at_a_time(geometry.reduction, num_positions, engine, where)
+    step = positions_at_a_time(geometry.reduction, num_positions, engine, where, activations.itemsize)
+    alone = len(activations) == 1 and geometry.is_pointwise and step >= num_positions
     for group, gemm in enumerate(operands):
         for begin in range(0, num_positions, step):
             end = min(begin + step, num_positions)
-            columns = convolution_columns(activations, geometry, group, begin, end, pad_value, machine)
+            if alone:  # the planes of the group's channels are its columns
+                planes = slice(group * geometry.group_channels, (group + 1) * geometry.group_channels)
+                columns = activations[0, planes].reshape(geometry.group_channels, -1)
+            else:
+                columns = convolution_columns(activations, geometry, group, begin, end, pad_value, machine)
             filled = GemmOperands(gemm.weights, columns, gemm.start, gemm.weight_zero_points)
             yield group, begin, end, run_gemm(filled, machine, engine, track)
 
 
 def convolution_columns(
-    activations: Int32, geometry: Geometry, group: int, begin: int, end: int, pad_value: int, machine: Machine
-) -> Int32:
+    activations: Integers, geometry: Geometry, group: int, begin: int, end: int, pad_value: int, machine: Machine
+) -> Integers:
     """Return the operands (k, end - begin) of some positions of a group; parameters as in `run_convolution`."""
-    columns = np.empty((geometry.reduction, end - begin), dtype=np.int32)
+    columns = np.empty((geometry.reduction, end - begin), dtype=activations.dtype)
+    bits = {1: np.uint8, 2: np.uint16}.get(activations.itemsize, np.int32)
     columns_of(
-        activations,
+        for_kernels(activations).view(bits),
         np.int64(group * geometry.group_channels),
         np.int64(geometry.group_channels),
         geometry.kernel_shape,
@@ -114,10 +126,10 @@ def convolution_columns(
         geometry.pads[:2],
         geometry.dilations,
         geometry.output_shape,
-        np.int64(pad_value),
+        np.int64(np.array(pad_value, dtype=activations.dtype).view(bits)),
         machine.reduction_order == "spatial_first",
         np.int64(begin),
         np.int64(end),
-        columns,
+        columns.view(bits),
     )
     return columns

@@ -242,3 +242,26 @@ def test_wrong_operands_are_refused(arguments, message):
     valid = {"activations": np.zeros((1, 2, 3, 3), int), "weights": np.zeros((1, 2, 2, 2), int)}
     with pytest.raises(ax.OperandError, match=message):
         ax.conv2d(**{**valid, **arguments})
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16])
+@pytest.mark.parametrize("zero_point", [0, 200, -32768, 65535])
+@pytest.mark.parametrize("mode", ["folded", "at_input"])
+@pytest.mark.parametrize(("kernel", "pads"), [((1, 1), (0, 0, 0, 0)), ((3, 2), (2, 1, 0, 1))])
+def test_columns_of_any_type_hold_the_same_numbers(dtype, zero_point, mode, kernel, pads):
+    """Narrow types are kept where operands and padding fit them, which nobody sees in the results."""
+    limits, rng = np.iinfo(dtype), np.random.default_rng(2)
+    images = rng.choice([limits.min, limits.max, 0, 1, 77], (1, 4, 5, 3)).astype(dtype)
+    weights = rng.choice([-128, 127, 0, 3], (6, 2, *kernel)).astype(np.int8)
+    machine = ax.Machine(rows=4, columns=4, zero_point=mode, accumulator_bits=48)
+    options = {"groups": 2, "pads": pads, "activation_zero_point": zero_point}
+    fast, wide = (ax.conv2d(x, weights, machine, **options) for x in (images, images.astype(np.int64)))
+    stepped = ax.conv2d(images, weights, machine, engine="stepped", **options)
+    padded = np.pad(images.astype(np.int64) - zero_point, ((0, 0), (0, 0), pads[::2], pads[1::2]))
+    for n in range(6):
+        for row, column in np.ndindex(fast.accumulators.shape[2:]):
+            window = padded[0, n // 3 * 2 : n // 3 * 2 + 2, row : row + kernel[0], column : column + kernel[1]]
+            assert fast.accumulators[0, n, row, column] == (window * weights[n].astype(np.int64)).sum()
+    for other in (wide, stepped):
+        assert np.array_equal(fast.accumulators, other.accumulators)
+        assert fast.zero_operands == other.zero_operands
