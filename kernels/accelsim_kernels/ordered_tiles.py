@@ -23,7 +23,7 @@ from accelsim_kernels.vectors.steps import (
     wrapping_tiles,
     wrapping_trees,
 )
-from accelsim_kernels.vectors.tile import ROWS, Vectors
+from accelsim_kernels.vectors.tile import ROWS, Length, Row, Vectors
 
 PRODUCTS, TILES, TREES, CHAINS = 0, 1, 2, 3
 """How terms are added: one by one; a tile's exact sum, at once or through the register of a tree; each into a tile's
@@ -129,7 +129,7 @@ def lay_numbers(weights: Narrow, tile: Int, shift: Int, paired: bool, halves: bo
 
 @kernel
 def step_tile(
-    vectors: Vectors, place: Int, numbers: Narrow, row: Int, length: Int, stepping: Stepping, saturate: bool,
+    vectors: Vectors, place: Int, numbers: Vectors, row: Row, length: Length, stepping: Stepping, saturate: bool,
     state: State,
 ) -> None:  # fmt: skip
     """Add all terms of six rows by sixteen lanes in the order of the dataflow, (13) to (16).

@@ -32,20 +32,22 @@ ENTRANCES = {
     "activity.successive_toggles",
     "binary_quadratic.descend",
     "binary_quadratic.round_sequentially",
+    "block_steps.step_blocks",
     "exact.dot_rows",
     "grid.broadcast.step_broadcast",
     "grid.output_stationary.step_output_stationary",
     "grid.stationary_operand.step_stationary_operand",
     "layer_rows.depthwise_layer",
     "layer_rows.depthwise_layer_dots",
+    "marks.count_marked",
+    "marks.keep_marked",
+    "marks.list_marked",
+    "marks.mark_at_risk",
     "ordered_tiles.lay_numbers",
     "pooling.average_pool",
     "pooling.max_pool",
     "requantize.requantize",
     "parts.unmark_by_parts",
-    "scattered.keep_marked",
-    "scattered.list_marked",
-    "scattered.mark_at_risk",
     "softmax.fixed_point_softmax",
     "softmax.softmax",
     "softmax.table_softmax",
@@ -69,7 +71,7 @@ IN_TWO_WIDTHS = {
     "layer_rows.requantize_lanes",
     "vector.look_pairs_up",
     "requantize_rows.requantize_rows",
-    "scattered.step_windows",
+    "scattered.step_channels",
     "column_risk.step_marked",
     "column_risk.sum_and_mark",
     "column_risk.sum_parts",
@@ -184,16 +186,17 @@ def call_layers():
     ]
     words = {"a": (shape, ax.QuantizationParameters(0.5, 0, ax.IntegerFormat(16, True)))}
     wide = ax.QuantizationParameters(1.0, 0, ax.IntegerFormat(16, False))
-    for attributes, integers in ((conv, np.ones((2, 1, 2, 2))), ({**conv, "group": 1}, np.ones((2, 2, 2, 2)))):
+    for attributes, integers in ((conv, np.full((2, 1, 2, 2), 3)), ({**conv, "group": 1}, np.ones((2, 2, 2, 2)))):
         weights = {"w": quantized_weights(integers, x)}
         networks.append(
             one_layer([("Conv", ("a", "w"), "y", attributes)], words, ("y", (2, 2, 2), wide), None, weights)
         )
     unsigned = {"a": (shape, ax.QuantizationParameters(0.5, 0, ax.IntegerFormat(8, False)))}
-    weights = {"w": quantized_weights(np.ones((2, 2, 2, 2)), x)}
-    networks.append(
-        one_layer([("Conv", ("a", "w"), "y", {**conv, "group": 1})], unsigned, ("y", (2, 2, 2), y), None, weights)
-    )
+    for attributes, integers in ((conv, np.full((2, 1, 2, 2), 3)), ({**conv, "group": 1}, np.ones((2, 2, 2, 2)))):
+        weights = {"w": quantized_weights(integers, x)}
+        networks.append(
+            one_layer([("Conv", ("a", "w"), "y", attributes)], unsigned, ("y", (2, 2, 2), y), None, weights)
+        )
     for parameters in (x, per_channel):
         for attributes, integers in ((conv, np.ones((2, 1, 2, 2))), ({**conv, "group": 1}, np.ones((2, 2, 2, 2)))):
             weights = {"w": quantized_weights(integers, parameters)}

@@ -170,6 +170,8 @@ def layout(machine: Machine, reduction: int, tile: int, lanes: Ends, rows: Ends)
             return None
         return Layout(TREES, reduction, tile, paired, inner=(low, high))
     shifts = _scaled(machine.overflow, width, lanes, rows, paired)
+    if shifts is None and paired:  # 32 bits of an operand leave more room
+        paired, shifts = False, _scaled(machine.overflow, width, lanes, rows, False)
     if shifts is None or (1 << width) + (1 << bits) > _MOST:
         return None
     return Layout(CHAINS, reduction, tile, paired, *shifts, inner=(low, high))

@@ -16,7 +16,8 @@ from accelsim.simulator.engine import codes as engine_codes
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
 from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution
 from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues, Int32, Int64, Track, run_gemm
-from accelsim.simulator.engine.layer_risk import LayerAtRisk, LayerEvents
+from accelsim.simulator.engine.layer_risk import LayerAtRisk
+from accelsim.simulator.engine.layer_steps import LayerEvents
 from accelsim.simulator.engine.safe import SafeLayer
 from accelsim.simulator.gemm import refuse_overflow, tracking_level
 from accelsim.simulator.layers.registry import Codes, from_planes, planes, wide, writable

@@ -11,7 +11,19 @@ from accelsim_kernels._jit import Int
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.vectors.code import INT64, LANES, VECTOR, Arrays, cgutils, index, vectorised
 from accelsim_kernels.vectors.registers import Register, TopOfLane
-from accelsim_kernels.vectors.tile import ROWS, Narrow, Tile, Vectors, product, vector_items
+from accelsim_kernels.vectors.tile import (
+    ROWS,
+    Length,
+    Narrow,
+    Row,
+    Tile,
+    Vectors,
+    numbers_of_row,
+    numbers_per_vector,
+    product,
+    row_number,
+    vector_items,
+)
 
 
 def _chains(saturate: bool) -> Any:
@@ -29,7 +41,7 @@ def _chains(saturate: bool) -> Any:
     """
 
     def scalar(
-        vectors: Vectors, place: Int, numbers: Narrow, row: Int, length: Int, tile: Int, low: Int, high: Int,
+        vectors: Vectors, place: Int, numbers: Vectors, row: Row, length: Length, tile: Int, low: Int, high: Int,
         inner_low: Int, inner_high: Int, sums: Narrow, events: Narrow, firsts: Narrow, inner_events: Narrow,
     ) -> None:  # fmt: skip
         """Add the partial sums of all tiles of six rows by sixteen lanes to accumulators that hold their start.
@@ -46,13 +58,13 @@ def _chains(saturate: bool) -> Any:
         """
         bits = (int(inner_high) - int(inner_low)).bit_length()
         shift = 32 - bits if saturate else 31 - bits
-        halves = 2 if vectors.itemsize == 2 else 1
+        per_vector, count = numbers_per_vector(vectors, length), numbers_of_row(length)
         for i in range(ROWS * LANES):
-            own = row + i // LANES * length
-            for number, begin in enumerate(range(0, length, tile)):
+            for number, begin in enumerate(range(0, count, tile)):
                 inner = 0
-                for k in range(begin, min(begin + tile, length)):
-                    scaled = product(vectors, place + k // halves * vector_items(vectors), numbers[own + k], i % LANES)
+                for k in range(begin, min(begin + tile, count)):
+                    own = row_number(numbers, row, length, i // LANES, k)
+                    scaled = product(vectors, place + k // per_vector * vector_items(vectors), own, i % LANES)
                     inner += scaled >> shift
                     inner_events[i] += not inner_low <= inner <= inner_high
                     inner = int(bring_in(np.int64(inner), np.int64(inner_low), np.int64(inner_high), saturate))

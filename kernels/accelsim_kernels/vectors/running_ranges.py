@@ -6,7 +6,19 @@ from typing import Any
 
 from accelsim_kernels._jit import Int
 from accelsim_kernels.vectors.code import INT64, LANES, Arrays, cgutils, index, vectorised
-from accelsim_kernels.vectors.tile import ROWS, Narrow, Tile, Vectors, product, vector_items
+from accelsim_kernels.vectors.tile import (
+    ROWS,
+    Length,
+    Narrow,
+    Row,
+    Tile,
+    Vectors,
+    numbers_of_row,
+    numbers_per_vector,
+    product,
+    row_number,
+    vector_items,
+)
 
 
 def _range(one_by_one: bool) -> Any:
@@ -24,7 +36,7 @@ def _range(one_by_one: bool) -> Any:
     """
 
     def scalar(
-        vectors: Vectors, place: Int, numbers: Narrow, row: Int, length: Int, tile: Int,
+        vectors: Vectors, place: Int, numbers: Vectors, row: Row, length: Length, tile: Int,
         least: Narrow, most: Narrow, total: Narrow,
     ) -> None:  # fmt: skip
         """Run the sums of six rows by sixteen lanes.
@@ -39,12 +51,12 @@ def _range(one_by_one: bool) -> Any:
         least, most, total : int32 arrays, shape (96,)
             Least and greatest value, and the sum; all hold the start, and are updated.
         """
-        halves = 2 if one_by_one and vectors.itemsize == 2 else 1
+        per_vector, count = numbers_per_vector(vectors, length) if one_by_one else 1, numbers_of_row(length)
         for i in range(ROWS * LANES):
-            own = row + i // LANES * length
-            for k in range(length):
-                total[i] += product(vectors, place + k // halves * vector_items(vectors), numbers[own + k], i % LANES)
-                if one_by_one or (k + 1) % tile == 0 or k == length - 1:
+            for k in range(count):
+                number = row_number(numbers, row, length, i // LANES, k)
+                total[i] += product(vectors, place + k // per_vector * vector_items(vectors), number, i % LANES)
+                if one_by_one or (k + 1) % tile == 0 or k == count - 1:
                     least[i], most[i] = min(least[i], total[i]), max(most[i], total[i])
 
     def generate(builder: Any, arrays: Arrays) -> None:

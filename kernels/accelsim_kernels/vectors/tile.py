@@ -7,6 +7,10 @@ Operands have one of two forms. Of 16 bits, two terms lie side by side in the 32
 multiplies and adds both, which takes the processor to have it (`has_dot_instructions`): a row's number has two terms
 likewise (*pairs*), or one of them beside a 0 (*halves*), which leaves the vector's other term out. Of 32 bits there is
 one term everywhere, and generic vectors are multiplied.
+
+A row's numbers lie side by side, or are read out of an image of activations of 16 or 32 bits in place: then a row is a
+window, each number has its place in it, and of 16 bits it is a term with whatever follows in the image. A vector of one
+term beside a 0 leaves that out, and a vector of a pair takes it.
 """
 
 from __future__ import annotations
@@ -18,13 +22,38 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from accelsim_kernels._jit import Int
-from accelsim_kernels.vectors.code import INT1, INT32, LANES, VECTOR, Arrays, cgutils, index, spread
+from accelsim_kernels.vectors.code import INT1, INT32, INT64, LANES, VECTOR, Arrays, cgutils, index, spread
 
 ROWS = 6
 """Rows that are stepped together."""
 
 Vectors = npt.NDArray[np.int16] | npt.NDArray[np.int32]
 Narrow = npt.NDArray[np.int32]
+
+Row = Any
+"""Where the numbers of the first of six rows begin, int64, the others' following; or where six windows of an image
+begin, an int64 array."""
+
+Length = Any
+"""Numbers of a row, int64; or of windows an int64 array of where each number is, after the beginning."""
+
+
+def row_number(numbers: Vectors, row: Row, length: Length, r: int, k: int) -> int:
+    """Return a number of a row; of 16 bits a term and, in the high half, what follows it."""
+    if not isinstance(length, np.ndarray):
+        return int(numbers[row + r * length + k])
+    place = row[r] + length[k]
+    return int(numbers[place]) & 0xFFFF | int(numbers[place + 1]) << 16 if numbers.itemsize == 2 else numbers[place]
+
+
+def numbers_of_row(length: Length) -> int:
+    """Return how many numbers a row has."""
+    return len(length) if isinstance(length, np.ndarray) else int(length)
+
+
+def numbers_per_vector(vectors: Vectors, length: Length) -> int:
+    """Return how many numbers of one term meet a vector; of windows, each has its own."""
+    return 1 if vectors.itemsize == 4 or isinstance(length, np.ndarray) else 2
 
 
 def product(vectors: Vectors, place: Int, number: Int, lane: Int) -> int:
@@ -44,7 +73,7 @@ class Tile:
     """The registers of six rows by sixteen lanes, and what is done to them.
 
     The first five arguments of every step are the vectors, where those of the tile's lanes begin among them, the rows'
-    numbers, where the first row's begin, and how many there are of every row.
+    numbers, `Row` and `Length`.
 
     Parameters
     ----------
@@ -58,7 +87,13 @@ class Tile:
         self.builder, self.arrays = builder, arrays
         self.paired = arrays.kinds[0].dtype.bitwidth == 16
         _, self.place, _, row, self.length = arrays.values[:5]
-        self.rows = [builder.add(row, builder.mul(self.length, index(r))) for r in range(ROWS)]
+        self.in_place = hasattr(arrays.kinds[4], "dtype")
+        if self.in_place:
+            self.length = builder.extract_value(arrays.array(4).shape, 0)
+            begins = [arrays.load(3, index(r), INT64, 8) for r in range(ROWS)]
+        else:
+            begins = [builder.add(row, builder.mul(self.length, index(r))) for r in range(ROWS)]
+        self.rows = [builder.gep(arrays.array(2).data, [begin]) for begin in begins]
         self.one = ir.Constant(VECTOR, [1] * LANES)
 
     def state(self, argument: int) -> list[Any]:
@@ -92,8 +127,11 @@ class Tile:
         return self.arrays.load(0, place, VECTOR, 2 if self.paired else 4)
 
     def number(self, row: int, place: Any) -> Any:
-        """Load a row's number and spread it."""
-        return spread(self.builder, self.arrays.load(2, self.builder.add(self.rows[row], place), INT32, 4))
+        """Load a row's number, from a place after the row's beginning, and spread it."""
+        pointer = self.builder.bitcast(self.builder.gep(self.rows[row], [place]), INT32.as_pointer())
+        loaded = self.builder.load(pointer)
+        loaded.align = self.arrays.kinds[2].dtype.bitwidth // 8
+        return spread(self.builder, loaded)
 
     def plus_product(self, total: Any, vector: Any, number: Any, saturate: bool = False) -> Any:
         """Return ``total + Σ terms``, modulo 2**32 or clamped to 32 bits."""
@@ -143,7 +181,7 @@ class Tile:
         halves : bool
             Of paired operands, whether two successive numbers meet one vector, each one term of it.
         """
-        builder, two = self.builder, halves and self.paired
+        builder, two = self.builder, halves and self.paired and not self.in_place
         with cgutils.for_range_slice(
             builder, index(0), count, index(2 if two else 1), intp=index(0).type, inc=True
         ) as (i, _):
@@ -151,5 +189,7 @@ class Tile:
             vector = self.vector(builder.lshr(first, index(1)) if two else first)
             for half in range(2 if two else 1):
                 place = builder.add(first, index(half))
+                if self.in_place:
+                    place = self.arrays.load(4, place, INT64, 8)
                 for row in range(ROWS):
                     step(row, vector, self.number(row, place))

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 import accelsim as ax
 from accelsim.program.geometry import Geometry
-from accelsim.simulator.engine import layer_risk
-from accelsim.simulator.engine.layer_risk import LayerAtRisk, LayerEvents
+from accelsim.simulator.engine import layer_marks, layer_steps, part_proofs
+from accelsim.simulator.engine.layer_risk import LayerAtRisk
+from accelsim.simulator.engine.layer_steps import LayerEvents
 from accelsim.simulator.engine.safe import SafeLayer
 from accelsim_kernels._jit import settings
 from accelsim_kernels.vectors.code import has_dot_instructions
@@ -40,12 +41,12 @@ def oracle(layer, images, weights, machine):
     case=convolutions(), x=st.sampled_from([(4, True), (8, False), (8, True), (11, False), (16, True)]),
     spread=st.sampled_from([9, 127, 2**10]), dataflow=st.sampled_from(DATAFLOWS),
     overflow=st.sampled_from(["wrap", "saturate"]), rows=st.integers(1, 5), bits=st.integers(4, 24),
-    inner=st.none() | st.integers(4, 20), reduction_order=st.sampled_from(["channel_first", "spatial_first"]),
+    inner=st.none() | st.integers(-3, 6), reduction_order=st.sampled_from(["channel_first", "spatial_first"]),
     start=st.sampled_from([0, 50, 2**10, 2**26]), images=st.integers(1, 2), seed=st.integers(0, 2**32 - 1),
 )  # fmt: skip
 @example(
     case=(Geometry((17, 2, 2), (2, 2), (1, 1), (0, 1, 0, 0), (1, 1), (1, 2), 17), 17), x=(8, True), spread=127,
-    dataflow="weight_stationary", overflow="saturate", rows=2, bits=14, inner=13, reduction_order="spatial_first",
+    dataflow="weight_stationary", overflow="saturate", rows=2, bits=14, inner=-2, reduction_order="spatial_first",
     start=50, images=2, seed=1,
 )  # fmt: skip
 @example(
@@ -66,9 +67,12 @@ def test_a_layer_at_risk_is_the_oracle(
     weights = rng.integers(-spread, spread + 1, (channels, geometry.group_channels, *geometry.kernel_shape))
     codes = rng.choice([x.minimum, x.maximum, 0, 1, 1], (images, *geometry.input_shape))
     offset, pad = int(rng.choice([0, 0, x.maximum // 3])), int(rng.choice([0, 5]))
+    # Partial registers from three bits less than a product takes on.
+    greatest = max(x.maximum, abs(x.minimum - offset)) * int(np.abs(weights).max())
+    partial = None if inner is None else max(4, greatest.bit_length() + 1 + inner)
     machine = ax.Machine(
-        rows=rows, columns=rows, dataflow=dataflow, accumulator_bits=bits, overflow=overflow, partial_sum_bits=inner,
-        adder_tree_bits=inner, reduction_order=reduction_order,
+        rows=rows, columns=rows, dataflow=dataflow, accumulator_bits=bits, overflow=overflow, partial_sum_bits=partial,
+        adder_tree_bits=partial, reduction_order=reduction_order,
     )  # fmt: skip
     by_order = weights if reduction_order == "channel_first" else weights.transpose(0, 2, 3, 1)
     starts = rng.integers(-start, start + 1, channels)
@@ -76,8 +80,8 @@ def test_a_layer_at_risk_is_the_oracle(
     with path(way):
         safe = SafeLayer.of(layer, machine)
         at_risk = None if safe is None else LayerAtRisk.of(safe, machine)
-        if at_risk is None:  # words of 16 bits and their products
-            assert x.bits == 16 or spread > 127
+        if at_risk is None:  # words of 16 bits and their products; registers that do not hold a product
+            assert x.bits == 16 or spread > 127 or (inner is not None and inner < 0)
             return
         assert LayerAtRisk.of(safe, machine) is at_risk
         stored, events = at_risk.run(np.ascontiguousarray(codes.astype(x.dtype).transpose(0, 2, 3, 1)))
@@ -93,8 +97,8 @@ def stepped(layer, machine, column):
     """Whether the layer's one output is stepped."""
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        step = layer_risk.step_windows
-        patch.setattr(layer_risk, "step_windows", lambda *arguments: seen.append(arguments) or step(*arguments))
+        step = layer_steps.step_blocks
+        patch.setattr(layer_steps, "step_blocks", lambda *arguments: seen.append(arguments) or step(*arguments))
         LayerAtRisk.of(SafeLayer.of(layer, machine), machine).run(column)
     return len(seen) == 1
 
@@ -109,7 +113,7 @@ def vectors(row, start, signed):
 @pytest.mark.parametrize("signed", [False, True])
 @given(
     row=st.lists(st.integers(-128, 127) | st.sampled_from([-128, 127]), min_size=1, max_size=40), data=st.data(),
-    slack=st.integers(-2, 2), bits=st.integers(4, 30), inner=st.none() | st.integers(4, 24),
+    slack=st.integers(-2, 2), bits=st.integers(4, 30), inner=st.none() | st.integers(16, 24),
     side=st.sampled_from([1, -1]), dataflow=st.sampled_from(DATAFLOWS),
 )  # fmt: skip
 @example(row=[-128, 127] * 9, data=None, slack=0, bits=24, inner=24, side=1, dataflow="broadcast")
@@ -149,23 +153,25 @@ def test_an_output_is_stepped_exactly_when_the_worst_order_does_not_fit(
 
 
 @pytest.mark.parametrize("x", [(8, False), (8, True), (11, False)])
-@pytest.mark.parametrize("inner", [None, 15])
+@pytest.mark.parametrize("inner", [False, True])
 def test_small_layers_equal_the_oracle_also_by_the_scalar_loops(x, inner, monkeypatch):
     if settings.DISABLE_JIT:  # what the instructions do is then done by the loops that they equal
-        monkeypatch.setattr(layer_risk, "has_dot_instructions", lambda: True)
+        monkeypatch.setattr(layer_marks, "has_dot_instructions", lambda: True)
     rng, x = np.random.default_rng(7), ax.IntegerFormat(*x)
     geometry = Geometry((5, 2, 4), (2, 2), (1, 1), (0, 0, 0, 0), (1, 1), (1, 3))
     weights, codes = rng.integers(-100, 101, (3, 5, 2, 2)), rng.integers(x.minimum, x.maximum + 1, (2, 5, 2, 4))
     layer = mac_layer(weights, rng.integers(-50, 51, 3), geometry, x, (-(2**15), 2**15 - 1), "tflite")
+    product_bits = (100 * max(x.maximum, -x.minimum)).bit_length() + 1
     machine = ax.Machine(
-        rows=4, dataflow="weight_stationary", accumulator_bits=18 + x.bits // 11 * 3, partial_sum_bits=inner
+        rows=4, dataflow="weight_stationary", accumulator_bits=18 + x.bits // 11 * 3,
+        partial_sum_bits=product_bits if inner else None,
     )  # fmt: skip
     stored, events = LayerAtRisk.of(SafeLayer.of(layer, machine), machine).run(
         np.ascontiguousarray(codes.astype(x.dtype).transpose(0, 2, 3, 1))
     )
     sums, expected = oracle(layer, codes, weights, machine)
     assert events == expected
-    assert (events.partial > 0) == (inner is not None)
+    assert (events.partial > 0) == inner
     assert np.array_equal(stored.transpose(0, 3, 1, 2), requantized(layer, sums))
 
 
@@ -199,3 +205,27 @@ def test_what_does_not_fit_lanes_takes_the_other_path():
     wide = mac_layer(np.full((1, 2, 2, 2), 2**13), start[:1], geometry, words, (-(2**15), 2**15 - 1), "tflite")
     safe = SafeLayer.of(wide, ax.Machine())
     assert safe is None or LayerAtRisk.of(safe, ax.Machine(accumulator_bits=20)) is None
+
+
+@pytest.mark.parametrize("bits", [14, 15])
+def test_proofs_are_tried_at_some_positions_before_the_others(bits, monkeypatch):
+    """Products up to 100 * 100 cancel within every part at most positions, and at few: then the others are stepped."""
+    if not has_dot_instructions():
+        pytest.skip("without dot-product instructions nothing is proven by parts")
+    geometry, x = Geometry((8, 1, 900), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 900)), ax.IntegerFormat(8, False)
+    weights = np.tile([100, -100], (3, 4)).reshape(3, 8, 1, 1)
+    codes = np.random.default_rng(0).choice([40, 99, 100], (1, 8, 1, 900))
+    layer = mac_layer(weights, np.zeros(3, dtype=np.int64), geometry, x, (-(2**15), 2**15 - 1), "tflite")
+    machine, asked = ax.Machine(dataflow="output_stationary", accumulator_bits=bits, overflow="saturate"), []
+    at_risk = LayerAtRisk.of(SafeLayer.of(layer, machine), machine)
+    prove = part_proofs.PartProofs.unmark
+    monkeypatch.setattr(
+        part_proofs.PartProofs, "unmark", lambda *arguments: asked.append(arguments[3].size) or prove(*arguments)
+    )
+    stored, events = at_risk.run(np.ascontiguousarray(codes.astype(np.uint8).transpose(0, 2, 3, 1)))
+    sums, expected = oracle(layer, codes, weights, machine)
+    assert events == expected
+    assert np.array_equal(stored.transpose(0, 3, 1, 2), requantized(layer, sums))
+    assert asked[0] < 200
+    assert len(asked) == (1 if bits == 14 else 2)
+    assert events.events > 0

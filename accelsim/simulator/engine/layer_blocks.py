@@ -1,0 +1,106 @@
+"""Blocks of sixteen channels of a layer in the form in which all of them are stepped together, window by window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.program.geometry import Geometry
+from accelsim.simulator.engine.dots import aligned_empty
+from accelsim.simulator.engine.tracked import Layout
+from accelsim_kernels.vectors.code import LANES
+
+Int64 = npt.NDArray[np.int64]
+Integers = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerBlocks:
+    """Weights of some blocks as vectors, and where windows have the numbers that meet them.
+
+    Parameters
+    ----------
+    vectors : int16 or int32 array, shape (blocks, size)
+        By number, then by channel; of 16 bits two terms, or one beside a 0.
+    places : int64 array
+        Where each number of a window is, after its base.
+    tile : int
+        Numbers of a tile.
+    row_shift : int
+        By how much activations are shifted to the left.
+    """
+
+    vectors: Integers
+    places: Int64
+    tile: int
+    row_shift: int
+
+    @staticmethod
+    def of(layout: Layout, weights: Integers, terms: Int64) -> LayerBlocks:
+        """Lay weights out.
+
+        Parameters
+        ----------
+        layout : Layout
+            Lanes are channels, rows are windows.
+        weights : integer array, shape (LANES * blocks, k)
+            In the machine's order.
+        terms : int64 array, shape (k,)
+            Where each term of a window is, after its base.
+
+        Notes
+        -----
+        Of 16 bits a number is a term of a window with what follows it in memory. The lanes have 0 there, but where that
+        is the next term of the same tile, everywhere, and only tiles' sums count.
+        """
+        number, tile = np.arange(terms.size), layout.terms
+        second = number % tile % 2 == 1
+        pairs = layout.paired and not layout.halves and bool((np.diff(terms)[second[1:]] == 1).all())
+        first = np.flatnonzero(~second) if pairs else number
+        values = np.zeros((len(weights), first.size, 2 if layout.paired else 1), dtype=layout.dtype)
+        shifted = weights.astype(np.int32) << layout.lane_shift
+        values[..., 0] = shifted[:, first]
+        if pairs:
+            follows = (first + 1 < terms.size) & ((first + 1) % tile != 0)
+            values[:, follows, 1] = shifted[:, first[follows] + 1]
+        vectors = aligned_empty((len(weights) // LANES, LANES * values[0].size), layout.dtype)
+        vectors[...] = values.reshape(len(vectors), LANES, first.size, -1).transpose(0, 2, 1, 3).reshape(vectors.shape)
+        return LayerBlocks(vectors, terms[first], -(-tile // 2) if pairs else tile, layout.row_shift)
+
+    def image(self, operands: Integers) -> Integers:
+        """Return activations, flat, as the kernels read them, with another number behind the last one."""
+        image = np.empty(operands.size + 1, dtype=self.vectors.dtype)
+        np.left_shift(operands, self.row_shift, out=image[:-1], casting="unsafe", dtype=image.dtype)
+        image[-1] = 0
+        return image
+
+
+def terms_of_window(geometry: Geometry | None, reduction: int, spatial_first: bool) -> Int64:
+    """Return where each term of a window is after its base, in the machine's order.
+
+    Parameters
+    ----------
+    geometry : Geometry or None
+        None for a matrix product.
+    reduction : int
+        K.
+    spatial_first : bool
+        All input channels of a tap before the next tap; else all taps of a channel.
+    """
+    if geometry is None:
+        return np.arange(reduction)
+    taps, inner = taps_of_window(geometry).reshape(-1), np.arange(geometry.group_channels)
+    if spatial_first:
+        return np.add.outer(taps, inner).reshape(-1)
+    return np.add.outer(inner, taps).reshape(-1)
+
+
+def taps_of_window(geometry: Geometry) -> Int64:
+    """Return where the operands of each tap begin in a window; int64 array, shape (kernel rows, kernel columns)."""
+    channels, _, width = geometry.input_shape
+    line = (width + geometry.pads[1] + geometry.pads[3]) * channels
+    rows = np.arange(geometry.kernel_shape[0]) * geometry.dilations[0] * line
+    return np.add.outer(rows, np.arange(geometry.kernel_shape[1]) * geometry.dilations[1] * channels)
