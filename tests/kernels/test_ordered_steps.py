@@ -57,7 +57,7 @@ CASES = [
     for bits, ends in (
         (16, ((0, 255), (-127, 127))), (17, ((0, 255), (-128, 127))), (18, ((-128, 255), (-128, 127))),
         (10, ((-7, 7), (-8, 7))), (31, ((0, 3), (-128, 127))), (29, ((-(1 << 14), 1 << 14), (-(1 << 14), 1))),
-        (20, ((-128, 127), (-128, 127))), (26, ((0, 40000), (-300, 300))),
+        (20, ((-128, 127), (-128, 127))), (26, ((0, 40000), (-300, 300))), (32, ((0, 255), (-128, 127))),
     )
     for name in MACHINES
     if name != "chains" or ends[1][0] > -(1 << 14)  # chains of such products take 64 bits
@@ -180,7 +180,7 @@ def test_moves_are_their_scalar_loop(dtype):
 
 @pytest.mark.slow
 @given(
-    st.data(), st.sampled_from(["wrap", "saturate"]), st.sampled_from(sorted(MACHINES)), st.integers(4, 31),
+    st.data(), st.sampled_from(["wrap", "saturate"]), st.sampled_from(sorted(MACHINES)), st.integers(4, 34),
     st.booleans(),
 )  # fmt: skip
 def test_every_width_agrees_with_the_stepped_grid(data, overflow, name, bits, signed):
@@ -190,9 +190,11 @@ def test_every_width_agrees_with_the_stepped_grid(data, overflow, name, bits, si
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32), label="seed"))
     weights = drawn(rng, (-128, 127), (n, k)).astype(np.int8)
     activations = drawn(rng, (-128, 127) if signed else (0, 255), (k, p)).astype(np.int8 if signed else np.uint8)
+    bias = drawn(rng, (-(2 ** (bits - 1)) - 1, 2 ** (bits - 1)), n)
     for track in ("overflow", "range"):
         fast, stepped = (
-            ax.matmul(weights, activations, machine, engine=engine, track=track) for engine in ("fast", "stepped")
+            ax.matmul(weights, activations, machine, bias=bias, engine=engine, track=track)
+            for engine in ("fast", "stepped")
         )
         for field in ("accumulators", "overflow_events", "first_overflow", "partial_overflow_events"):
             assert np.array_equal(getattr(fast, field), getattr(stepped, field)), field
