@@ -9,7 +9,7 @@ import pytest
 
 from accelsim_kernels import exact
 from accelsim_kernels._jit import settings
-from accelsim_kernels.vectors import code, dots, marks, part_tiles, requantization, scattered, windows
+from accelsim_kernels.vectors import code, dots, marks, part_tiles, requantization, scattered, trees, windows
 from accelsim_kernels.vectors import columns as columns_of
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 
@@ -279,3 +279,19 @@ def test_the_processors_instructions_can_be_switched_off(monkeypatch):
     finally:
         monkeypatch.undo()
         code.has_dot_instructions.cache_clear()
+
+
+@jit_only
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_sums_of_sixteen_trees_are_their_scalar_loop(dtype):
+    rng = np.random.default_rng(7)
+    ends = (-(2**15), 2**15 - 1) if dtype == np.int32 else (-(2**29), 2**29)
+    for held, operands in (
+        (rng.integers(*ends, 200), rng.integers(-3, 4, 40)), (np.full(200, ends[0]), np.full(40, -3)),
+    ):  # fmt: skip
+        results = [np.full(30, -7, dtype) for _ in range(2)]
+        for run, sums in zip((compiled(trees.sixteen_trees), trees.sixteen_trees.scalar), results, strict=True):
+            run(held.astype(dtype), 5, 19, operands.astype(dtype), 2, 9, sums, 4)
+        assert np.array_equal(*results)
+        assert (results[0][:4] == -7).all()
+        assert (results[0][20:] == -7).all()

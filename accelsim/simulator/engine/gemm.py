@@ -200,7 +200,17 @@ def step_gemm(
         case "broadcast":
             tree = register(machine.adder_tree_bits, machine.overflow)
             cycles = step_broadcast(
-                weights, columns, start, *grid, *pe, accumulator, tree, outputs, partial_events, recorded
+                weights,
+                columns,
+                start,
+                *grid,
+                track == "range",
+                *pe,
+                accumulator,
+                tree,
+                outputs,
+                partial_events,
+                recorded,
             )
         case dataflow:
             keeps_weights = dataflow == "weight_stationary"

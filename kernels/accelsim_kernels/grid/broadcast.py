@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.grid.lanes import Register
-from accelsim_kernels.grid.pe import ProductRounding, Tracked, add_to_accumulators, load_accumulator, multiply
-from accelsim_kernels.grid.recording import TREE_MARK, Trace, record_edge, record_fold, record_plane, recorded_cycle
+from accelsim_kernels.grid.lanes import Lanes, Register
+from accelsim_kernels.grid.pe import ProductRounding, Tracked, copy_output, load_accumulator, tracked_planes
+from accelsim_kernels.grid.recording import (
+    ACCUMULATOR_MARK,
+    TREE_MARK,
+    Trace,
+    record_edge,
+    record_fold,
+    record_plane,
+    recorded_cycle,
+)
 from accelsim_kernels.integers import bring_in
+from accelsim_kernels.rounding import round_shift
+from accelsim_kernels.vectors.code import LANES
+from accelsim_kernels.vectors.trees import sixteen_trees
+
+_INT32_MOST = (1 << 31) - 1
+
+Pe = tuple[Any, Any, Any, Any]
+"""Latency, rounding of the products, registers of the accumulators and of the trees' outputs."""
+
+Planes = tuple[Any, Any, Any, Any, Any]
+"""What the PEs hold in each cycle of a fold, plane after plane and column after column, and what is broadcast to their
+columns: lanes; rows of a plane, a multiple of `LANES`; columns; rows in use."""
 
 
 @kernel
@@ -19,6 +41,7 @@ def step_broadcast(
     start: npt.NDArray[np.int64],
     num_rows: Int,
     num_columns: Int,
+    with_range: bool,
     latency: Int,
     rounding: ProductRounding,
     register: Register,
@@ -39,6 +62,8 @@ def step_broadcast(
         What the accumulators are loaded with.
     num_rows, num_columns : int64
         The grid.
+    with_range : bool
+        Keep the range of the unbounded sums.
     latency : int64
         Cycles from a PE's operands to its adder, at least 1.
     rounding : tuple
@@ -46,7 +71,7 @@ def step_broadcast(
     register, tree : tuple
         ``(low, high, saturate)`` of the accumulators and of the trees' outputs.
     outputs : tuple of int64 arrays, shape (n, p)
-        Accumulators, events, first, unbounded sums, least, greatest; all written.
+        Accumulators, events, first, unbounded sums, least, greatest; all written, the last three with ``with_range``.
     tree_events : int64 array, shape (n, p)
         Events at the trees' outputs; written.
     trace : tuple
@@ -57,74 +82,240 @@ def step_broadcast(
     int64
         Cycles in which a PE multiplied.
     """
-    tree_low, tree_high, tree_saturate = tree
-    num_outputs, num_terms = weights.shape
-    weight_held = np.zeros((num_rows, num_columns), dtype=np.int64)
-    activation_held = np.zeros((num_rows, num_columns), dtype=np.int64)
-    products = np.zeros((latency, num_rows, num_columns), dtype=np.int64)  # the multipliers' pipelines
-    operands = np.zeros(num_columns, dtype=np.int64)
-    channels = np.empty(num_rows, dtype=np.int64)
-    positions = np.empty(num_rows, dtype=np.int64)
-    sums = np.empty(num_rows, dtype=np.int64)
-    exact_sums = np.empty(num_rows, dtype=np.int64)
-    marks = np.zeros(num_rows, dtype=np.uint8)
-    tree_marks = np.zeros(num_rows, dtype=np.uint8)
-    cycle = 0
-    fold = 0
+    grid, pe = (num_rows, num_columns), (latency, rounding, register, tree)
+    if greatest_magnitude(weights) * greatest_magnitude(columns) * num_columns <= _INT32_MOST:
+        return step_folds(
+            np.empty(0, dtype=np.int32), weights, columns, start, grid, with_range, pe, outputs, tree_events, trace
+        )  # fmt: skip
+    return step_folds(
+        np.empty(0, dtype=np.int64), weights, columns, start, grid, with_range, pe, outputs, tree_events, trace
+    )  # fmt: skip
+
+
+@kernel
+def greatest_magnitude(operands: npt.NDArray[np.int32]) -> Int:
+    """Return the greatest magnitude of some operands."""
+    greatest = np.int64(0)
+    for value in operands.flat:
+        greatest = max(greatest, abs(np.int64(value)))
+    return greatest
+
+
+@kernel
+def step_folds(
+    lanes: Lanes,
+    weights: npt.NDArray[np.int32],
+    columns: npt.NDArray[np.int32],
+    start: npt.NDArray[np.int64],
+    grid: tuple[Any, Any],
+    with_range: bool,
+    pe: Pe,
+    outputs: Tracked,
+    tree_events: npt.NDArray[np.int64],
+    trace: Trace,
+) -> Int:
+    """Do `step_broadcast` with operands and products of one width, whose sums over all columns fit it.
+
+    Parameters
+    ----------
+    lanes : lanes, length 0
+        Of the type of the registers.
+    weights, columns, start, with_range, outputs, tree_events, trace
+        As there.
+    grid, pe : tuple
+        The other parameters.
+
+    Returns
+    -------
+    int64
+        Cycles in which a PE multiplied.
+    """
+    num_rows, num_columns = grid
+    (num_outputs, num_terms), num_positions = weights.shape, columns.shape[1]
+    num_tiles, depth = (num_terms + num_columns - 1) // num_columns, (num_rows + LANES - 1) // LANES * LANES
+    held = np.empty(num_tiles * num_columns * depth, dtype=lanes.dtype)
+    entering = np.zeros((num_positions, num_tiles * num_columns), dtype=lanes.dtype)
+    for k in range(num_terms):
+        for p in range(num_positions):
+            entering[p, k] = columns[k, p]
+    rows = tracked_planes(1, depth)
+    cycle: Int = np.int64(0)  # not a literal, which would be a type of its own to the compiler
+    fold = np.int64(0)
     for n0 in range(0, num_outputs, num_rows):
-        for p in range(columns.shape[1]):
-            used_rows = min(num_rows, num_outputs - n0)
-            weight_held[:] = 0
-            activation_held[:] = 0
+        used_rows = min(num_rows, num_outputs - n0)
+        held[:] = 0
+        for i in range(used_rows):
+            for k in range(num_terms):
+                held[k * depth + i] = weights[n0 + i, k]
+        for p in range(num_positions):
             for i in range(used_rows):
-                load_accumulator(outputs, n0 + i, p, start[n0 + i], register)
+                load_accumulator(rows, 0, i, start[n0 + i], pe[2])
                 tree_events[n0 + i, p] = 0
-            products[:] = 0
-            for t in range((num_terms + num_columns - 1) // num_columns + latency - 1):
-                # Evaluate 1: all PEs multiply; columns beyond the reduction, and cycles beyond it, have zero operands.
-                made, ready = products[t % latency], products[(t + 1) % latency]
-                k0 = t * num_columns
-                used_columns = max(0, min(num_columns, num_terms - k0))
-                for j in range(num_columns):
-                    operands[j] = columns[k0 + j, p] if j < used_columns else 0
-                for i in range(used_rows):
-                    for j in range(used_columns):
-                        weight_held[i, j] = weights[n0 + i, k0 + j]
-                    weight_held[i, used_columns:] = 0
-                    activation_held[i] = operands
-                count = used_rows * num_columns
-                multiply(
-                    weight_held.reshape(-1)[:count], activation_held.reshape(-1)[:count], rounding,
-                    made.reshape(-1)[:count],
-                )  # fmt: skip
-                # Evaluate 2: each row's tree sums the products of latency - 1 cycles ago, its accumulator adds the sum.
-                number = t - (latency - 1)
-                if number >= 0:
-                    for i in range(used_rows):
-                        exact = np.int64(0)
-                        for j in range(num_columns):
-                            exact += ready[i, j]
-                        outside = exact < tree_low or exact > tree_high
-                        tree_events[n0 + i, p] += np.int64(outside)
-                        tree_marks[i] = TREE_MARK if outside else 0
-                        exact_sums[i] = exact
-                        sums[i] = bring_in(exact, tree_low, tree_high, tree_saturate)
-                        channels[i] = n0 + i
-                        positions[i] = p
-                    add_to_accumulators(
-                        outputs, channels, positions, sums, exact_sums, used_rows, number, register, marks
-                    )
-                # Commit.
-                if recorded_cycle(trace, cycle) >= 0:
-                    record_plane(trace, trace[0], cycle, ready.reshape(-1), num_columns, num_rows, num_columns)
-                    record_plane(trace, trace[1], cycle, weight_held.reshape(-1), num_columns, num_rows, num_columns)
-                    record_plane(
-                        trace, trace[2], cycle, activation_held.reshape(-1), num_columns, num_rows, num_columns
-                    )  # fmt: skip
-                    for i in range(used_rows):
-                        mark = np.int64(marks[i]) | np.int64(tree_marks[i]) if number >= 0 else np.int64(0)
-                        record_edge(trace, cycle, i - trace[7][1], outputs[0][n0 + i, p], mark)
-                    record_fold(trace, cycle, fold)
-                cycle += 1
+            planes = (held, entering[p], depth, num_columns, used_rows)
+            cycle = step_fold(planes, num_tiles, with_range, pe, rows, tree_events[n0:, p], trace, cycle, fold)
+            for i in range(used_rows):
+                copy_output(outputs, n0 + i, p, rows, 0, i)
             fold += 1
     return cycle
+
+
+@kernel
+def step_fold(
+    planes: Planes,
+    num_tiles: Int,
+    with_range: bool,
+    pe: Pe,
+    rows: Tracked,
+    tree_events: npt.NDArray[np.int64],
+    trace: Trace,
+    cycle: Int,
+    fold: Int,
+) -> Int:
+    """Step one fold: a channel tile at one position.
+
+    Parameters
+    ----------
+    planes : tuple
+        See `Planes`.
+    num_tiles : int64
+        Cycles in which operands enter.
+    with_range : bool
+        Keep the range of the unbounded sums.
+    pe : tuple
+        See `Pe`.
+    rows : tuple of int64 arrays, shape (1, rows)
+        Loaded accumulators with their counters; updated.
+    tree_events : int64 array, shape (rows in use or more,)
+        Updated.
+    trace : tuple
+        Where the registers are recorded.
+    cycle, fold : int64
+        Numbers of the first cycle and of the fold.
+
+    Returns
+    -------
+    int64
+        Number of the cycle after the fold.
+
+    Notes
+    -----
+    The multipliers' pipelines are a moving index: what leaves them is of the operands of ``latency - 1`` cycles ago.
+    """
+    held, operands, depth, num_columns, used_rows = planes
+    latency, rounding, register, tree = pe
+    size, marks = num_columns * depth, np.zeros(depth, dtype=np.uint8)
+    exact, products = np.zeros(depth, dtype=held.dtype), np.empty(size, dtype=held.dtype)
+    for t in range(num_tiles + latency - 1):
+        number, recorded = t - (latency - 1), recorded_cycle(trace, cycle) >= 0
+        # Evaluate 1: all PEs multiply; columns beyond the reduction, and cycles beyond it, have zero operands.
+        if recorded or rounding[0] > 0:
+            multiply_plane(held, operands, number, num_columns, depth, rounding, products)
+        # Evaluate 2: each row's tree sums the products of latency - 1 cycles ago, its accumulator adds the sum.
+        if number >= 0:
+            if rounding[0] > 0:
+                sum_plane(products, num_columns, depth, exact)
+            else:
+                for i in range(0, depth, LANES):
+                    sixteen_trees(
+                        held, number * size + i, depth, operands, number * num_columns, num_columns, exact, i
+                    )  # fmt: skip
+            add_trees(exact, used_rows, number, register, tree, with_range, rows, tree_events, marks)
+        # Commit.
+        if recorded:
+            record(planes, num_tiles, t, products, trace, cycle)
+            for i in range(used_rows):
+                mark = np.int64(marks[i]) if number >= 0 else np.int64(0)
+                record_edge(trace, cycle, i - trace[7][1], rows[0][0, i], mark)
+            record_fold(trace, cycle, fold)
+        cycle += 1
+    return cycle
+
+
+@kernel
+def multiply_plane(
+    held: Lanes, operands: Lanes, number: Int, num_columns: Int, depth: Int, rounding: ProductRounding, products: Lanes
+) -> None:
+    """Multiply what the PEs hold in cycle ``number`` with what is broadcast, (13a); zeros before cycle 0."""
+    shift, rule = rounding
+    lane = products.dtype.type
+    for j in range(num_columns):
+        for i in range(j * depth, (j + 1) * depth):
+            products[i] = 0
+            if number >= 0:
+                product = np.int64(held[number * num_columns * depth + i] * operands[number * num_columns + j])
+                products[i] = lane(round_shift(product, shift, 0, rule)) if shift > 0 else lane(product)
+
+
+@kernel
+def sum_plane(products: Lanes, num_columns: Int, depth: Int, sums: Lanes) -> None:
+    """Sum the products of every row."""
+    sums[:] = 0
+    for j in range(num_columns):
+        for i in range(depth):
+            sums[i] += products[j * depth + i]
+
+
+@kernel
+def add_trees(
+    exact: Lanes, used_rows: Int, number: Int, register: Register, tree: Register, with_range: bool, rows: Tracked,
+    tree_events: npt.NDArray[np.int64], marks: npt.NDArray[np.uint8],
+) -> None:  # fmt: skip
+    """Do addition ``number`` of the rows' accumulators: ``A = ov(A + ov(exact))``, with their counters; (14).
+
+    Parameters
+    ----------
+    exact : lanes, length of the rows or more
+        What the trees add up to.
+    used_rows : int64
+        Rows in use.
+    number : int64
+        Number of the addition.
+    register, tree : tuple
+        ``(low, high, saturate)`` of the accumulators and of the trees' outputs.
+    with_range : bool
+        Keep the range of the unbounded sums.
+    rows, tree_events
+        As in `step_fold`.
+    marks : uint8 array
+        Which registers overflowed; written.
+    """
+    accumulators, events, first, unbounded, least, greatest = rows
+    low, high, saturate = register
+    tree_low, tree_high, tree_saturate = tree
+    for i in range(used_rows):
+        total: Int = np.int64(exact[i])
+        marks[i] = 0
+        if with_range:
+            unbounded[0, i] += total
+            least[0, i], greatest[0, i] = min(least[0, i], unbounded[0, i]), max(greatest[0, i], unbounded[0, i])
+        if total < tree_low or total > tree_high:
+            tree_events[i] += 1
+            marks[i] = TREE_MARK
+            total = bring_in(total, tree_low, tree_high, tree_saturate)
+        value: Int = accumulators[0, i] + total
+        if value < low or value > high:
+            events[0, i] += 1
+            if first[0, i] < 0:
+                first[0, i] = number
+            value = bring_in(value, low, high, saturate)
+            marks[i] |= ACCUMULATOR_MARK
+        accumulators[0, i] = value
+
+
+@kernel
+def record(planes: Planes, num_tiles: Int, t: Int, products: Lanes, trace: Trace, cycle: Int) -> None:
+    """Record the products that leave the pipelines in cycle ``t`` of a fold, and the operands that enter."""
+    held, operands, depth, num_columns, used_rows = planes
+    shape = (used_rows, num_columns)
+    made, weights, activations = (
+        np.zeros(shape, dtype=held.dtype), np.zeros(shape, dtype=held.dtype), np.zeros(shape, dtype=held.dtype),
+    )  # fmt: skip
+    for i in range(used_rows):
+        for j in range(num_columns):
+            made[i, j] = products[j * depth + i]
+            if t < num_tiles:
+                weights[i, j] = held[(t * num_columns + j) * depth + i]
+                activations[i, j] = operands[t * num_columns + j]
+    record_plane(trace, trace[0], cycle, made.reshape(-1), num_columns, used_rows, num_columns)
+    record_plane(trace, trace[1], cycle, weights.reshape(-1), num_columns, used_rows, num_columns)
+    record_plane(trace, trace[2], cycle, activations.reshape(-1), num_columns, used_rows, num_columns)

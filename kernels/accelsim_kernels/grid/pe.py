@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.grid.lanes import Lanes, Register
-from accelsim_kernels.grid.recording import ACCUMULATOR_MARK
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.rounding import round_shift
 
@@ -140,54 +139,3 @@ def widen_range(unbounded: Lanes, terms: Lanes, least: Lanes, greatest: Lanes) -
         unbounded[i] = total
         least[i] = min(least[i], total)
         greatest[i] = max(greatest[i], total)
-
-
-@kernel
-def add_to_accumulators(
-    outputs: Tracked,
-    channels: npt.NDArray[np.int64],
-    positions: npt.NDArray[np.int64],
-    terms: npt.NDArray[np.int64],
-    exact_terms: npt.NDArray[np.int64],
-    count: Int,
-    number: Int,
-    register: Register,
-    marks: npt.NDArray[np.uint8],
-) -> None:
-    """Do addition ``number`` of some outputs: ``A = ov(A + term)``, with their counters.
-
-    Parameters
-    ----------
-    outputs : tuple of int64 arrays, shape (n, p)
-        Updated.
-    channels, positions : int64 arrays, shape (count or more,)
-        Which outputs.
-    terms : int64 array, shape (count or more,)
-        What is added.
-    exact_terms : int64 array, shape (count or more,)
-        What would be added if partial sums were wide enough.
-    count : int64
-        How many outputs.
-    number : int64
-        Number of the addition.
-    register : tuple
-        The accumulators' ``(low, high, saturate)``.
-    marks : uint8 array, shape (count or more,)
-        Which of them overflowed; written.
-    """
-    accumulators, events, first, unbounded, least, greatest = outputs
-    low, high, saturate = register
-    for i in range(count):
-        n, p = channels[i], positions[i]
-        marks[i] = 0
-        value = accumulators[n, p] + terms[i]
-        if value < low or value > high:
-            events[n, p] += 1
-            if first[n, p] < 0:
-                first[n, p] = number
-            value = bring_in(value, low, high, saturate)
-            marks[i] = ACCUMULATOR_MARK
-        accumulators[n, p] = value
-        unbounded[n, p] += exact_terms[i]
-        least[n, p] = min(least[n, p], unbounded[n, p])
-        greatest[n, p] = max(greatest[n, p], unbounded[n, p])
