@@ -15,6 +15,7 @@ from accelsim.program.geometry import Geometry
 from accelsim.simulator.counts import Toggles
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
 from accelsim.simulator.engine.convolution import run_convolution
+from accelsim.simulator.engine.events import EventArrays
 from accelsim.simulator.engine.exact import ColumnSurvey
 from accelsim.simulator.engine.gemm import (
     TYPE_ENDS,
@@ -40,6 +41,11 @@ from accelsim.simulator.operands import (
 
 _LONGEST_STEP = 1 << 16
 """Greatest stride, dilation and padding of a convolution."""
+
+_ARRAYS = (
+    "accumulators", "overflow_events", "first_overflow", "partial_overflow_events", "range_min", "range_max",
+)  # fmt: skip
+"""Of `GemmValues`."""
 
 _KNOWN = {"engine": get_args(EngineName), "track": get_args(Track)}
 
@@ -259,11 +265,16 @@ def conv2d(
         fed, operands, geometry, pad_value, machine, engine, level, "conv2d"
     ):
         refuse_overflow(values, machine, "conv2d")
-        for name, part in vars(values).items():
+        for name in _ARRAYS:
+            part = getattr(values, name)
             if part is not None:
                 whole = arrays.setdefault(name, np.empty((num_outputs, total), dtype=np.int64))
                 whole[group * per_group : (group + 1) * per_group, begin:end] = part
-    merged = GemmValues(*(arrays.get(name) for name in GemmValues.__dataclass_fields__))  # type: ignore[arg-type]
+    tracked = [arrays[name] for name in _ARRAYS[1:4] if name in arrays]
+    merged = GemmValues(
+        arrays["accumulators"], EventArrays(*tracked) if tracked else None, arrays.get("range_min"),
+        arrays.get("range_max"),
+    )  # fmt: skip
     weights_fed, zero_points_left, start = (
         np.concatenate([getattr(part, name) for part in operands])
         for name in ("weights", "weight_zero_points", "start")
@@ -299,19 +310,21 @@ def refuse_overflow(values: GemmValues, machine: Machine, where: str) -> None:
     """Raise AccumulatorOverflowError where the machine's mode is ``error`` and an event was counted, (12)."""
     if machine.overflow != "error":
         return
-    events, first, partial = values.overflow_events, values.first_overflow, values.partial_overflow_events
-    if events is None or first is None or partial is None or not (events.any() or partial.any()):
+    if values.events is None:
         return
-    if events.any():
-        n, p = (int(index) for index in np.argwhere(events)[0])
+    events, outputs, partial = values.events.totals()
+    if events:
+        n, p = (int(index) for index in np.argwhere(values.events.counts)[0])
         raise AccumulatorOverflowError(
-            f"{where}: {int(events.sum())} accumulator overflow events in {np.count_nonzero(events)} outputs of "
-            f"{machine.accumulator_bits} bits, the first at channel {n}, position {p}, addition {first[n, p]}; "
+            f"{where}: {events} accumulator overflow events in {outputs} outputs of {machine.accumulator_bits} bits, "
+            f"the first at channel {n}, position {p}, addition {values.events.first[n, p]}; "
             f"use more accumulator_bits, or overflow='wrap' or 'saturate'"
         )
+    if not partial:
+        return
     register = "adder_tree_bits" if machine.dataflow == "broadcast" else "partial_sum_bits"
     raise AccumulatorOverflowError(
-        f"{where}: {int(partial.sum())} overflow events at {register} = {getattr(machine, register)}; "
+        f"{where}: {partial} overflow events at {register} = {getattr(machine, register)}; "
         f"use more bits, or overflow='wrap' or 'saturate'"
     )
 
@@ -397,15 +410,9 @@ def _result(
     def shaped(array: Int64 | None) -> Any:
         return array if array is None or shape is None else np.ascontiguousarray(array.reshape(shape).transpose(axes))
 
-    tracked = track != "none"
+    events = values.events if track != "none" else None
+    if events is not None and shape is not None:
+        events = EventArrays(shaped(events.counts), shaped(events.first), shaped(events.partial))
     return GemmResult(
-        shaped(values.accumulators),
-        shaped(values.overflow_events) if tracked else None,
-        shaped(values.first_overflow) if tracked else None,
-        shaped(values.partial_overflow_events) if tracked else None,
-        shaped(values.range_min),
-        shaped(values.range_max),
-        account,
-        trace,
-        toggles,
+        shaped(values.accumulators), events, shaped(values.range_min), shaped(values.range_max), account, trace, toggles
     )

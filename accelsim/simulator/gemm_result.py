@@ -11,6 +11,7 @@ import numpy.typing as npt
 from accelsim.machine import Machine
 from accelsim.simulator.counts import OperationCount, Toggles, ZeroOperands
 from accelsim.simulator.engine.activity import ZeroCounter
+from accelsim.simulator.engine.events import Events
 from accelsim.simulator.engine.gemm import Int64
 from accelsim.simulator.engine.trace import Trace
 from accelsim.simulator.operations import gemm_operations
@@ -87,12 +88,9 @@ class GemmResult:
     ----------
     accumulators : int64 array
         Values after the last addition.
-    overflow_events : int64 array or None
-        Accumulator overflow events; None with ``track="none"``.
-    first_overflow : int64 array or None
-        Number of the first addition with an event, -1 where there was none; docs/numerics.md section 3.
-    partial_overflow_events : int64 array or None
-        Events of partial sums or adder trees.
+    events : Events or None
+        What `overflow_events`, `first_overflow` and `partial_overflow_events` are made from, when they are read; None
+        with ``track="none"``.
     range_min, range_max : int64 array or None
         Least and greatest value of the unbounded running sum; with ``track="range"``.
     account : GemmAccount
@@ -104,14 +102,27 @@ class GemmResult:
     """
 
     accumulators: Int64
-    overflow_events: Int64 | None
-    first_overflow: Int64 | None
-    partial_overflow_events: Int64 | None
+    events: Events | None = field(repr=False)
     range_min: Int64 | None
     range_max: Int64 | None
     account: GemmAccount = field(repr=False)
     trace: Trace | None = None
     toggles: Toggles | None = None
+
+    @property
+    def overflow_events(self) -> Int64 | None:
+        """Accumulator overflow events, int64 array; None with ``track="none"``."""
+        return None if self.events is None else self.events.counts
+
+    @property
+    def first_overflow(self) -> Int64 | None:
+        """Number of the first addition with an event, -1 where there was none; docs/numerics.md section 3."""
+        return None if self.events is None else self.events.first
+
+    @property
+    def partial_overflow_events(self) -> Int64 | None:
+        """Events of partial sums or adder trees, int64 array."""
+        return None if self.events is None else self.events.partial
 
     @property
     def cycles(self) -> CycleCount:
@@ -130,7 +141,7 @@ class GemmResult:
 
     def _repr_html_(self) -> str:
         values, events = self.accumulators, self.overflow_events
-        count = "not tracked" if events is None else f"{int(events.sum()):,}"
+        count = "not tracked" if self.events is None else f"{self.events.totals().events:,}"
         caption = f"accumulators, {' x '.join(map(str, values.shape))}; overflow events: {count}"
         while values.ndim > 2:  # of a convolution the first image's first channel
             values, events = values[0], None if events is None else events[0]

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.accumulate import Register
 from accelsim_kernels.exact import no_ends
-from accelsim_kernels.scattered import Order, load_listed, step_listed
+from accelsim_kernels.marked_outputs import choose_ways, step_pass, unmark_beyond, with_room
+from accelsim_kernels.marked_tiles import Steps
+from accelsim_kernels.ordered_tiles import PANEL
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, Bytes
 from accelsim_kernels.vectors.columns import CHANNELS_OF_TILE, POSITIONS, pack_positions
 from accelsim_kernels.vectors.part_tiles import Narrow, part_tile_s16, part_tile_u8
@@ -19,48 +20,71 @@ Weights = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 Columns = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Wide = npt.NDArray[np.int64]
 
-Parts = tuple[Any, Any, Any, Any, Any]
-"""Groups of a part; sums of the positive and of the negative weights of every part, int32 arrays (n, parts); what a
-channel's sum of products must not pass, int32 arrays (n,)."""
-
-Outputs = tuple[Any, Any, Any, Any]
-"""Accumulators, events, numbers of the first event, events of the inner registers: int64, shape (n, p); the last one of
-shape (0, 0) where there can be none."""
+Parts = tuple[Any, Any, Any]
+"""Groups of a part; `sums` and `limits` of `limit_parts`."""
 
 _PANELS, _PACKED_BYTES, _LINE_BYTES = 16, 1 << 20, 64
 """Most panels that are packed at a time, most bytes of them, and a line of the cache."""
 
-_LISTED = 1024
-"""Outputs that are brought together at a time."""
-
 
 @kernel
-def pack_panel(columns: Columns, begin: Int, packed: Bytes, nonzero: Wide, ends: Bytes) -> None:
-    """Pack 64 positions from ``begin`` on; see `accelsim_kernels.vectors.columns.pack_positions`."""
-    per_group = GROUP_BYTES // columns.itemsize
-    for k in range(0, columns.shape[0], per_group):
-        pack_positions(columns, k, begin, 0, packed, k // per_group * GROUP_BYTES * POSITIONS, nonzero, ends)
+def limit_parts(
+    weights: Weights, size: Int, start: Wide, ends: tuple[Any, Any], register: tuple[Any, Any], inner: tuple[Any, Any],
+    sums: Narrow, limits: Narrow,
+) -> tuple[Int, Int, Int, bool]:  # fmt: skip
+    """Sum the weights of either sign of every part, and say what a channel's sums of products must not pass.
 
+    Parameters
+    ----------
+    weights : int8 or int16 array, shape (n, length)
+        See `sum_and_step`.
+    size : int64
+        Terms of a part.
+    start : int64 array, shape (n,)
+        What the accumulators are loaded with.
+    ends : tuple of int64
+        What no activation is less and none is greater than, with 0 between.
+    register, inner : tuple of int64
+        Ranges of the accumulators and of the registers inside a tile.
+    sums : int32 array, shape (2, n, parts)
+        Output: of the positive weights, of the negative ones.
+    limits : int32 array, shape (2, n)
+        Output: the accumulators' range less ``start``, as far as 32 bits hold it.
 
-@kernel
-def sum_parts(weights: Weights, size: Int, positive: Narrow, negative: Narrow) -> None:
-    """Sum the positive and the negative weights of every part of ``size`` terms; int32 arrays, shape (n, parts)."""
+    Returns
+    -------
+    tuple
+        Least and greatest weight, or 0; greatest sum of the magnitudes of a channel's; whether (17) and (18) prove all
+        channels safe, where nothing is added by (8).
+    """
+    least, greatest, widest, safe = np.int64(0), np.int64(0), np.int64(0), True
     for n in range(weights.shape[0]):
-        for part in range(positive.shape[1]):
-            some = weights[n, part * size : min((part + 1) * size, weights.shape[1])]
-            over, under = np.int32(0), np.int32(0)
-            for weight in some:
-                over += np.int32(max(weight, 0))
-                under += np.int32(min(weight, 0))
-            positive[n, part], negative[n, part] = over, under
+        up, down = np.int64(0), np.int64(0)
+        for part in range(sums.shape[2]):
+            over, under, lowest, highest = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+            for weight in weights[n, part * size : min((part + 1) * size, weights.shape[1])]:
+                value = np.int32(weight)
+                over += max(value, np.int32(0))
+                under += min(value, np.int32(0))
+                lowest, highest = min(lowest, value), max(highest, value)
+            sums[0, n, part], sums[1, n, part] = over, under
+            up, down = up + np.int64(over), down + np.int64(under)
+            least, greatest = min(least, np.int64(lowest)), max(greatest, np.int64(highest))
+        low, high = register[0] - start[n], register[1] - start[n]
+        below, above = up * ends[0] + down * ends[1], up * ends[1] + down * ends[0]
+        safe &= low <= below and above <= high and inner[0] <= below and above <= inner[1]
+        widest = max(widest, up - down)
+        limits[0, n] = min(max(low, np.int64(-(1 << 31))), np.int64((1 << 31) - 1))
+        limits[1, n] = min(max(high, np.int64(-(1 << 31))), np.int64((1 << 31) - 1))
+    return least, greatest, widest, safe
 
 
 @kernel
-def sum_and_mark(
-    weights: Weights, columns: Columns, start: Wide, parts: Parts, inner: tuple[Any, Any, Any, Any], nonzero: Wide,
-    most: Int, accumulators: Wide, masks: Narrow,
-) -> tuple[Int, Int, bool]:  # fmt: skip
-    """Compute ``start[n] + Σ_k w·x`` and mark the outputs that (108) does not prove safe.
+def sum_and_step(
+    weights: Weights, columns: Columns, signed: Any, start: Wide, parts: Parts, inner: tuple[Any, Any, Any, Any],
+    steps: Steps, lane: Any, thin: Int, most: Int, accumulators: Wide,
+) -> tuple[bool, Wide, Wide, Narrow]:  # fmt: skip
+    """Compute ``start[n] + Σ_k w·x`` and step the outputs that (108) does not prove safe.
 
     Parameters
     ----------
@@ -68,6 +92,8 @@ def sum_and_mark(
         Filled up with 0 to whole groups of `GROUP_BYTES`.
     columns : uint8 or uint16 array, shape (k, p)
         Activations, unsigned of 8 bits or the bits of signed ones of 16.
+    signed : uint8 or int16 array, shape (k, p)
+        The same.
     start : int64 array, shape (n,)
         What the accumulators are loaded with.
     parts : tuple
@@ -75,32 +101,50 @@ def sum_and_mark(
     inner : tuple
         Sums of the positive and of the negative weights, int32 arrays of shape (n,), of the tile with the greatest and
         with the least one; range of the inner registers.
-    nonzero : int64 array, shape (length,)
-        Activations of every term that are not 0; added to.
+    steps : tuple
+        See `accelsim_kernels.marked_tiles`.
+    lane : int16 or int32 array
+        Of the type of the lanes' terms; not read.
+    thin : int64
+        See `accelsim_kernels.marked_outputs.choose_ways`.
     most : int64
-        Of 16 outputs of all positions so far, how many may be marked for the work to go on.
+        Of 16 rows of sixteen outputs of all positions so far, how many may be stepped for the work to go on.
     accumulators : int64 array, shape (n, p)
-        Output: the sums.
-    masks : int32 array, shape (n, 4 * panels)
-        Output: a bit per position; beyond the last position it means nothing.
+        Output: what the accumulators hold at the end.
 
     Returns
     -------
     tuple
-        Least and greatest activation, int64, and whether all is done.
+        Whether all is done; of every term the activations that are not 0, then the least and the greatest activation,
+        int64 array, shape (length + 2,); outputs with events, see `accelsim_kernels.marked_tiles.note`; a bit per
+        position that was stepped, int32 array, shape (n, blocks of positions).
     """
-    part_groups, positive, negative, low, high = parts
+    part_groups, (positive, negative), (low, high) = parts[0], parts[1], parts[2]
     num_channels, num_positions = accumulators.shape
     size, flat = weights.itemsize, weights.view(np.uint8)
-    panel, per_group = flat.shape[1] * POSITIONS, GROUP_BYTES // size
+    per_group, panel = GROUP_BYTES // size, flat.shape[1] * POSITIONS
     num_panels = max(1, min(_PANELS, _PACKED_BYTES // panel, (num_positions + POSITIONS - 1) // POSITIONS))
     memory = np.empty(num_panels * panel + _LINE_BYTES, dtype=np.uint8)
-    packed = memory[-memory.ctypes.data % _LINE_BYTES :]
-    rows = np.minimum(np.arange(0, num_channels + CHANNELS_OF_TILE - 1), num_channels - 1)
+    panels = memory[-memory.ctypes.data % _LINE_BYTES :]
+    panels = panels[: num_panels * panel]
+    packed = panels.view(signed.dtype)
+    tiles = np.minimum(np.arange(0, num_channels + CHANNELS_OF_TILE - 1), num_channels - 1)
     met, ends = no_ends(size), np.empty((num_panels, 2, POSITIONS), dtype=np.int32)
     seen = np.empty((num_panels, met.size), dtype=np.uint8)
-    least, greatest, marked = np.int64(1 << 16), np.int64(-(1 << 16)), np.int64(0)
-    end = np.int64(0)
+    blocks, per_panel = (num_channels + LANES - 1) // LANES, POSITIONS // LANES
+    masks = np.empty((num_channels, (num_positions + POSITIONS - 1) // POSITIONS * per_panel), dtype=np.int32)
+    every = np.empty((3, blocks, num_panels * per_panel), dtype=np.int32)
+    room = (
+        np.empty((blocks, steps[0][5]), dtype=lane.dtype), np.empty((num_channels, steps[1][3]), dtype=np.int32),
+        np.empty((min(PANEL, masks.shape[1]), steps[1][5]), dtype=lane.dtype), np.zeros(2, dtype=np.bool_),
+    )  # fmt: skip
+    survey = np.zeros(weights.shape[1] + 2, dtype=np.int64)
+    survey[-2], survey[-1] = 1 << 16, -(1 << 16)
+    listed = np.empty((4, 0), dtype=np.int64)
+    taken: Int = 0
+    end: Int = 0
+    stepped: Int = 0
+    total: Int = 0
     while end < num_positions:
         begin, end = end, min(end + (num_panels if end > 0 else 1) * POSITIONS, num_positions)
         seen[:] = met
@@ -108,60 +152,52 @@ def sum_and_mark(
             for position in range(begin, end, POSITIONS):
                 place = (position - begin) * flat.shape[1] + k // per_group * GROUP_BYTES * POSITIONS
                 own = seen[(position - begin) // POSITIONS]
-                pack_positions(columns, k, position, 0, packed, place, nonzero, own)
+                pack_positions(columns, k, position, 0, panels, place, survey, own)
         for i in range((end - begin + POSITIONS - 1) // POSITIONS):
-            own_ends = note_ends(seen[i], size, ends[i])
-            least, greatest = min(least, np.int64(own_ends[0])), max(greatest, np.int64(own_ends[1]))
+            note_ends(seen[i], size, ends[i], survey[-2:])
         for first in range(0, num_channels, CHANNELS_OF_TILE):
             for position in range(begin, end, POSITIONS):
                 place = (position - begin) * flat.shape[1]
                 if size == 1:
                     part_tile_u8(
-                        flat, first, packed, place, start, rows, position, accumulators, part_groups, positive,
+                        flat, first, panels, place, start, tiles, position, accumulators, part_groups, positive,
                         negative, low, high, ends, (position - begin) // POSITIONS, masks,
                     )  # fmt: skip
                 else:
                     part_tile_s16(
-                        flat, first, packed, place, start, rows, position, accumulators, part_groups, positive,
+                        flat, first, panels, place, start, tiles, position, accumulators, part_groups, positive,
                         negative, low, high, ends, (position - begin) // POSITIONS, masks,
                     )  # fmt: skip
         for position in range(begin, end, POSITIONS):
             mark_inner(ends[(position - begin) // POSITIONS], position, inner, masks)
-        marked += count_marks(masks, begin // LANES, (end + LANES - 1) // LANES)
-        if marked * LANES > most * num_channels * end:
-            return least, greatest, False
-    return least, greatest, True
+        if end == num_positions:
+            unmark_beyond(masks, end)
+        ways = every[:, :, : (end - begin + LANES - 1) // LANES]
+        work, marks = choose_ways(masks, begin // LANES, thin, ways)
+        stepped, total = stepped + work, total + num_channels * ways.shape[2]
+        if stepped * 16 > most * total:
+            return False, survey, listed, masks
+        if marks > 0:
+            listed = with_room(listed, taken, taken + marks)
+            taken = step_pass(
+                weights, signed, packed, begin, masks, start, ways, steps, room, accumulators, listed, taken
+            )  # fmt: skip
+    return True, survey, listed[:, :taken], masks
 
 
 @kernel
-def count_marks(masks: Narrow, begin: Int, end: Int) -> Int:
-    """Count the bits of some blocks of all channels."""
-    count = np.int64(0)
-    for n in range(masks.shape[0]):
-        for block in range(begin, end):
-            mask = np.int64(masks[n, block])
-            mask -= (mask >> 1) & 0x5555
-            mask = (mask & 0x3333) + ((mask >> 2) & 0x3333)
-            mask = (mask + (mask >> 4)) & 0x0F0F
-            count += (mask + (mask >> 8)) & 0x1F
-    return count
-
-
-@kernel
-def note_ends(seen: Bytes, size: Int, ends: Narrow) -> tuple[Int, Int]:
-    """Bring what was seen of a panel's positions to int32 (2, 64), 0 between; returns the least and greatest of all."""
-    least, greatest = np.int64(1 << 16), np.int64(-(1 << 16))
+def note_ends(seen: Bytes, size: Int, ends: Narrow, both: Wide) -> None:
+    """Bring what was seen of a panel's positions to int32 (2, 64), 0 between, and to the ends of all."""
     if size == 1:
         for i in range(POSITIONS):
-            least, greatest = min(least, np.int64(seen[i])), max(greatest, np.int64(seen[POSITIONS + i]))
+            both[0], both[1] = min(both[0], np.int64(seen[i])), max(both[1], np.int64(seen[POSITIONS + i]))
             ends[0, i], ends[1, i] = 0, seen[POSITIONS + i]
     else:
         values = seen.view(np.int16)
         for i in range(POSITIONS):
             low, high = np.int64(values[i]), np.int64(values[POSITIONS + i])
-            least, greatest = min(least, low), max(greatest, high)
+            both[0], both[1] = min(both[0], low), max(both[1], high)
             ends[0, i], ends[1, i] = min(low, np.int64(0)), max(high, np.int64(0))
-    return least, greatest
 
 
 @kernel
@@ -175,58 +211,3 @@ def mark_inner(ends: Narrow, position: Int, inner: tuple[Any, Any, Any, Any], ma
             under = greatest * negative[n] + least * positive[n]
             if over > high or under < low:
                 masks[n, (position + i) // LANES] |= 1 << (i % LANES)
-
-
-@kernel
-def step_marked(
-    weights: Weights, columns: Columns, start: Wide, masks: Narrow, room: Any,
-    register: Register, order: Order, outputs: Outputs,
-) -> None:  # fmt: skip
-    """Step the marked outputs in the order of the dataflow, (13) to (16).
-
-    Parameters
-    ----------
-    weights, columns, start, masks
-        As of `sum_and_mark`.
-    room : uint8 or int16 array, shape (length * 64,)
-        Overwritten.
-    register, order : tuples
-        See `accelsim_kernels.scattered.step_listed`.
-    outputs : tuple of arrays
-        See `Outputs`; other outputs are left alone.
-    """
-    accumulators, events, first, inner_events = outputs
-    num_channels, num_positions = accumulators.shape
-    length, per_group = weights.shape[1], GROUP_BYTES // weights.itemsize
-    nonzero, ends, lists = np.zeros(length, dtype=np.int64), no_ends(weights.itemsize), np.empty((8, _LISTED), np.int32)
-    channels, positions, weight_places, row_places = lists[0], lists[1], lists[2], lists[3]
-    state = (lists[4], lists[5], lists[6], lists[7])
-    flat, packed = weights.reshape(-1), room.view(np.uint8)
-    for begin in range(0, num_positions, POSITIONS):
-        block, taken = begin // LANES, 0
-        if not np.any(masks[:, block : block + POSITIONS // LANES]):
-            continue
-        pack_panel(columns, begin, packed, nonzero, ends)
-        for n in range(num_channels):
-            for v in range(POSITIONS // LANES):
-                mask, position = masks[n, block + v], begin + v * LANES
-                while mask != 0 and position < num_positions:
-                    if mask & 1:
-                        channels[taken], positions[taken] = n, position
-                        weight_places[taken], row_places[taken] = n * length, (position - begin) * per_group
-                        load_listed(start[n], register, state, taken)
-                        taken += 1
-                    mask >>= 1
-                    position += 1
-            if taken > 0 and (taken > _LISTED - POSITIONS or n == num_channels - 1):
-                step_listed(
-                    flat, room, weight_places, row_places, per_group * POSITIONS, length // per_group, taken, register,
-                    order, state,
-                )  # fmt: skip
-                for i in range(taken):
-                    row, column = channels[i], positions[i]
-                    accumulators[row, column], events[row, column] = state[0][i], state[1][i]
-                    first[row, column] = state[2][i]
-                    if state[3][i] != 0:
-                        inner_events[row, column] = state[3][i]
-                taken = 0

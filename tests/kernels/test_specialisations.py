@@ -72,9 +72,8 @@ IN_TWO_WIDTHS = {
     "vector.look_pairs_up",
     "requantize_rows.requantize_rows",
     "scattered.step_channels",
-    "column_risk.step_marked",
-    "column_risk.sum_and_mark",
-    "column_risk.sum_parts",
+    "column_risk.limit_parts",
+    "column_risk.sum_and_step",
 }
 
 

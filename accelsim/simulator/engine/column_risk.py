@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
-from accelsim.simulator.engine.bounds import ChannelBounds, register
+from accelsim.simulator.engine.bounds import ChannelBounds, for_kernels, register
+from accelsim.simulator.engine.events import ListedEvents
 from accelsim.simulator.engine.exact import ColumnSurvey
-from accelsim.simulator.engine.tracked import order_in_lanes
-from accelsim_kernels.column_risk import step_marked, sum_and_mark, sum_parts
-from accelsim_kernels.scattered import Order
+from accelsim.simulator.engine.tracked import Layout, inner_bits, layout, order_in_lanes
+from accelsim_kernels._jit import settings
+from accelsim_kernels.column_risk import limit_parts, sum_and_step
+from accelsim_kernels.marked_outputs import ALONE, THIN
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, has_dot_instructions
-from accelsim_kernels.vectors.columns import POSITIONS
 
 Integers = npt.NDArray[Any]
 Int32 = npt.NDArray[np.int32]
@@ -24,8 +26,25 @@ Int64 = npt.NDArray[np.int64]
 _PARTS = 4
 """Parts of a reduction."""
 
-_MOST = 8
-"""Of 16 outputs, how many at risk are stepped one by one; where more are, it is faster to step all."""
+_PART_GROUPS = 64
+"""Most groups of a part: sums of as many 8-bit weights of one sign fit 16 bits."""
+
+_WIDEST = 30
+"""Widest accumulators that the steps take, docs/numerics.md (102)."""
+
+_NOBODY = np.zeros(0, dtype=np.int32)
+_NO_INNER = _NOBODY, _NOBODY, np.int64(0), np.int64(0)
+"""The registers inside a tile where they have no width."""
+
+_NO_FORM = (*[np.int64(0)] * 4, False, np.int64(0), (np.int64(0),) * 6)
+"""A form in which nothing is stepped."""
+
+_MOST = 10
+"""Of 16 rows, how many are stepped after all sums were made; where more must be, it is faster to step all at once."""
+
+
+_MOST_ALONE, _ALL = 48, 1 << 10
+"""The same where no row is stepped whole, but all outputs could be; and where that would take 64-bit lanes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +55,20 @@ class ColumnsAtRisk:
     ----------
     weights : int8 or int16 array, shape (n, length)
         In whole groups of `GROUP_BYTES`.
-    columns : uint8 or uint16 array, shape (k, p)
-        Activations of 8 bits, or the bits of signed ones of 16.
+    columns : integer array, shape (k, p)
+        Activations, of 8 bits without a sign or of 16 with one, as the weights are.
     start : int64 array, shape (n,)
         What the accumulators are loaded with.
     parts, inner : tuple
         See `accelsim_kernels.column_risk`.
-    register : tuple
-        Of the accumulators.
-    order : Order
-        How terms are added.
+    steps : tuple
+        See `accelsim_kernels.marked_tiles.Steps`.
+    lane : integer array
+        Empty, of the type of the lanes' terms.
+    limits : tuple of int64
+        ``thin`` and ``most`` of `accelsim_kernels.column_risk.sum_and_step`.
+    safe : bool
+        Whether no register can overflow, where nothing is added by (8).
     """
 
     weights: Integers
@@ -53,8 +76,10 @@ class ColumnsAtRisk:
     start: Int64
     parts: tuple[Any, ...]
     inner: tuple[Any, ...]
-    register: tuple[Any, Any, bool]
-    order: Order
+    steps: tuple[Any, ...]
+    lane: Integers
+    limits: tuple[np.int64, np.int64]
+    safe: bool
 
     @staticmethod
     def of(
@@ -82,33 +107,30 @@ class ColumnsAtRisk:
         narrow, most = bounds.narrow, max(map(abs, ends))
         if narrow is None or machine.product_shift_bits > 0 or not has_dot_instructions():
             return None
+        if machine.accumulator_bits > _WIDEST:
+            return None
         words = narrow.itemsize > 1 or ends[0] < 0 or ends[1] > 255
         if words and (most > 1 << 15 or ends[1] >= 1 << 15):
             return None
         weights, per_group = _in_groups(narrow, words)
-        order = order_in_lanes(machine, narrow.shape[1], tile, most * max(-int(weights.min()), int(weights.max())))
-        part_groups, positive, negative = _parts(weights, per_group)
-        if order is None or int((positive.sum(axis=1) - negative.sum(axis=1)).max()) * most >= 1 << 30:
-            return None
-        kind: Any = np.int16 if words else np.uint8
-        if columns.dtype != kind:
-            columns = columns.astype(kind)
-        columns = np.require(columns, requirements=("C", "W")).view(np.uint16 if words else np.uint8)
-        low, high, saturate = register(machine.accumulator_bits, machine.overflow)
-        int32 = np.iinfo(np.int32)
-        limits = (np.clip(limit - bounds.start, int32.min, int32.max).astype(np.int32) for limit in (low, high))
-        return ColumnsAtRisk(
-            weights, columns, np.require(bounds.start, requirements=("C", "W")),
-            (part_groups, positive, negative, *limits), _inner(narrow, tile, machine), (low, high, saturate), order,
+        reduction, length = narrow.shape[1], weights.shape[1]
+        part_groups = min(-(-(length // per_group) // _PARTS), _PART_GROUPS)
+        size, start = part_groups * per_group, for_kernels(bounds.start)
+        parts = -(-length // size)
+        sums, limits = np.empty((2, len(weights), parts), np.int32), np.empty((2, len(weights)), np.int32)
+        least, greatest, widest, safe = limit_parts(
+            weights, np.int64(size), start, (np.int64(min(0, ends[0])), np.int64(max(0, ends[1]))),
+            register(machine.accumulator_bits, machine.overflow)[:2],
+            register(inner_bits(machine), machine.overflow)[:2], sums, limits,
         )  # fmt: skip
+        steps = _steps(machine, reduction, tile, (least, greatest), ends)
+        if steps is None or widest * most >= 1 << 30:
+            return None
+        inner = _inner(narrow, tile, machine)
+        return ColumnsAtRisk(weights, columns, start, (np.int64(part_groups), sums, limits), inner, *steps, safe)
 
-    @property
-    def inner_events(self) -> bool:
-        """Whether a register inside a tile may have events."""
-        return len(self.inner[0]) > 0
-
-    def sums(self, accumulators: Int64) -> tuple[Int32, ColumnSurvey] | None:
-        """Compute all sums.
+    def run(self, accumulators: Int64) -> tuple[Int32, ListedEvents, ColumnSurvey] | None:
+        """Compute all sums and step what they leave.
 
         Parameters
         ----------
@@ -118,34 +140,54 @@ class ColumnsAtRisk:
         Returns
         -------
         tuple or None
-            Marks of the outputs that must be stepped, and what was seen of the activations; None where so many must be
-            that it is faster to step all of them.
+            Marks of the outputs that were stepped, those that have events, and what was seen of the activations; None
+            where so many must be stepped that it is faster to step all of them.
         """
-        panels = -(-self.columns.shape[1] // POSITIONS)
-        masks = np.empty((len(self.weights), panels * (POSITIONS // LANES)), dtype=np.int32)
-        nonzero = np.zeros(self.weights.shape[1], dtype=np.int64)
-        least, greatest, done = sum_and_mark(
-            self.weights, self.columns, self.start, self.parts, self.inner, nonzero, np.int64(_MOST), accumulators,
-            masks,
+        kind: Any = np.int16 if self.weights.itemsize == 2 else np.uint8
+        signed = for_kernels(self.columns if self.columns.dtype == kind else self.columns.astype(kind))
+        columns = signed if signed.itemsize == 1 else signed.view(np.uint16)
+        done, survey, listed, masks = sum_and_step(
+            self.weights, columns, signed, self.start, self.parts, self.inner, self.steps, self.lane,
+            *self.limits, accumulators,
         )  # fmt: skip
         if not done:
             return None
-        left = self.columns.shape[1] - np.arange(masks.shape[1]) * LANES
-        masks &= (1 << np.clip(left, 0, LANES)) - 1
-        return masks, ColumnSurvey(nonzero[: self.columns.shape[0]], int(least), int(greatest))
+        seen = ColumnSurvey(survey[: len(signed)], int(survey[-2]), int(survey[-1]))
+        return masks, ListedEvents((*accumulators.shape,), listed), seen
 
-    def step(self, masks: Int32, outputs: tuple[Int64, Int64, Int64, Int64]) -> None:
-        """Step the marked outputs.
 
-        Parameters
-        ----------
-        masks : int32 array
-            Of `sums`.
-        outputs : tuple of int64 arrays, shape (n, p)
-            Accumulators, events, numbers of the first event, events of partial registers; others are left alone.
-        """
-        room = np.empty(self.weights.shape[1] * POSITIONS, np.uint8 if self.weights.itemsize == 1 else np.int16)
-        step_marked(self.weights, self.columns, self.start, masks, room, self.register, self.order, outputs)
+@lru_cache(maxsize=64)
+def _steps(
+    machine: Machine, reduction: int, tile: int, own: tuple[int, int], ends: tuple[int, int]
+) -> tuple[tuple[Any, ...], Integers, tuple[np.int64, np.int64]] | None:
+    """Return `steps`, `lane` and `limits` of `ColumnsAtRisk`; None where a value may leave its lane.
+
+    Parameters
+    ----------
+    machine : Machine
+        Dataflow, widths, overflow mode.
+    reduction, tile : int
+        K; products that reach the accumulator in one addition.
+    own, ends : tuple of int
+        Least and greatest weight and activation.
+    """
+    order = order_in_lanes(machine, reduction, tile, max(map(abs, own)) * max(map(abs, ends)))
+    if order is None:
+        return None
+    limits = register(machine.accumulator_bits, machine.overflow)
+    forms = layout(machine, reduction, tile, own, ends), layout(machine, reduction, tile, ends, own)
+    if any(form is None or form.paired == bool(settings.DISABLE_JIT) for form in forms):
+        most = np.int64(_ALL if forms[1] is None else _MOST_ALONE)
+        return (_NO_FORM, _NO_FORM, limits, order), np.empty(0, dtype=np.int16), (np.int64(ALONE), most)
+    taken = [form for form in forms if form is not None]
+    steps = (*(_form(form, machine) for form in taken), limits, order)
+    return steps, np.empty(0, dtype=taken[0].dtype), (np.int64(THIN), np.int64(_MOST))
+
+
+def _form(form: Layout, machine: Machine) -> tuple[Any, ...]:
+    """Return `accelsim_kernels.marked_tiles.Form` of a layout."""
+    sizes = (form.terms, form.lane_shift, form.row_shift, form.length)
+    return (*map(np.int64, sizes), form.halves, np.int64(LANES * form.slots), form.stepping(machine)[0])
 
 
 def _in_groups(weights: Integers, words: bool) -> tuple[Integers, int]:
@@ -160,22 +202,11 @@ def _in_groups(weights: Integers, words: bool) -> tuple[Integers, int]:
     return filled, per_group
 
 
-def _parts(weights: Integers, per_group: int) -> tuple[np.int64, Int32, Int32]:
-    """Return the groups of a part, and the sums of the positive and of the negative weights of every part."""
-    num_groups = weights.shape[1] // per_group
-    part_groups = -(-num_groups // _PARTS)
-    size = part_groups * per_group
-    positive, negative = (np.empty((len(weights), -(-weights.shape[1] // size)), dtype=np.int32) for _ in range(2))
-    sum_parts(weights, np.int64(size), positive, negative)
-    return np.int64(part_groups), positive, negative
-
-
 def _inner(weights: Integers, tile: int, machine: Machine) -> tuple[Any, ...]:
     """Return the kernels' tuple of the registers inside a tile; of no channels where they have no width."""
-    bits = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
-    if bits is None or machine.dataflow == "output_stationary":
-        nobody = np.zeros(0, dtype=np.int32)
-        return nobody, nobody, np.int64(0), np.int64(0)
+    bits = inner_bits(machine)
+    if bits is None:
+        return _NO_INNER
     begins = np.arange(0, weights.shape[1], tile)
     weights = weights.astype(np.int64)
     positive = np.add.reduceat(np.maximum(weights, 0), begins, axis=1, dtype=np.int64).max(axis=1)

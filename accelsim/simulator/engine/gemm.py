@@ -16,6 +16,7 @@ import numpy.typing as npt
 from accelsim.machine import Machine
 from accelsim.simulator.engine.bounds import ChannelBounds, register, safe_by_type
 from accelsim.simulator.engine.column_risk import ColumnsAtRisk
+from accelsim.simulator.engine.events import EventArrays, Events
 from accelsim.simulator.engine.exact import ColumnSurvey, exact_sums, in_large_pages
 from accelsim.simulator.engine.trace import Recorder, Trace, TraceWindow
 from accelsim.simulator.engine.tracked import inner_bits, step_at_risk, step_ranges
@@ -43,9 +44,6 @@ TYPE_ENDS: dict[str, tuple[int, int]] = {
     np.dtype(kind).char: (int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for kind in ("b", "B", "h", "H")
 }
 """Ends of the narrow types."""
-
-_ZERO, _MINUS_ONE = bytes(8), b"\xff" * 8
-"""An int64, which is seen as a whole array of them."""
 
 MAX_REDUCTION = 1 << 26
 """Greatest length of a reduction, docs/numerics.md section 2."""
@@ -102,11 +100,24 @@ class GemmValues:
     """What a GEMM leaves in the accumulators; arrays of shape (n, p), None where not tracked."""
 
     accumulators: Int64
-    overflow_events: Int64 | None
-    first_overflow: Int64 | None
-    partial_overflow_events: Int64 | None
-    range_min: Int64 | None
-    range_max: Int64 | None
+    events: Events | None
+    range_min: Int64 | None = None
+    range_max: Int64 | None = None
+
+    @property
+    def overflow_events(self) -> Int64 | None:
+        """Events of the accumulators."""
+        return None if self.events is None else self.events.counts
+
+    @property
+    def first_overflow(self) -> Int64 | None:
+        """Number of the first addition with one, -1 where there was none."""
+        return None if self.events is None else self.events.first
+
+    @property
+    def partial_overflow_events(self) -> Int64 | None:
+        """Events of partial sums or adder trees."""
+        return None if self.events is None else self.events.partial
 
 
 def product_rounding(machine: Machine) -> tuple[np.int64, np.int64]:
@@ -221,7 +232,7 @@ def step_gemm(
             )  # fmt: skip
     _finish(operands, machine, accumulators, events, first)
     _finish_range(operands, machine, unbounded, least, most)
-    values = _tracked(track, accumulators, events, first, partial_events, least, most)
+    values = _tracked(track, accumulators, EventArrays(events, first, partial_events), least, most)
     return values, int(cycles), None if window is None else recorder.trace()
 
 
@@ -244,11 +255,14 @@ def fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> tuple[G
     if track != "range":
         symmetric = operands.plain or not np.count_nonzero(operands.weight_zero_points)
         widest = 0 if operands.plain else int(np.abs(start).max())
-        if symmetric and (safe_by_type(weights, widest, machine, *ends) or bounds.safe(machine, *ends).all()):
+        single, safe = None, symmetric and safe_by_type(weights, widest, machine, *ends)
+        if not safe:
+            single = ColumnsAtRisk.of(bounds, columns, ends, machine, terms_per_addition(machine))
+            safe = symmetric and (bool(bounds.safe(machine, *ends).all()) if single is None else single.safe)
+        if safe:
             accumulators = in_large_pages(shape)
             survey = exact_sums(bounds, columns, *ends, np.arange(shape[0]), accumulators)
-            return _tracked(track, accumulators, *_no_events(shape), None, None), survey
-        single = ColumnsAtRisk.of(bounds, columns, ends, machine, terms_per_addition(machine))
+            return _tracked(track, accumulators, EventArrays.none(shape)), survey
         found = None if single is None else _single_outputs(operands, single, machine, track)
         if found is not None:
             return found
@@ -262,27 +276,15 @@ def _single_outputs(
     """Do what `fast_gemm` does where bounds of single outputs leave few to be stepped; None where they leave many."""
     shape = (operands.weights.shape[0], operands.columns.shape[1])
     accumulators = in_large_pages(shape)
-    found = single.sums(accumulators)
+    found = single.run(accumulators)
     if found is None:
         return None
-    masks, survey = found
-    events, first, partial_events = _no_events(shape)
-    if masks.any() or operands.weight_zero_points.any():
-        both = in_large_pages((2 * shape[0], shape[1]))
-        events, first, none = both[: shape[0]], both[shape[0] :], np.empty((0, 0), dtype=np.int64)
-        events.fill(0)
-        first.fill(-1)
-        if single.inner_events:
-            partial_events = in_large_pages(shape, True)
-        single.step(masks, (accumulators, events, first, partial_events if single.inner_events else none))
-        _finish(operands, machine, accumulators, events, first)
-    return _tracked(track, accumulators, events, first, partial_events, None, None), survey
-
-
-def _no_events(shape: tuple[int, int]) -> tuple[Int64, Int64, Int64]:
-    """Return events, first events and events of partial registers where there are none, in no memory, read-only."""
-    events = np.ndarray(shape, np.int64, _ZERO, 0, (0, 0))
-    return events, np.ndarray(shape, np.int64, _MINUS_ONE, 0, (0, 0)), events
+    _, listed, survey = found
+    events: Events = listed
+    if not operands.plain and operands.weight_zero_points.any():
+        events = EventArrays(listed.counts, listed.first, listed.partial)
+        _finish(operands, machine, accumulators, events.counts, events.first)
+    return _tracked(track, accumulators, events), survey
 
 
 def _gemm_at_risk(
@@ -300,7 +302,7 @@ def _gemm_at_risk(
         accumulators = in_large_pages(shape)
         if exact.size:
             survey = exact_sums(bounds, columns, *ends, exact, accumulators)
-    events, first, partial_events = _no_events(shape)
+    events, first, partial_events = vars(EventArrays.none(shape)).values()
     if asymmetric or rows.size:
         events, first = in_large_pages(shape, exact.size > 0), in_large_pages(shape)
         if exact.size:
@@ -314,7 +316,7 @@ def _gemm_at_risk(
     if ranges is not None:
         range_min, range_max, unbounded = ranges
         _finish_range(operands, machine, unbounded, range_min, range_max)
-    return _tracked(track, accumulators, events, first, partial_events, range_min, range_max), survey
+    return _tracked(track, accumulators, EventArrays(events, first, partial_events), range_min, range_max), survey
 
 
 def _add_in_order(
@@ -395,11 +397,11 @@ def _finish_range(operands: GemmOperands, machine: Machine, unbounded: Int64, le
 
 
 def _tracked(
-    track: Track, accumulators: Int64, events: Int64, first: Int64, partial_events: Int64, least: Any, most: Any
+    track: Track, accumulators: Int64, events: Events, least: Int64 | None = None, most: Int64 | None = None
 ) -> GemmValues:
     """Keep what the tracking level asks for."""
     if track == "none":
-        return GemmValues(accumulators, None, None, None, None, None)
+        return GemmValues(accumulators, None)
     if track == "overflow":
-        return GemmValues(accumulators, events, first, partial_events, None, None)
-    return GemmValues(accumulators, events, first, partial_events, least, most)
+        return GemmValues(accumulators, events)
+    return GemmValues(accumulators, events, least, most)

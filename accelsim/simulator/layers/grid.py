@@ -36,11 +36,11 @@ class Tally:
 
     def add(self, values: GemmValues) -> None:
         """Take in the values of some positions."""
-        if values.overflow_events is not None:
-            self.events += int(values.overflow_events.sum())
-            self.outputs += int(np.count_nonzero(values.overflow_events))
-        if values.partial_overflow_events is not None:
-            self.partial += int(values.partial_overflow_events.sum())
+        if values.events is not None:
+            totals = values.events.totals()
+            self.events += totals.events
+            self.outputs += totals.outputs
+            self.partial += totals.partial
         if values.range_min is not None and values.range_max is not None:
             self._widen(int(values.range_min.min()), int(values.range_max.max()))
 

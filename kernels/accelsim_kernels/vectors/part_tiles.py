@@ -62,7 +62,7 @@ def _part_tile(words: bool) -> Any:
         part_groups : int64
             Groups of a part; the last one may have fewer.
         positive, negative : int32 arrays, shape (n, parts)
-            Sums of the positive and of the negative weights of every part.
+            Sums of the positive and of the negative weights of every part; of 16 bits where operands have 8.
         low, high : int32 arrays, shape (n,)
             What a sum of products must not pass.
         ends : int32 array, shape (panels, 2, 64)
@@ -103,16 +103,20 @@ def _part_tile(words: bool) -> Any:
             [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in range(_VECTORS)]
             for _ in range(CHANNELS_OF_TILE)
         ]
-        marks = {at: cgutils.alloca_once_value(builder, ir.Constant(INT16, 0)) for at in tile}
         rows = [arrays.load(5, builder.add(first, index(r)), INT64, 8) for r in range(CHANNELS_OF_TILE)]
         length, num_parts = (builder.extract_value(arrays.array(argument).shape, 1) for argument in (0, 9))
         bases = [builder.mul(row, length) for row in rows]
+        blocks, block = builder.extract_value(arrays.array(15).shape, 1), builder.udiv(position, index(LANES))
+        marks = {(r, v): builder.add(builder.add(builder.mul(rows[r], blocks), block), index(v)) for r, v in tile}
+        for where in marks.values():
+            arrays.store(ir.Constant(INT32, 0), 15, where, 4)
         num_groups = builder.udiv(length, index(GROUP_BYTES))
         own = builder.mul(panel, index(2 * POSITIONS))
         lower, upper = (
             [arrays.load(13, builder.add(own, index(half * POSITIONS + v * LANES)), VECTOR, 4) for v in range(_VECTORS)]
             for half in (0, 1)
         )
+        pairs = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpwssd.512")
 
         def narrow(argument: int, element: Any) -> Any:
             return spread(builder, arrays.load(argument, element, INT32, 4))
@@ -124,16 +128,20 @@ def _part_tile(words: bool) -> Any:
                 limits = narrow(11, row), narrow(12, row)
                 for v in range(_VECTORS):
                     over = under = builder.load(totals[r][v])
-                    over = builder.add(over, builder.mul(upper[v], up))
-                    under = builder.add(under, builder.mul(upper[v], down))
                     if words:
+                        over = builder.add(over, builder.mul(upper[v], up))
+                        under = builder.add(under, builder.mul(upper[v], down))
                         over = builder.add(over, builder.mul(lower[v], down))
                         under = builder.add(under, builder.mul(lower[v], up))
+                    else:
+                        over = builder.call(pairs, [over, upper[v], up])
+                        under = builder.call(pairs, [under, upper[v], down])
                     outside = builder.or_(
                         builder.icmp_signed("<", under, limits[0]), builder.icmp_signed(">", over, limits[1])
                     )
-                    before = builder.load(marks[r, v])
-                    builder.store(builder.or_(before, builder.bitcast(outside, INT16)), marks[r, v])
+                    mark = builder.zext(builder.bitcast(outside, INT16), INT32)
+                    mark = builder.or_(mark, arrays.load(15, marks[r, v], INT32, 4))
+                    arrays.store(mark, 15, marks[r, v], 4)
 
         with cgutils.for_range(builder, num_parts, intp=INT64) as part:
             check(part.index)
@@ -160,11 +168,6 @@ def _part_tile(words: bool) -> Any:
                 store_tile(builder, arrays, rows, totals, None)
             with otherwise:
                 store_tile(builder, arrays, rows, totals, left)
-        blocks = builder.extract_value(arrays.array(15).shape, 1)
-        block = builder.udiv(position, index(LANES))
-        for r, v in tile:
-            where = builder.add(builder.add(builder.mul(rows[r], blocks), block), index(v))
-            arrays.store(builder.zext(builder.load(marks[r, v]), INT32), 15, where, 4)
 
     return vectorised(scalar, generate)
 

@@ -11,8 +11,9 @@ import accelsim as ax
 from accelsim.simulator.engine import column_risk
 from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.column_risk import ColumnsAtRisk
-from accelsim.simulator.engine.gemm import terms_per_addition
+from accelsim.simulator.engine.gemm import GemmValues, terms_per_addition
 from accelsim_kernels._jit import settings
+from accelsim_kernels.marked_outputs import ALONE, choose_ways
 from accelsim_kernels.vectors.code import has_dot_instructions
 from tests.accelsim.simulator.gemm_cases import DATAFLOWS, assert_equal
 from tests.naive import gemm as naive
@@ -81,9 +82,14 @@ def test_an_output_is_stepped_exactly_when_its_parts_may_pass_a_limit(
     ends = (0, 255) if unsigned else (-128, 127)
     single = ColumnsAtRisk.of(bounds, columns, ends, machine, terms_per_addition(machine))
     accumulators = np.empty((1, 1), dtype=np.int64)
-    found = single.sums(accumulators)
-    assert accumulators[0, 0] == start + sums[-1]
-    assert (found is not None and not found[0].any()) == in_parts(machine, row, column, start, words=not unsigned)
+    found = single.run(accumulators)
+    safe = in_parts(machine, row, column, start, words=not unsigned)
+    assert (found is not None and not found[0].any()) == safe
+    if safe:
+        assert accumulators[0, 0] == start + sums[-1]
+    if found is not None:
+        expected = naive.gemm([row], [[x] for x in column], machine, bias=[start])
+        assert_equal(GemmValues(accumulators, found[1]), expected, "overflow")
 
 
 def few_at_risk(signed, positions):
@@ -134,13 +140,14 @@ def test_stepping_only_what_is_at_risk_changes_nothing(dataflow, overflow, signe
         rows=8, columns=8, dataflow=dataflow, accumulator_bits=bits, overflow=overflow, partial_sum_bits=bits - 2,
         adder_tree_bits=bits - 2,
     )  # fmt: skip
-    stepped, step = [], ColumnsAtRisk.step
+    stepped, run = [], ColumnsAtRisk.run
 
-    def counted(single, masks, outputs):
-        stepped.append(sum(int(mask).bit_count() for mask in masks.flat))
-        step(single, masks, outputs)
+    def counted(single, accumulators):
+        found = run(single, accumulators)
+        stepped.append(sum(int(mask).bit_count() for mask in found[0].flat))
+        return found
 
-    monkeypatch.setattr(ColumnsAtRisk, "step", counted)
+    monkeypatch.setattr(ColumnsAtRisk, "run", counted)
     some = ax.matmul(weights, activations, machine, track="overflow")
     if has_dot_instructions():
         assert len(stepped) == 1
@@ -152,6 +159,56 @@ def test_stepping_only_what_is_at_risk_changes_nothing(dataflow, overflow, signe
     assert some.overflow_events.any() or some.partial_overflow_events.any()
 
 
+def marked(pattern, rng, words):
+    """A product of 37 channels, 41 terms and 150 positions, and its bias: whose outputs overflow is the pattern's."""
+    weights = rng.integers(-60, 61, (37, 41))
+    activations = rng.integers(-9 if words else 0, 10, (41, 150))
+    bias = np.zeros(37, dtype=np.int64)
+    if pattern in ("positions", "both"):
+        activations[:, [0, 17, 63, 64, 149]] *= 12
+    if pattern in ("channels", "both"):
+        weights[[0, 15, 16, 36]] *= 2
+        bias[[0, 15, 16, 36]] = 2**15 - 1
+    if pattern == "alone":
+        activations = np.minimum(activations, 2)
+        activations[:, [5, 70, 149]] = 10
+        weights[[3, 20, 33]], bias[[3, 20, 33]] = 10, 2**15 - 1 - 41 * 20
+    return weights, activations, bias
+
+
+@with_instructions
+@pytest.mark.parametrize("words", [False, True])
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+@pytest.mark.parametrize(("pattern", "ways"), [("positions", [0]), ("channels", [1]), ("both", [0, 1]), ("alone", [2])])
+@pytest.mark.parametrize(("dataflow", "grid"), [*((flow, 8) for flow in DATAFLOWS), ("input_stationary", 5)])
+def test_marks_that_lie_in_rows_or_alone_are_stepped_to_the_same(
+    dataflow, grid, pattern, ways, overflow, words, monkeypatch
+):
+    weights, activations, bias = marked(pattern, np.random.default_rng(11), words)
+    machine = ax.Machine(
+        rows=grid, columns=grid, dataflow=dataflow, accumulator_bits=16, overflow=overflow, partial_sum_bits=15,
+        adder_tree_bits=15,
+    )  # fmt: skip
+    chosen, thin, run = set(), [], ColumnsAtRisk.run
+
+    def watched(single, accumulators):
+        found = run(single, accumulators)
+        squares = np.empty((3, 3, found[0].shape[1]), dtype=np.int32)
+        thin.append(single.limits[0])
+        choose_ways(found[0], np.int64(0), thin[0], squares)
+        chosen.update(np.flatnonzero(squares.any(axis=(1, 2))).tolist())
+        return found
+
+    monkeypatch.setattr(ColumnsAtRisk, "run", watched)
+    kinds = (np.int16, np.int16) if words else (np.int8, np.uint8)
+    operands = [array.astype(kind) for array, kind in zip((weights, activations), kinds, strict=True)]
+    fast, stepped = (ax.matmul(*operands, machine, bias=bias, engine=engine) for engine in ("fast", "stepped"))
+    assert chosen >= set(ways) or (chosen == {2} and thin == [ALONE])
+    for field in FIELDS:
+        assert np.array_equal(getattr(fast, field), getattr(stepped, field)), field
+    assert fast.overflow_events.any()
+
+
 @with_instructions
 def test_where_most_outputs_are_at_risk_all_are_stepped():
     rng = np.random.default_rng(0)
@@ -160,7 +217,7 @@ def test_where_most_outputs_are_at_risk_all_are_stepped():
     accumulators = np.empty((4, 600), dtype=np.int64)
     for bits, many in ((9, True), (19, False)):
         single = ColumnsAtRisk.of(bounds, activations, (0, 255), ax.Machine(accumulator_bits=bits), 1)
-        assert (single.sums(accumulators) is None) == many
+        assert (single.run(accumulators) is None) == many
 
 
 @pytest.mark.parametrize("least", [0, -5])
@@ -198,8 +255,8 @@ def test_ragged_products_of_words_equal_the_stepped_grid(monkeypatch):
     rng = np.random.default_rng(1)
     weights, activations = rng.integers(-300, 301, (11, 41)), rng.integers(-60, 90, (41, 150))
     activations[:, ::9] *= 8
-    steps, step = [], ColumnsAtRisk.step
-    monkeypatch.setattr(ColumnsAtRisk, "step", lambda *arguments: steps.append(arguments) or step(*arguments))
+    steps, run = [], ColumnsAtRisk.run
+    monkeypatch.setattr(ColumnsAtRisk, "run", lambda *arguments: steps.append(run(*arguments)) or steps[-1])
     for dataflow in DATAFLOWS:
         machine = ax.Machine(
             rows=5, columns=5, dataflow=dataflow, accumulator_bits=20, partial_sum_bits=20, adder_tree_bits=20
@@ -209,3 +266,4 @@ def test_ragged_products_of_words_equal_the_stepped_grid(monkeypatch):
             assert np.array_equal(getattr(fast, field), getattr(stepped, field)), field
         assert fast.overflow_events.any()
     assert len(steps) == (4 if has_dot_instructions() else 0)
+    assert None not in steps

@@ -1,0 +1,303 @@
+"""Marked outputs of a matrix product where many lie together: six positions or channels of sixteen are stepped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels.accumulate import Register
+from accelsim_kernels.integers import bring_in
+from accelsim_kernels.ordered_tiles import State, lay_columns, load_row, step_tile
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
+from accelsim_kernels.vectors.columns import POSITIONS
+from accelsim_kernels.vectors.tile import ROWS
+
+Narrow = npt.NDArray[np.int32]
+Wide = npt.NDArray[np.int64]
+
+Form = tuple[Any, Any, Any, Any, Any, Any, Any]
+"""How operands lie for `accelsim_kernels.ordered_tiles.step_tile`: terms after which a new pair begins; by how much the
+lanes' and the rows' terms are shifted; numbers of a row; whether they are halves; items of a block of lanes; the
+`Stepping`."""
+
+Steps = tuple[Any, Any, Any, Any]
+"""The forms in which lanes are channels and in which they are positions; the register and the order of
+`accelsim_kernels.scattered.step_listed`."""
+
+
+@kernel
+def lay_terms(values: Any, num_terms: Int, tile: Int, shift: Int, paired: bool, halves: bool, numbers: Narrow) -> None:
+    """Bring terms of 8 or 16 bits into the order in which steps read them.
+
+    Parameters
+    ----------
+    values : int8, uint8 or int16 array
+        Terms.
+    num_terms, tile, shift : int64
+        Terms; after how many a new pair begins; by how much each is shifted to the left.
+    paired, halves : bool
+        The form; see `accelsim_kernels.vectors.tile`.
+    numbers : int32 array
+        Output; beside the last term of an odd tile is 0.
+
+    Notes
+    -----
+    Where no tile is odd, or there is but one, the loops have no branches and run in vectors.
+    """
+    whole: Int = 0
+    if paired and (tile % 2 == 0 or tile >= num_terms):
+        whole = num_terms // 2 * 2
+        if halves:
+            for k in range(whole):
+                odd = k & 1
+                numbers[k] = (np.int64(values[k]) << (shift + 16 * odd)) & (0xFFFF | -odd)
+        else:
+            for i in range(whole // 2):
+                low, high = np.int64(values[2 * i]), np.int64(values[2 * i + 1])
+                numbers[i] = (low << shift) & 0xFFFF | high << (16 + shift)
+    place = whole if halves else whole // 2
+    for first in range(whole, num_terms, tile):
+        last = min(first + tile, num_terms)
+        for k in range(first, last, 2 if paired else 1):
+            low, high = np.int64(values[k]) << shift, np.int64(0)
+            if paired and k + 1 < last:
+                high = np.int64(values[k + 1]) << shift
+            if not paired:
+                numbers[place] = low
+            elif halves:
+                numbers[place], numbers[place + 1] = low & 0xFFFF, high << 16
+                place += 1
+            else:
+                numbers[place] = low & 0xFFFF | high << 16
+            place += 1
+
+
+@kernel
+def lay_channels(weights: Any, num_terms: Int, form: Any, words: Narrow, as_lanes: bool, paired: bool) -> None:
+    """Lay all weights out in a form of `Steps`.
+
+    Parameters
+    ----------
+    weights : int8 or int16 array, shape (n, length)
+        In whole groups.
+    num_terms : int64
+        K.
+    form : tuple
+        See `Form`.
+    words : int32 array, shape (blocks of channels, words) or (n, words)
+        Output; lanes that are no channels are left alone.
+    as_lanes, paired : bool
+        Whether channels are lanes, and whether two terms are a word.
+    """
+    tile, lane_shift, row_shift, _, halves, _, _ = form
+    line = np.empty(words.shape[1] // LANES, dtype=np.int32)
+    for n in range(weights.shape[0]):
+        if as_lanes:
+            lay_terms(weights[n], num_terms, tile, lane_shift, paired, False, line)
+            own = words[n // LANES]
+            for i in range(line.size):
+                own[i * LANES + n % LANES] = line[i]
+        else:
+            lay_terms(weights[n], num_terms, tile, row_shift, paired, halves, words[n])
+
+
+@kernel
+def lay_position(
+    packed: Any, position: Int, num_terms: Int, form: Any, paired: bool, line: Any, numbers: Narrow
+) -> None:
+    """Lay the activations of a position of some panels out as a row.
+
+    Parameters
+    ----------
+    packed : uint8 or int16 array
+        Panels.
+    position : int64
+        Counted from the first panel's first.
+    num_terms, form, paired
+        As of `lay_channels`.
+    line : uint8 or int16 array, shape (whole groups,)
+        Overwritten.
+    numbers : int32 array
+        Output.
+    """
+    tile, _, shift, _, halves, _, _ = form
+    words, groups = packed.view(np.int32), line.view(np.int32)
+    own = words[position // POSITIONS * groups.size * POSITIONS + position % POSITIONS :]
+    for group in range(groups.size):
+        groups[group] = own[group * POSITIONS]
+    lay_terms(line, num_terms, tile, shift, paired, halves, numbers)
+
+
+@kernel
+def load_lanes(start: Wide, block: Int, register: Register, state: State) -> None:
+    """Load the accumulators of six rows whose lanes are a block of channels."""
+    sums, events, firsts, inner_events = state
+    low, high, saturate = register
+    for lane in range(LANES):
+        n = block * LANES + lane
+        value = start[n] if n < start.size else np.int64(0)
+        outside = value < low or value > high
+        held = bring_in(value, low, high, saturate)
+        for r in range(ROWS):
+            place = r * LANES + lane
+            sums[place], events[place], firsts[place], inner_events[place] = held, outside, -np.int64(not outside), 0
+
+
+@kernel
+def note(
+    state: State, row: Int, lanes: Int, output: Int, step: Int, accumulators: Wide, listed: Wide, taken: Int
+) -> Int:
+    """List the outputs of a row that have events and set what their accumulators hold; returns how many are listed.
+
+    Parameters
+    ----------
+    state : tuple of arrays
+        See `accelsim_kernels.ordered_tiles.State`.
+    row, lanes : int64
+        Which one, and its lanes that count, bits.
+    output, step : int64
+        Where the first lane's output is among all, and how far apart two are.
+    accumulators : int64 array, shape (n * p,)
+        Output.
+    listed : int64 array, shape (4, all marks)
+        Outputs, their events, numbers of the first one, events of inner registers; appended to.
+    taken : int64
+        How many are listed.
+    """
+    sums, events, firsts, inner_events = state
+    found = np.int32(0)
+    for lane in range(row * LANES, (row + 1) * LANES):
+        found |= events[lane] | inner_events[lane]
+    if found == 0:
+        return taken
+    for lane in range(LANES):
+        place = row * LANES + lane
+        if (lanes >> lane) & 1 and (events[place] | inner_events[place]):
+            accumulators[output + lane * step] = sums[place]
+            listed[0, taken], listed[1, taken] = output + lane * step, events[place]
+            listed[2, taken], listed[3, taken] = firsts[place], inner_events[place]
+            taken += 1
+    return taken
+
+
+@kernel
+def step_positions(
+    packed: Any, begin: Int, num_terms: Int, start: Wide, ways: Narrow, steps: Steps, vectors: Any,
+    accumulators: Wide, listed: Wide, taken: Int,
+) -> Int:  # fmt: skip
+    """Step the positions that are chosen, six at a time, lanes being channels.
+
+    Parameters
+    ----------
+    packed : uint8 or int16 array
+        Panels, from position ``begin`` on.
+    begin, num_terms : int64
+        See there; K.
+    start : int64 array, shape (n,)
+        What the accumulators are loaded with.
+    ways : int32 array, shape (3, blocks of channels, blocks of positions)
+        See `accelsim_kernels.marked_outputs.choose_ways`.
+    steps : tuple
+        See `Steps`.
+    vectors : int16 or int32 array, shape (blocks of channels, size)
+        Weights.
+    accumulators, listed, taken
+        See `note`.
+    """
+    _, _, _, length, _, _, stepping = steps[0]
+    num_positions, flat = accumulators.shape[1], accumulators.reshape(-1)
+    per_group = GROUP_BYTES // packed.itemsize
+    line = np.empty((num_terms + per_group - 1) // per_group * per_group, dtype=packed.dtype)
+    lists = np.empty((ways.shape[1], ways.shape[2] * LANES), dtype=np.int32)
+    counts = np.zeros(ways.shape[1], dtype=np.int64)
+    for b in range(ways.shape[1]):
+        for v in range(ways.shape[2]):
+            mask, position = ways[0, b, v], v * LANES
+            while mask != 0:
+                if mask & 1:
+                    lists[b, counts[b]] = position
+                    counts[b] += 1
+                mask >>= 1
+                position += 1
+    numbers, laid = np.empty(ROWS * length, dtype=np.int32), np.full(ROWS, -1, dtype=np.int32)
+    words = np.empty((4, ROWS * LANES), dtype=np.int32)
+    state = (words[0], words[1], words[2], words[3])
+    for first in range(0, counts.max(), ROWS):
+        for b in range(ways.shape[1]):
+            count = min(ROWS, counts[b] - first)
+            for r in range(count):
+                position = lists[b, first + r]
+                if position != laid[r]:
+                    laid[r] = position
+                    own = numbers[r * length : (r + 1) * length]
+                    lay_position(packed, position, num_terms, steps[0], vectors.itemsize == 2, line, own)
+            if count > 0:
+                load_lanes(start, b, steps[2], state)
+                step_tile(
+                    vectors.reshape(-1), b * vectors.shape[1], numbers, 0, length, stepping, steps[2][2], state
+                )  # fmt: skip
+            for r in range(count):
+                output = b * LANES * num_positions + begin + laid[r]
+                lanes = np.int64((1 << min(LANES, start.size - b * LANES)) - 1)
+                lanes &= ~np.int64(ways[1, b, laid[r] // LANES])
+                taken = note(state, r, lanes, output, num_positions, flat, listed, taken)
+    return taken
+
+
+@kernel
+def step_channels(
+    signed: Any, begin: Int, start: Wide, ways: Narrow, steps: Steps, rows: Narrow, room: Any, accumulators: Wide,
+    listed: Wide, taken: Int,
+) -> Int:  # fmt: skip
+    """Step the channels that are chosen, six at a time, lanes being positions.
+
+    Parameters
+    ----------
+    signed : uint8 or int16 array, shape (k, p)
+        Activations.
+    begin : int64
+        The first position.
+    start, ways, steps, accumulators, listed, taken
+        As of `step_positions`; ways are the bits of channels.
+    rows : int32 array, shape (n, length)
+        Weights.
+    room : int16 or int32 array
+        For some blocks of positions; overwritten.
+    """
+    tile, shift, _, length, _, _, stepping = steps[1]
+    num_positions, flat = accumulators.shape[1], accumulators.reshape(-1)
+    numbers, laid = np.zeros(ROWS * length, dtype=np.int32), np.full(ROWS, -1, dtype=np.int64)
+    words, channels = np.empty((4, ROWS * LANES), dtype=np.int32), np.empty(start.size + ROWS, dtype=np.int64)
+    state = (words[0], words[1], words[2], words[3])
+    for some in range(0, ways.shape[1], room.shape[0]):
+        if not np.any(ways[:, some : some + room.shape[0]]):
+            continue
+        lay_columns(signed, begin + some * LANES, tile, shift, room)
+        for v in range(some, min(some + room.shape[0], ways.shape[1])):
+            count, position = 0, begin + v * LANES
+            for n in range(start.size):
+                if (ways[n // LANES, v] >> (n % LANES)) & 1:
+                    channels[count] = n
+                    count += 1
+            for first in range(0, count, ROWS):
+                own = min(ROWS, count - first)
+                for r in range(own):
+                    n = channels[first + r]
+                    if n != laid[r]:
+                        laid[r] = n
+                        numbers[r * length : (r + 1) * length] = rows[n]
+                for r in range(ROWS):
+                    load_row(start[channels[first + min(r, own - 1)]], stepping, steps[2][2], state, r)
+                step_tile(
+                    room.reshape(-1), (v - some) * room.shape[1], numbers, 0, length, stepping, steps[2][2], state
+                )  # fmt: skip
+                for r in range(own):
+                    output, lanes = (
+                        channels[first + r] * num_positions + position,
+                        (1 << min(LANES, num_positions - position)) - 1,
+                    )
+                    taken = note(state, r, lanes, output, 1, flat, listed, taken)
+    return taken

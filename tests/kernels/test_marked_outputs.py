@@ -1,0 +1,127 @@
+"""Marked outputs of a product: how they are stepped is chosen by counting, and operands lie as steps read them."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from accelsim_kernels.marked_outputs import ALONE, THIN, choose_ways, num_bits, unmark_beyond, with_room
+from accelsim_kernels.marked_tiles import lay_channels, lay_position, lay_terms
+from accelsim_kernels.vectors.code import LANES
+from accelsim_kernels.vectors.columns import POSITIONS
+
+ENDS = {np.int8: (-128, 127), np.uint8: (0, 255), np.int16: (-(2**15), 2**15 - 1)}
+
+
+def words_of(terms, tile, shift, halves):
+    """Terms two by two, from every tile's first on: numbers of 32 bits whose halves are terms of 16."""
+    words = []
+    for begin in range(0, len(terms), tile):
+        some = [int(term) << shift for term in terms[begin : begin + tile]]
+        some += [0] * (len(some) % 2)
+        for low, high in zip(some[::2], some[1::2], strict=True):
+            pair = [(low, 0), (0, high)] if halves else [(low, high)]
+            for lower, upper in pair:
+                word = lower % 2**16 + 2**16 * (upper % 2**16)
+                words.append(word - 2**32 if word >= 2**31 else word)
+    return words
+
+
+@given(data=st.data(), kind=st.sampled_from(list(ENDS)), num_terms=st.integers(1, 25), halves=st.booleans())
+@example(data=None, kind=np.int8, num_terms=9, halves=True)
+@example(data=None, kind=np.int16, num_terms=10, halves=False)
+def test_terms_are_laid_out_in_pairs_of_their_tile(data, kind, num_terms, halves):
+    least, greatest = ENDS[kind]
+    terms, tile, shift = [least, greatest] * (num_terms // 2) + [least] * (num_terms % 2), num_terms, 0
+    if data is not None:
+        terms = data.draw(st.lists(st.integers(least, greatest), min_size=num_terms, max_size=num_terms))
+        tile, shift = data.draw(st.integers(1, num_terms)), data.draw(st.integers(0, 0 if kind == np.int16 else 7))
+    wanted = words_of(terms, tile, shift, halves)
+    numbers = np.full(len(wanted), -7, dtype=np.int32)
+    lay_terms(np.array(terms, dtype=kind), np.int64(num_terms), np.int64(tile), np.int64(shift), True, halves, numbers)
+    assert numbers.tolist() == wanted
+
+
+@pytest.mark.parametrize(("kind", "unsigned"), [(np.int8, np.uint8), (np.int16, np.int16)])
+@pytest.mark.parametrize("tile", [3, 4, 11])
+def test_channels_and_positions_are_lanes_and_rows(kind, unsigned, tile):
+    rng, per_group = np.random.default_rng(tile), 4 // np.dtype(kind).itemsize
+    groups = -(-11 // per_group)
+    weights = np.zeros((18, groups * per_group), dtype=kind)
+    weights[:, :11] = rng.integers(*ENDS[kind], (18, 11))
+    form = (np.int64(tile), np.int64(0), np.int64(0), np.int64(0), True, np.int64(0), (np.int64(0),) * 6)
+    pairs = len(words_of(weights[0, :11], tile, 0, False))
+    lanes, rows = np.zeros((2, pairs * LANES), np.int32), np.zeros((18, 2 * pairs), np.int32)
+    lay_channels(weights, np.int64(11), form, lanes, True, True)
+    lay_channels(weights, np.int64(11), form, rows, False, True)
+    for n in range(18):
+        assert lanes[n // LANES].reshape(pairs, LANES)[:, n % LANES].tolist() == words_of(
+            weights[n, :11], tile, 0, False
+        )
+        assert rows[n].tolist() == words_of(weights[n, :11], tile, 0, True)
+    assert not lanes[1].reshape(pairs, LANES)[:, 2:].any()
+    # Two panels: by group, position, term of the group.
+    panels = rng.integers(*ENDS[unsigned], (2, groups, POSITIONS, per_group)).astype(unsigned)
+    panels.transpose(0, 2, 1, 3).reshape(2, POSITIONS, -1)[..., 11:] = 0
+    line, numbers = np.empty(groups * per_group, dtype=unsigned), np.zeros(2 * pairs, dtype=np.int32)
+    for position in (0, 63, 64, 100):
+        lay_position(panels.reshape(-1), np.int64(position), np.int64(11), form, True, line, numbers)
+        terms = panels[position // POSITIONS, :, position % POSITIONS].reshape(-1)[:11]
+        assert numbers.tolist() == words_of(terms, tile, 0, True)
+
+
+@given(data=st.data(), thin=st.sampled_from([THIN, ALONE]))
+@example(data=None, thin=THIN)
+@example(data=None, thin=ALONE)
+def test_the_way_of_a_square_is_the_one_with_the_fewest_steps(data, thin):
+    masks = np.zeros((20, 5), dtype=np.int32)
+    if data is None:
+        masks[3], masks[:16, 3] = 0xFFFF, 1 << 7  # a channel everywhere; a position of all channels of a block
+        masks[3, 3], masks[17, 4] = 0xFFFF, 0xFFFF  # both
+    else:
+        for _ in range(data.draw(st.integers(0, 30))):
+            n, v = data.draw(st.integers(0, 19)), data.draw(st.integers(0, 4))
+            masks[n, v] = data.draw(st.sampled_from([0xFFFF, 1, 0x8000]) | st.integers(0, 0xFFFF))
+    ways = np.full((3, 2, 4), -7, dtype=np.int32)
+    rows, marks = choose_ways(masks, np.int64(1), np.int64(thin), ways)
+    expected_rows = expected_marks = 0
+    for b in range(2):
+        for v in range(4):
+            square = [
+                (n, p) for n in range(16 * b, min(16 * b + 16, 20)) for p in range(16) if masks[n, v + 1] >> p & 1
+            ]
+            positions, channels = {p for _, p in square}, {n - 16 * b for n, _ in square}
+            per_channel = {c: {p for n, p in square if n - 16 * b == c} for c in channels}
+            heavy = {c for c, own in per_channel.items() if len(own) > 8}
+            rest = set().union(*(own for c, own in per_channel.items() if c not in heavy))
+            ways_to_do = [(positions, set()), (set(), channels), (rest, heavy)]
+            fewest = min(len(first) + len(second) for first, second in ways_to_do)
+            expected_marks += len(square)
+            if len(square) < thin * fewest:
+                assert ways[:, b, v].tolist() == [0, 0, 1]
+                expected_rows += -(-len(square) // THIN)
+                continue
+            expected_rows += fewest
+            chosen = next(way for way in ways_to_do if len(way[0]) + len(way[1]) == fewest)
+            assert ways[:, b, v].tolist() == [*(sum(1 << i for i in some) for some in chosen), 0]
+    assert (rows, marks) == (expected_rows, expected_marks)
+
+
+def test_bits_are_counted_and_those_beyond_the_end_taken_away():
+    for mask in (0, 1, 0x8000, 0xFFFF, 0x5A3C):
+        assert num_bits(np.int64(mask)) == mask.bit_count()
+    for end in (1, 16, 17, 64, 65):
+        masks = np.full((2, 8), 0xFFFF, dtype=np.int32)
+        unmark_beyond(masks, np.int64(end))
+        assert [sum(int(mask).bit_count() for mask in row) for row in masks] == [end, end]
+
+
+def test_a_list_grows_and_keeps_what_it_has():
+    listed = with_room(np.empty((4, 0), dtype=np.int64), np.int64(0), np.int64(3))
+    listed[:] = np.arange(12).reshape(4, 3)
+    larger = with_room(listed, np.int64(2), np.int64(4))
+    assert larger.shape[1] >= 4
+    assert np.array_equal(larger[:, :2], listed[:, :2])
+    enough = with_room(larger, np.int64(4), np.int64(4))
+    enough[0, 0] = 99
+    assert larger[0, 0] == 99
