@@ -103,10 +103,10 @@ class TopOfLane:
     def _step(self, row: int, vector: Any, number: Any) -> None:
         """Add a product, and shift into the words if it had an event; of wrapping registers, the quotient's parity."""
         builder, before = self.builder, self.builder.load(self.values[row])
-        total = mark = self.tile.plus_product(before, vector, number, self.saturate)
+        total = mark = self.tile.plus_product(before, vector, number)
         if self.saturate:
-            unclamped = self.tile.plus_product_at_once(before, vector, number)
-            mark = builder.xor(unclamped, total)  # 0 where nothing was clamped, else of another sign
+            total = self.tile.plus_product_clamped(before, vector, number)
+            mark = builder.xor(mark, total)  # 0 where nothing was clamped, else of another sign
         builder.store(total, self.values[row])
         builder.store(self.tile.shifted_in(builder.load(self.words[row]), mark), self.words[row])
 

@@ -25,7 +25,7 @@ from llvmlite import ir
 from accelsim_kernels._jit import Int
 from accelsim_kernels.vectors.code import INT1, INT32, INT64, LANES, VECTOR, Arrays, cgutils, index, spread
 
-llvmlite.binding.initialize_native_asmparser()  # for `Tile.plus_product_at_once`
+llvmlite.binding.initialize_native_asmparser()  # for `Tile.plus_product`
 
 ROWS = 6
 """Rows that are stepped together."""
@@ -136,26 +136,24 @@ class Tile:
         loaded.align = self.arrays.kinds[2].dtype.bitwidth // 8
         return spread(self.builder, loaded)
 
-    def plus_product(self, total: Any, vector: Any, number: Any, saturate: bool = False) -> Any:
-        """Return ``total + Σ terms``, modulo 2**32 or clamped to 32 bits."""
+    def plus_product(self, total: Any, vector: Any, number: Any) -> Any:
+        """Return ``total + Σ terms`` modulo 2**32.
+
+        Of pairs this is one instruction, written as such: where LLVM sees that the total is needed again, or that nothing
+        has been added yet, it multiplies and adds in two for a shorter wait, though nothing waits.
+        """
         builder = self.builder
         if self.paired:
-            name = f"llvm.x86.avx512.vpdpwssd{'s' if saturate else ''}.512"
-            return builder.call(self._function(name, 3), [total, vector, number])
-        term = builder.mul(number, vector)
-        if saturate:
-            return builder.call(self._function("llvm.sadd.sat.v16i32", 2), [total, term])
-        return builder.add(total, term)
+            signature, operands = ir.FunctionType(VECTOR, [VECTOR] * 3), [total, vector, number]
+            return builder.asm(signature, "vpdpwssd $3, $2, $0", "=v,0,v,v", operands, False)
+        return builder.add(total, builder.mul(number, vector))
 
-    def plus_product_at_once(self, total: Any, vector: Any, number: Any) -> Any:
-        """Return what `plus_product` does, modulo 2**32, in one instruction where one can do it.
-
-        Where the total is needed again, LLVM multiplies and adds in two for a shorter wait, though nothing waits.
-        """
-        if not self.paired:
-            return self.plus_product(total, vector, number)
-        signature, operands = ir.FunctionType(VECTOR, [VECTOR] * 3), [total, vector, number]
-        return self.builder.asm(signature, "vpdpwssd $3, $2, $0", "=v,0,v,v", operands, False)
+    def plus_product_clamped(self, total: Any, vector: Any, number: Any) -> Any:
+        """Return ``total + Σ terms`` clamped to 32 bits."""
+        if self.paired:
+            return self.builder.call(self._function("llvm.x86.avx512.vpdpwssds.512", 3), [total, vector, number])
+        term = self.builder.mul(number, vector)
+        return self.builder.call(self._function("llvm.sadd.sat.v16i32", 2), [total, term])
 
     def shifted_in(self, word: Any, value: Any) -> Any:
         """Return ``word << 1 | sign of value``."""
