@@ -139,8 +139,8 @@ class Tile:
     def plus_product(self, total: Any, vector: Any, number: Any) -> Any:
         """Return ``total + Σ terms`` modulo 2**32.
 
-        Of pairs this is one instruction, written as such: where LLVM sees that the total is needed again, or that nothing
-        has been added yet, it multiplies and adds in two for a shorter wait, though nothing waits.
+        Of pairs this is one instruction, written as such: where LLVM sees that the total is needed again, or that
+        nothing has been added yet, it multiplies and adds in two for a shorter wait, though nothing waits.
         """
         builder = self.builder
         if self.paired:
