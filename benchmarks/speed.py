@@ -4,6 +4,7 @@
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py gemm-threads
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py risk
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py widths [MODEL.onnx ...]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py ranges [MODEL.onnx[:IMAGES] ...]
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py networks [MODEL.onnx[:IMAGES] ...]
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py threads [MODEL.onnx[:IMAGES] ...]
 
@@ -190,6 +191,32 @@ def widths(paths: list[str]) -> None:
     print(text_table(head, rows))
 
 
+def ranges(paths: list[str]) -> None:
+    """Print times of networks with the running range of every layer as ratios to those with overflow events alone.
+
+    Images are 64 unless the path ends with their number: ``model.onnx:8``.
+    """
+    rows = []
+    for path in paths or [str(digits_model_path())]:
+        file, _, count = path.partition(".onnx:")
+        graph = ax.load_onnx(f"{file}.onnx" if count else file)
+        shape, batch = tuple(length or 1 for length in graph.inputs[0].shape[1:]), int(count or 64)
+        images = np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
+        program = lower(ax.quantize(graph, calibration=images[:8]), ax.Machine())
+        for dataflow in ("output_stationary", "weight_stationary"):
+            machine = ax.Machine(dataflow=dataflow)
+            ours, peer = in_turn(
+                *(
+                    lambda t=track, p=program, i=images, m=machine: ax.simulate(p, i, m, track=t)
+                    for track in ("range", "overflow")
+                )
+            )
+            times = [f"{seconds / batch * 1e3:.3f}" for seconds in (ours, peer)]
+            rows.append([Path(file).stem, str(batch), dataflow, *times, f"{ours / peer:.1f}"])
+    head = ["network", "images", "dataflow", "ranges, ms an image", "overflow, ms an image", "ratio"]
+    print(text_table(head, rows))
+
+
 def _repeated(run: Callable[[], object], times: int) -> Callable[[], None]:
     def several() -> None:
         for _ in range(times):
@@ -256,6 +283,8 @@ if __name__ == "__main__":
         risk()
     elif what == "widths":
         widths(sys.argv[2:])
+    elif what == "ranges":
+        ranges(sys.argv[2:])
     elif what in ("networks", "threads"):
         networks(sys.argv[2:], 1 if what == "networks" else 2)
     else:

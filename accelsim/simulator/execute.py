@@ -93,7 +93,7 @@ class Execution:
         Parameters
         ----------
         codes : dict of input name to int32 array
-            Stored inputs, samples along axis 0.
+            Stored inputs, samples along axis 0; taken over, so that they are dropped after their last use, too.
         keep : iterable of str
             Tensors to return; all others are dropped after their last use.
 
@@ -103,7 +103,7 @@ class Execution:
             Codes of the kept tensors.
         """
         kept = set(keep)
-        alive = dict(codes)
+        alive = codes
         for index, layer in enumerate(self.program.layers):
             alive[layer.output] = self._execute(layer, alive)
             for name in layer.inputs:

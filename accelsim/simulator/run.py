@@ -23,7 +23,7 @@ from accelsim.simulator.energy import EnergyTable
 from accelsim.simulator.engine.activity import Sampling
 from accelsim.simulator.engine.gemm import EngineName, Track
 from accelsim.simulator.execute import Execution
-from accelsim.simulator.gemm import checked_machine, tracking_level
+from accelsim.simulator.gemm import checked_machine
 from accelsim.simulator.results import SimulationResult
 from accelsim.simulator.working_memory import WorkingMemory
 
@@ -116,8 +116,8 @@ def simulate(
         threads = 1
     kept = list(program.tensors) if keep_intermediates else list(program.outputs)
     fast = engine == "fast"
-    by_rows = fast and sampling is None and tracking_level(track, machine) != "range"
-    memory = WorkingMemory.of(program, machine, by_rows, fast, frozenset(kept))
+    by_rows = fast and sampling is None
+    memory = WorkingMemory.of(program, machine, by_rows, fast, frozenset(kept), track == "range")
     size, threads = (
         batches_of(feeds.num_samples, memory, memory_bytes, threads) if fast else (feeds.num_samples, 1)
     )  # fmt: skip

@@ -22,6 +22,7 @@ from accelsim.simulator.engine.codes import narrowest_type
 from accelsim.simulator.engine.convolution import _FAST_COLUMN_BYTES
 from accelsim.simulator.engine.dots import BYTES_GATHERED, GATHERED_BYTES
 from accelsim.simulator.engine.exact import _LARGE_BYTES
+from accelsim.simulator.engine.layer_ranges import LayerRanges
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.meeting import Meeting
 from accelsim.simulator.engine.safe import NEAR_SUM_BYTES, SUM_BYTES, SafeLayer
@@ -80,8 +81,9 @@ class WorkingMemory:
 
     @staticmethod
     def of(
-        program: IntegerProgram, machine: Machine, by_rows: bool, pieces: bool, keep: frozenset[str]
-    ) -> WorkingMemory:
+        program: IntegerProgram, machine: Machine, by_rows: bool, pieces: bool, keep: frozenset[str],
+        ranges: bool = False,
+    ) -> WorkingMemory:  # fmt: skip
         """Return what batches take, worked out once for runs of a program under the same conditions.
 
         Parameters
@@ -91,16 +93,18 @@ class WorkingMemory:
         machine : Machine
             Where.
         by_rows : bool
-            Layers run channels last where they can: on the fast engine, with no ranges tracked and no toggles counted.
+            Layers run channels last where they can: on the fast engine, with no toggles counted.
         pieces : bool
             Layers of the grid work piece by piece: on the fast engine.
         keep : frozenset of str
             Tensors that are kept to the end of a batch.
+        ranges : bool
+            Running ranges are tracked.
         """
-        conditions = machine, by_rows, pieces, keep, has_dot_instructions()
+        conditions = machine, by_rows, pieces, keep, ranges, has_dot_instructions()
         made = _MADE.get(program)
         if made is None or made[0] != conditions:
-            model = _Model(program, machine, by_rows, pieces, keep)
+            model = _Model(program, machine, by_rows, pieces, keep, ranges)
             made = _MADE[program] = conditions, WorkingMemory(model.counters(), tuple(model.stages()))
         return made[1]
 
@@ -129,6 +133,7 @@ class _Model:
     by_rows: bool
     pieces: bool
     keep: frozenset[str]
+    ranges: bool
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
@@ -203,6 +208,8 @@ class _Model:
     def _product(self, layer: kinds.MacLayer, first: int, last: bool) -> tuple[int, bool, _Stage]:
         """Return what `_layer` does of a convolution or matrix product that reads codes of ``first`` bytes."""
         safe = SafeLayer.of(layer, self.machine) if self.by_rows else None
+        if safe is not None and self.ranges and LayerRanges.of(safe, self.machine) is None:
+            safe = None
         convolved = layer.geometry is not None
         if safe is not None:
             width = narrowest_type(*layer.clamp).itemsize
@@ -235,6 +242,9 @@ class _Model:
         held = 0 if last or geometry is None or layer.channels_last else first * elements
         if safe.copies or operands != elements or first != operand:
             held += operand * operands + (operand * elements if first != operand else 0)
+        ranges = LayerRanges.of(safe, self.machine) if self.ranges else None
+        if ranges is not None:
+            held += ranges.bytes_per_operand * operands + 16 * layer.num_positions
         if not safe.depthwise:  # sums of a group are filled up to whole vectors
             outputs = -(-layer.num_outputs // LANES) * LANES * layer.groups * layer.num_positions
         if safe.in_lanes and at_risk is None:

@@ -97,22 +97,23 @@ def range_blocks(
         As of `step_blocks`; not scaled.
     vectors : int16 or int32 array, shape (blocks, size)
         Terms of the blocks' channels.
-    start : int32 array, shape (blocks, LANES)
-        What the accumulators are loaded with.
+    start : int32 array, shape (blocks, ROWS * LANES)
+        What the accumulators of six rows are loaded with.
     tile : int64
         Numbers between two values that count; 0: every product does.
     least, most : int32 arrays, shape (blocks, ROWS * LANES)
         Range of each channel over some of the positions, with the start from the beginning; updated.
     """
-    size, flat = vectors.shape[1], vectors.reshape(-1)
+    size, flat, first_sums = vectors.shape[1], vectors.reshape(-1), start.reshape(-1)
     windows, sums = np.empty(ROWS, dtype=np.int64), np.empty(ROWS * LANES, dtype=np.int32)
-    for first in range(0, bases.size, ROWS):
-        for r in range(ROWS):  # the last one is repeated where there are fewer
-            windows[r] = bases[min(first + r, bases.size - 1)]
-        for b in range(vectors.shape[0]):
-            for r in range(ROWS):
-                sums[r * LANES : (r + 1) * LANES] = start[b]
+    for b in range(vectors.shape[0]):
+        own_least, own_most = least[b], most[b]
+        for first in range(0, bases.size, ROWS):
+            for r in range(ROWS):  # the last one is repeated where there are fewer
+                windows[r] = bases[min(first + r, bases.size - 1)]
+            for i in range(ROWS * LANES):
+                sums[i] = first_sums[b * ROWS * LANES + i]
             if tile == 0:
-                range_of_products(flat, b * size, image, windows, places, tile, least[b], most[b], sums)
+                range_of_products(flat, b * size, image, windows, places, tile, own_least, own_most, sums)
             else:
-                range_of_tiles(flat, b * size, image, windows, places, tile, least[b], most[b], sums)
+                range_of_tiles(flat, b * size, image, windows, places, tile, own_least, own_most, sums)

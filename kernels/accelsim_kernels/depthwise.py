@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.vectors.code import LANES, Activations
+from accelsim_kernels.vectors.window_ranges import window_range_1, window_range_4
 from accelsim_kernels.vectors.windows import window_1, window_4, window_dots
 
 _FOUR = 4 * LANES
@@ -98,3 +99,47 @@ def depthwise_dots(
                 window_dots(rows, base + done, of_four, packed, done * of_four.size, sums, place + done)
                 done += _FOUR
             finish_piece(rows, base, segments, weights, (done, length), sums, place)
+
+
+@kernel
+def depthwise_ranges(
+    rows: Activations, bases: npt.NDArray[np.int64], run: Int, segments: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.int16], start: npt.NDArray[np.int32], tile: Int, least: npt.NDArray[np.int32],
+    most: npt.NDArray[np.int32],
+) -> None:  # fmt: skip
+    """Find the least and greatest value of the unbounded running sums of every channel; docs/numerics.md, section 3.
+
+    Parameters
+    ----------
+    rows : int16 or int32 array
+        Activations as the PEs multiply them, channels last.
+    bases, run, segments, weights
+        As in `depthwise_rows`; the taps in the machine's order.
+    start : int32 array, shape (repeats * channels,)
+        What the accumulators are loaded with.
+    tile : int64
+        Taps between two values that count.
+    least, most : int32 arrays, shape (repeats * channels,)
+        Range so far; updated.
+    """
+    width = weights.shape[1]
+    for r in range(bases.size):
+        for begin in range(0, run, width):
+            length, base = min(width, run - begin), bases[r] + begin
+            done = 0
+            while length - done >= _FOUR:
+                window_range_4(rows, base + done, segments, weights, done, tile, start, least, most)
+                done += _FOUR
+            while length - done >= LANES:
+                window_range_1(rows, base + done, segments, weights, done, tile, start, least, most)
+                done += LANES
+            if 0 < done < length:  # the last vector again, moved back to the end
+                done = length - LANES
+                window_range_1(rows, base + done, segments, weights, done, tile, start, least, most)
+                done = length
+            for i in range(done, length):
+                total = np.int64(start[i])
+                for t in range(segments.size):
+                    total += np.int64(weights[t, i]) * np.int64(rows[base + segments[t] + i])
+                    if (t + 1) % tile == 0 or t + 1 == segments.size:
+                        least[i], most[i] = min(np.int64(least[i]), total), max(np.int64(most[i]), total)

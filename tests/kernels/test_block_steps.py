@@ -127,10 +127,10 @@ def test_ranges_of_blocks_are_those_of_their_outputs(form, tile, apart, count):
     made = Layout(PRODUCTS if tile == 1 else TILES, reduction, tile, paired)
     windows, weights = Windows(rng, ends[1], reduction, count, apart), drawn(rng, ends[0], (2 * LANES, reduction))
     start, own = rng.integers(-5000, 5000, (2, LANES)), LayerBlocks.of(made, weights, windows.terms)
-    least, most = (np.tile(start, (1, ROWS)).astype(np.int32) for _ in range(2))
+    loaded, least, most = (np.tile(start, (1, ROWS)).astype(np.int32) for _ in range(3))
     number = np.int64(0 if tile == 1 else own.tile)
     range_blocks(
-        own.image(windows.operands), windows.bases, own.places, own.vectors, start.astype(np.int32), number, least, most
+        own.image(windows.operands), windows.bases, own.places, own.vectors, loaded, number, least, most
     )  # fmt: skip
     for n in range(2 * LANES):
         outputs = [

@@ -32,7 +32,9 @@ ENTRANCES = {
     "activity.successive_toggles",
     "binary_quadratic.descend",
     "binary_quadratic.round_sequentially",
+    "block_steps.range_blocks",
     "block_steps.step_blocks",
+    "depthwise.depthwise_ranges",
     "exact.dot_rows",
     "grid.broadcast.step_broadcast",
     "grid.output_stationary.step_output_stationary",
@@ -216,7 +218,8 @@ def call_layers():
                 codes = {tensor.name: np.ones((samples, *tensor.shape[1:]), int) for tensor in network.graph.inputs}
                 machine = ax.Machine(rows=2, columns=2, requantizer=name)
                 narrow = machine.replace(accumulator_bits=4)
-                run(network, codes, narrow, engine="fast")
+                for track in ("overflow", "range"):
+                    run(network, codes, narrow, engine="fast", track=track)
                 for options in ({"engine": "stepped"}, {"engine": "fast"}, {"activity": True, "activity_folds": 1}):
                     run(network, codes, machine, **options)
 

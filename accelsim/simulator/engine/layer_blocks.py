@@ -71,11 +71,24 @@ class LayerBlocks:
         return LayerBlocks(vectors, terms[first], -(-tile // 2) if pairs else tile, layout.row_shift)
 
     def image(self, operands: Integers) -> Integers:
-        """Return activations, flat, as the kernels read them, with another number behind the last one."""
-        image = np.empty(operands.size + 1, dtype=self.vectors.dtype)
-        np.left_shift(operands, self.row_shift, out=image[:-1], casting="unsafe", dtype=image.dtype)
-        image[-1] = 0
+        """Return activations as the kernels read them, scaled; see `image_of`."""
+        image = image_of(operands, self.vectors.dtype)
+        if self.row_shift:
+            image <<= self.row_shift
         return image
+
+
+def image_of(operands: Integers, dtype: Any, offset: int = 0) -> Integers:
+    """Return activations, flat, in another type and all more by an offset, with another number behind the last one.
+
+    What is returned fits the type; operands and offset are added modulo its values.
+    """
+    image, bits = np.empty(operands.size + 1, dtype=dtype), 8 * np.dtype(dtype).itemsize
+    image[:-1], image[-1] = operands, 0
+    if offset:
+        half = 1 << (bits - 1)
+        image += image.dtype.type((offset + half) % (2 * half) - half)
+    return image
 
 
 def terms_of_window(geometry: Geometry | None, reduction: int, spatial_first: bool) -> Int64:

@@ -273,6 +273,12 @@ def step_at_risk(
     return True
 
 
+def range_layout(reduction: int, tile: int, lanes: Ends, rows: Ends) -> Layout:
+    """Return how terms of running sums that fit a lane are added; parameters as of `layout`."""
+    paired = max(map(_bits, (lanes, rows))) <= 15 and has_dot_instructions()
+    return Layout(PRODUCTS if tile == 1 else TILES, reduction, tile, paired)
+
+
 def step_ranges(
     bounds: ChannelBounds, columns: Integers, ends: Ends, tile: int, outputs: tuple[Int64, Int64, Int64]
 ) -> Int64:
@@ -301,9 +307,7 @@ def step_ranges(
     rows = np.flatnonzero(fits)
     if rows.size:
         some = bounds.weights[rows]
-        limits = ends, (int(some.min()), int(some.max()))
-        paired = max(map(_bits, limits)) <= 15 and has_dot_instructions()
-        form = Layout(PRODUCTS if tile == 1 else TILES, some.shape[1], tile, paired)
+        form = range_layout(some.shape[1], tile, ends, (int(some.min()), int(some.max())))
         range_columns(
             form.fitting(columns), form.numbers(some), rows, bounds.start, np.int64(form.terms),
             np.int64(0 if tile == 1 else form.numbers_of_tile), form.room(columns.shape[1]), *outputs,

@@ -16,6 +16,7 @@ from accelsim.simulator.engine import codes as engine_codes
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
 from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution
 from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues, Int32, Int64, Track, run_gemm
+from accelsim.simulator.engine.layer_ranges import LayerRanges
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.layer_steps import LayerEvents
 from accelsim.simulator.engine.safe import SafeLayer
@@ -42,7 +43,7 @@ class Tally:
             self.outputs += totals.outputs
             self.partial += totals.partial
         if values.range_min is not None and values.range_max is not None:
-            self._widen(int(values.range_min.min()), int(values.range_max.max()))
+            self.widen(int(values.range_min.min()), int(values.range_max.max()))
 
     def add_events(self, events: LayerEvents) -> None:
         """Take in the events of some positions."""
@@ -56,9 +57,9 @@ class Tally:
         self.outputs += other.outputs
         self.partial += other.partial
         if other.least is not None and other.most is not None:
-            self._widen(other.least, other.most)
+            self.widen(other.least, other.most)
 
-    def _widen(self, least: int, most: int) -> None:
+    def widen(self, least: int, most: int) -> None:
         """Take values into the range."""
         self.least = least if self.least is None else min(self.least, least)
         self.most = most if self.most is None else max(self.most, most)
@@ -124,9 +125,10 @@ class Grid:
         self._bound_zeros: dict[str, ZeroOperands] = {}
         self._asymmetric: dict[str, int] = {}
         self._safe: dict[str, SafeLayer] = {}
-        if engine == "fast" and self.level != "range" and sampling is None:
-            prepared = {layer.name: SafeLayer.of(layer, machine) for layer in known}
-            self._safe = {name: safe for name, safe in prepared.items() if safe is not None}
+        self._ranges: dict[str, LayerRanges] = {}
+        if engine == "fast" and sampling is None:
+            for layer in known:
+                self._prepare(layer)
         self._toggles: dict[str, ToggleCounter] = {}
         if sampling is not None:
             for layer in known:
@@ -135,6 +137,15 @@ class Grid:
                 self._toggles[layer.name] = ToggleCounter(
                     layer.weights, layer.start, layer.groups, positions, machine, widths, sampling
                 )
+
+    def _prepare(self, layer: kinds.MacLayer) -> None:
+        """Keep a layer in the form that runs channels last, where it has one for all that is tracked."""
+        safe = SafeLayer.of(layer, self.machine)
+        ranges = None if safe is None or self.level != "range" else LayerRanges.of(safe, self.machine)
+        if safe is not None and (ranges is not None or self.level != "range"):
+            self._safe[layer.name] = safe
+        if ranges is not None:
+            self._ranges[layer.name] = ranges
 
     def absorb(self, other: Grid) -> None:
         """Add what another run of the same layers met on other samples; bit toggles are not among it."""
@@ -230,6 +241,7 @@ class Grid:
         if layer.geometry is None:
             rows = writable(codes.reshape(-1, layer.reduction))
             zeros.add_vectors(rows, layer.input_offset)
+            self._track_range(layer, rows)
             return run(rows).reshape(codes.shape[0], *layer.output_shape)
         channels, height, width = layer.geometry.input_shape
         if layer.channels_last:
@@ -238,8 +250,14 @@ class Grid:
             images = codes.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
         rows = writable(images)
         zeros.add_channels_last(rows, layer.input_offset, layer.geometry, layer.pad_value)
+        self._track_range(layer, rows)
         stored, shape = run(rows), (codes.shape[0], *layer.output_shape)
         return stored.reshape(shape) if layer.channels_last else stored.transpose(0, 3, 1, 2).reshape(shape)
+
+    def _track_range(self, layer: kinds.MacLayer, rows: Codes) -> None:
+        """Take the running sums of a layer that runs channels last into its range, where that is tracked."""
+        if layer.name in self._ranges:
+            self.tallies[layer.name].widen(*self._ranges[layer.name].run(rows))
 
     def _convolution(self, layer: kinds.MacLayer, fed: Int32) -> Int32:
         """Run a convolution."""

@@ -92,7 +92,7 @@ def run_with_one_layer_elsewhere(digits, machine, name, other):
         execution = Execution(
             dataclasses.replace(program, layers=(chosen,)), target, "fast", "none", len(digits.images)
         )
-        alive |= execution.run(alive, keep=[layer.output])
+        alive |= execution.run(dict(alive), keep=[layer.output])
     return alive[program.outputs[0]]
 
 

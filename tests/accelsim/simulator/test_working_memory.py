@@ -52,7 +52,14 @@ def mobilenet(shared):
 @pytest.mark.parametrize("network", ["resnet8", "mobilenet"])
 @pytest.mark.parametrize(
     ("setting", "bits", "options"),
-    [(64, 32, {}), (6, 32, {}), (12, 32, {"threads": 2}), (8, 32, {"keep_intermediates": True}), (16, 16, {})],
+    [
+        (64, 32, {}),
+        (6, 32, {}),
+        (12, 32, {"threads": 2}),
+        (8, 32, {"keep_intermediates": True}),
+        (16, 16, {}),
+        (12, 32, {"track": "range"}),
+    ],
 )
 def test_a_run_takes_what_it_reports_and_no_more_than_it_may(network, setting, bits, options, request):
     program, images = request.getfixturevalue(network)
