@@ -123,7 +123,7 @@ class ColumnsAtRisk:
             register(machine.accumulator_bits, machine.overflow)[:2],
             register(inner_bits(machine), machine.overflow)[:2], sums, limits,
         )  # fmt: skip
-        steps = _steps(machine, reduction, tile, (least, greatest), ends)
+        steps = _steps(machine, reduction, tile, (int(least), int(greatest)), ends)
         if steps is None or widest * most >= 1 << 30:
             return None
         inner = _inner(narrow, tile, machine)

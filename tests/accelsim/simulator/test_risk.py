@@ -237,6 +237,25 @@ def test_small_products_equal_the_oracle_also_by_the_scalar_loops(least, dataflo
     assert result.overflow_events.any()
 
 
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+@pytest.mark.parametrize("dataflow", ["output_stationary", "weight_stationary", "broadcast"])
+def test_rows_of_small_products_equal_the_oracle_also_by_the_scalar_loops(dataflow, overflow, monkeypatch):
+    if settings.DISABLE_JIT:
+        monkeypatch.setattr(column_risk, "has_dot_instructions", lambda: True)
+    rng = np.random.default_rng(4)
+    weights, activations = rng.integers(-9, 10, (18, 7), np.int8), rng.integers(0, 3, (7, 66), np.uint8)
+    bias = np.zeros(18, dtype=np.int64)
+    activations[:, [0, 15, 65]], bias[[0, 17]] = 99, 2047  # positions of all channels, channels at all positions
+    weights[17], bias[3] = 127, 2047 - 130
+    weights[3] = 9  # and one that is marked where the activations are greater than 2
+    activations[:, 40] = 3
+    machine = ax.Machine(rows=4, columns=4, dataflow=dataflow, accumulator_bits=12, overflow=overflow)
+    result = ax.matmul(weights, activations, machine, bias=bias)
+    expected = naive.gemm(weights.tolist(), activations.tolist(), machine, bias=bias.tolist())
+    assert_equal(result, expected, "overflow")
+    assert result.overflow_events[[0, 3, 17], [65, 40, 9]].all()
+
+
 def test_what_does_not_fit_lanes_is_left_alone():
     start = np.zeros(1, dtype=np.int64)
     for machine, weights, columns, ends in (
