@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from accelsim.reference import ComparisonReport, compare
     from accelsim.report.html import HtmlReport, html_report
     from accelsim.report.vectors import Requantization, write_vectors
+    from accelsim.simulator.conv2d import conv2d
     from accelsim.simulator.counts import OperationCount
     from accelsim.simulator.energy import EnergyTable
-    from accelsim.simulator.gemm import conv2d, matmul
+    from accelsim.simulator.gemm import matmul
     from accelsim.simulator.gemm_result import GemmResult
     from accelsim.simulator.requantization import requantize
     from accelsim.simulator.results import SimulationResult
@@ -79,7 +80,7 @@ _HOMES = {
     "WidthReport": "explore",
     "accumulator_widths": "explore",
     "compare": "reference",
-    "conv2d": "simulator.gemm",
+    "conv2d": "simulator.conv2d",
     "gemm_cycles": "simulator.timing",
     "diagnose": "ptq.diagnosis",
     "html_report": "report.html",

@@ -1,28 +1,21 @@
-"""One GEMM or convolution on the grid, with everything that can be seen of it."""
+"""One GEMM on the grid, with everything that can be seen of it."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.arrays import whole_number
 from accelsim.errors import AccumulatorOverflowError, OperandError
 from accelsim.machine import Machine
-from accelsim.program.geometry import Geometry
-from accelsim.simulator.counts import Toggles
-from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
-from accelsim.simulator.engine.convolution import run_convolution
-from accelsim.simulator.engine.events import EventArrays
+from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter
 from accelsim.simulator.engine.exact import ColumnSurvey
 from accelsim.simulator.engine.gemm import (
-    TYPE_ENDS,
     EngineName,
     GemmOperands,
     GemmValues,
-    Int64,
     Track,
     fast_gemm,
     run_gemm,
@@ -31,21 +24,8 @@ from accelsim.simulator.engine.gemm import (
 from accelsim.simulator.engine.trace import DEFAULT_LIMIT_BYTES, Range, Trace, TraceWindow
 from accelsim.simulator.gemm_result import GemmAccount, GemmResult
 from accelsim.simulator.operands import (
-    gemm_operands,
-    integer_array,
     matmul_operands,
-    operand,
-    start_values,
-    zero_points,
 )
-
-_LONGEST_STEP = 1 << 16
-"""Greatest stride, dilation and padding of a convolution."""
-
-_ARRAYS = (
-    "accumulators", "overflow_events", "first_overflow", "partial_overflow_events", "range_min", "range_max",
-)  # fmt: skip
-"""Of `GemmValues`."""
 
 _KNOWN = {"engine": get_args(EngineName), "track": get_args(Track)}
 
@@ -188,122 +168,8 @@ def run_operands(
         counter = ToggleCounter(weights, operands.start, 1, num_positions, machine, account.widths, Sampling())
         counter.add(0, operands.wide_columns)
         toggles = counter.toggles()
-    return _result(values, None, None, track, account, recorded, toggles)
-
-
-def conv2d(
-    activations: npt.ArrayLike,
-    weights: npt.ArrayLike,
-    machine: Machine | None = None,
-    *,
-    bias: npt.ArrayLike | None = None,
-    strides: tuple[int, int] = (1, 1),
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0),
-    dilations: tuple[int, int] = (1, 1),
-    groups: int = 1,
-    weight_zero_point: npt.ArrayLike = 0,
-    activation_zero_point: int = 0,
-    engine: EngineName = "fast",
-    track: Track = "overflow",
-    activity: bool = False,
-) -> GemmResult:
-    """Convolve stored integers on the machine's grid; padded taps hold the activations' zero point.
-
-    Parameters
-    ----------
-    activations : integer array, shape (batch, channels, height, width)
-        Stored activations of at most 16 bits.
-    weights : integer array, shape (n, channels / groups, kernel rows, kernel columns)
-        Stored weights of at most 16 bits.
-    machine : Machine, optional
-        Grid, dataflow, widths; ``edge_16x16`` when left out.
-    bias : integer array, shape (n,), optional
-        In accumulator units.
-    strides, dilations : pair of int
-        (rows, columns), at least 1.
-    pads : four int
-        Padding at the top, left, bottom and right, at least 0.
-    groups : int
-        Groups of channels, run one after the other.
-    weight_zero_point, activation_zero_point, engine, track, activity
-        As in `matmul`.
-
-    Returns
-    -------
-    GemmResult
-        Arrays of shape (batch, n, rows, columns).
-
-    Raises
-    ------
-    OperandError
-        When an array has the wrong type, shape or values, or an option is unknown.
-    AccumulatorOverflowError
-        When a register overflowed and the machine's mode is ``error``.
-    """
-    machine = checked_machine(machine, engine, track)
-    images, kernels = integer_array("activations", activations, 4), integer_array("weights", weights, 4)
-    groups = whole_number("groups", groups, 1)
-    geometry = _conv_geometry(images.shape, kernels.shape, strides, pads, dilations, groups)
-    num_outputs = kernels.shape[0]
-    ordered = kernels.transpose(0, 2, 3, 1) if machine.reduction_order == "spatial_first" else kernels
-    rows = operand("weights", np.ascontiguousarray(ordered).reshape(num_outputs, -1), machine.weight_bits, kept="bh")
-    stored = operand("activations", images, machine.activation_bits, kept="BbhH")
-    zero_point = _activation_zero_point(activation_zero_point)
-    biases = start_values(bias, num_outputs)
-    weight_zeros = zero_points("weight_zero_point", weight_zero_point, num_outputs)
-    per_group = num_outputs // groups
-    fed, pad_value = _fed(stored, zero_point, machine)
-    empty = np.empty((geometry.reduction, 0), dtype=np.int32)
-    operands = [
-        gemm_operands(rows[part], empty, biases[part], weight_zeros[part], zero_point, machine)
-        for part in (slice(g * per_group, (g + 1) * per_group) for g in range(groups))
-    ]
-    level = tracking_level(track, machine)
-    total = images.shape[0] * geometry.num_positions
-    arrays: dict[str, Int64] = {}
-    for group, begin, end, values in run_convolution(
-        fed, operands, geometry, pad_value, machine, engine, level, "conv2d"
-    ):
-        refuse_overflow(values, machine, "conv2d")
-        for name in _ARRAYS:
-            part = getattr(values, name)
-            if part is not None:
-                whole = arrays.setdefault(name, np.empty((num_outputs, total), dtype=np.int64))
-                whole[group * per_group : (group + 1) * per_group, begin:end] = part
-    tracked = [arrays[name] for name in _ARRAYS[1:4] if name in arrays]
-    merged = GemmValues(
-        arrays["accumulators"], EventArrays(*tracked) if tracked else None, arrays.get("range_min"),
-        arrays.get("range_max"),
-    )  # fmt: skip
-    weights_fed, zero_points_left, start = (
-        np.concatenate([getattr(part, name) for part in operands])
-        for name in ("weights", "weight_zero_points", "start")
-    )
-    zeros = ZeroCounter(weights_fed, groups, machine.reduction_order == "spatial_first")
-    zeros.add_images(fed, geometry, pad_value)
-    account = GemmAccount(
-        machine, weights_fed, zero_points_left, total, (int(fed.min()), int(fed.max())), zeros.nonzero(),
-        images.size // groups,
-    )  # fmt: skip
-    toggles = None
-    if activity:
-        counter = ToggleCounter(weights_fed.astype(np.int32), start, groups, total, machine, account.widths, Sampling())
-        count_convolution(counter, fed.astype(np.int32), geometry, pad_value, "conv2d")
-        toggles = counter.toggles()
-    shape = (num_outputs, images.shape[0], *geometry.output_shape)
-    return _result(merged, shape, (1, 0, 2, 3), track, account, None, toggles)
-
-
-def _fed(stored: npt.NDArray[Any], zero_point: int, machine: Machine) -> tuple[npt.NDArray[Any], int]:
-    """Return activations as the PEs multiply them and what a padded tap holds, in a narrow type where both fit one."""
-    low, high = TYPE_ENDS[stored.dtype.char]
-    if machine.zero_point == "folded":
-        return stored if low <= zero_point <= high else stored.astype(np.int32), zero_point
-    if zero_point == 0:
-        return stored, 0
-    least, greatest = TYPE_ENDS["h"]
-    fits = least <= low - zero_point and high - zero_point <= greatest
-    return np.subtract(stored, zero_point, dtype=np.int32).astype(np.int16 if fits else np.int32, copy=False), 0
+    events = values.events if track != "none" else None
+    return GemmResult(values.accumulators, events, values.range_min, values.range_max, account, recorded, toggles)
 
 
 def refuse_overflow(values: GemmValues, machine: Machine, where: str) -> None:
@@ -350,69 +216,3 @@ def _default_machine() -> Machine:
 def tracking_level(track: Track, machine: Machine) -> Track:
     """Return the level to track at: ``error`` must count events."""
     return "overflow" if machine.overflow == "error" and track == "none" else track
-
-
-def _activation_zero_point(value: int) -> int:
-    return int(zero_points("activation_zero_point", value, 1)[0])
-
-
-def _window_part(name: str, values: Any, count: int, least: int) -> tuple[Any, ...]:
-    """Return strides, dilations or pads as ints; raise OperandError for anything else."""
-    try:
-        if len(values) == count:
-            return tuple(whole_number(name, value, least, _LONGEST_STEP) for value in values)
-    except (TypeError, OperandError):
-        pass
-    raise OperandError(
-        f"{name} must be {count} whole numbers of at least {least} and at most {_LONGEST_STEP}, got {values!r}"
-    )
-
-
-def _conv_geometry(
-    images: tuple[int, ...],
-    kernels: tuple[int, ...],
-    strides: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    dilations: tuple[int, int],
-    groups: int,
-) -> Geometry:
-    """Return the convolution's geometry; raise OperandError where it has none."""
-    strides = _window_part("strides", strides, 2, 1)
-    dilations = _window_part("dilations", dilations, 2, 1)
-    pads = _window_part("pads", pads, 4, 0)
-    channels, height, width = images[1:]
-    num_outputs, group_channels, *kernel = kernels
-    if channels != group_channels * groups or num_outputs % groups:
-        raise OperandError(
-            f"weights {kernels} do not fit {channels} channels in {groups} groups: need shape "
-            f"(a multiple of {groups}, {channels / groups:g}, rows, columns)"
-        )
-    output = tuple(
-        Geometry.convolved(length, kernel[axis], strides[axis], pads[axis], pads[axis + 2], dilations[axis])
-        for axis, length in enumerate((height, width))
-    )
-    if min(output) < 1:
-        raise OperandError(f"a kernel of {tuple(kernel)} does not fit {height}x{width} with pads {pads}")
-    return Geometry.of((channels, height, width), tuple(kernel), strides, pads, dilations, output, groups)
-
-
-def _result(
-    values: GemmValues,
-    shape: tuple[int, ...] | None,
-    axes: tuple[int, ...] | None,
-    track: Track,
-    account: GemmAccount,
-    trace: Trace | None,
-    toggles: Toggles | None,
-) -> GemmResult:
-    """Shape the values, where a shape is given, and keep what was asked for."""
-
-    def shaped(array: Int64 | None) -> Any:
-        return array if array is None or shape is None else np.ascontiguousarray(array.reshape(shape).transpose(axes))
-
-    events = values.events if track != "none" else None
-    if events is not None and shape is not None:
-        events = EventArrays(shaped(events.counts), shaped(events.first), shaped(events.partial))
-    return GemmResult(
-        shaped(values.accumulators), events, shaped(values.range_min), shaped(values.range_max), account, trace, toggles
-    )

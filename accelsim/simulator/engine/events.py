@@ -30,7 +30,7 @@ class EventTotals(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class EventArrays:
-    """Events as arrays of shape (n, p).
+    """Events as arrays of shape (n, p), or that of a convolution's outputs.
 
     Parameters
     ----------
@@ -43,14 +43,20 @@ class EventArrays:
     partial: Int64
 
     @staticmethod
-    def none(shape: tuple[int, int]) -> EventArrays:
+    def none(shape: tuple[int, ...]) -> EventArrays:
         """Return those of outputs without events, in no memory, read-only."""
-        zeros = np.ndarray(shape, np.int64, _ZERO, 0, (0, 0))
-        return EventArrays(zeros, np.ndarray(shape, np.int64, _MINUS_ONE, 0, (0, 0)), zeros)
+        nowhere = (0,) * len(shape)
+        zeros = np.ndarray(shape, np.int64, _ZERO, 0, nowhere)
+        return EventArrays(zeros, np.ndarray(shape, np.int64, _MINUS_ONE, 0, nowhere), zeros)
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether these are those of `none`."""
+        return not any(self.counts.strides) and not any(self.partial.strides)
 
     def totals(self) -> EventTotals:
         """Return the events of all outputs."""
-        if not any(self.counts.strides) and not any(self.partial.strides):
+        if self.nowhere:
             return EventTotals(0, 0, 0)
         return EventTotals(int(self.counts.sum()), int(np.count_nonzero(self.counts)), int(self.partial.sum()))
 
