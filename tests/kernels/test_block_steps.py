@@ -6,7 +6,7 @@ import pytest
 import accelsim as ax
 from accelsim.simulator.engine.gemm import terms_per_addition
 from accelsim.simulator.engine.layer_blocks import LayerBlocks
-from accelsim.simulator.engine.tracked import Layout, layout
+from accelsim.simulator.engine.tracked import Layout, layout_in_place
 from accelsim_kernels import marks
 from accelsim_kernels.block_steps import range_blocks, step_blocks
 from accelsim_kernels.ordered_tiles import CHAINS, PRODUCTS, TILES
@@ -37,11 +37,14 @@ class Windows:
 def cases(reduction, apart, name, overflow, ends):
     """A machine, the layout, weights of a block, windows and all of it laid out."""
     machine = ax.Machine(accumulator_bits=17, overflow=overflow, **MACHINES[name])
-    if name == "chains":  # the narrowest that hold a product
-        greatest = max(map(abs, ends[0])) * max(map(abs, ends[1]))
-        machine = machine.replace(partial_sum_bits=greatest.bit_length() + 1)
+    # The narrowest registers that hold a product.
+    bits = (max(map(abs, ends[0])) * max(map(abs, ends[1]))).bit_length() + 1
+    if name == "chains":
+        machine = machine.replace(partial_sum_bits=bits)
+    elif name == "one by one":
+        machine = machine.replace(accumulator_bits=bits)
     rng = np.random.default_rng([reduction, apart])
-    made = layout(machine, reduction, terms_per_addition(machine), *ends)
+    made = layout_in_place(machine, reduction, terms_per_addition(machine), *ends)
     weights, windows = drawn(rng, ends[0], (LANES, reduction)), Windows(rng, ends[1], reduction, ROWS, apart)
     return machine, made, weights, windows, LayerBlocks.of(made, weights, windows.terms)
 
@@ -63,7 +66,7 @@ def test_steps_of_windows_are_their_scalar_loop_and_the_contract(form, overflow,
     for run in (compiled(step), step.scalar):
         state = [values.astype(np.int32) for values in (sums, np.zeros(SIZE), np.full(SIZE, -1), np.zeros(SIZE))]
         run(
-            own.vectors.reshape(-1), 0, own.image(windows.operands), windows.bases, own.places, *limits,
+            own.vectors.reshape(-1), 0, own.image(windows.operands), own.bases(windows.bases), own.places, *limits,
             *(state[:3] if kind == PRODUCTS else state),
         )  # fmt: skip
         states.append(np.array(state))
@@ -76,8 +79,21 @@ def test_steps_of_windows_are_their_scalar_loop_and_the_contract(form, overflow,
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("dataflow", ["output_stationary", "weight_stationary"])
+def test_registers_as_narrow_as_a_product_take_pairs_of_one_term(form, dataflow):
+    """8 x 8 bits with a saturating register of 16 bits, which needs a scale of 16: seven, eight, and one for twice."""
+    for bits, scale, doubled in ((17, 15, False), (16, 15, True)):
+        registers = {"accumulator_bits": bits} if dataflow == "output_stationary" else {"partial_sum_bits": bits}
+        machine = ax.Machine(dataflow=dataflow, overflow="saturate", **{"accumulator_bits": 20, **registers})
+        made = layout_in_place(machine, 200, terms_per_addition(machine), (-128, 127), (0, 255))
+        assert made.doubled == (doubled and form == "pairs")
+        if form == "pairs":
+            assert made.lane_shift + made.row_shift == scale
+            assert made.kind == (PRODUCTS if dataflow == "output_stationary" else CHAINS)
+
+
 def test_terms_that_lie_side_by_side_make_pairs(form):
-    made = layout(ax.Machine(dataflow="weight_stationary", accumulator_bits=20), 32, 4, (-128, 127), (0, 255))
+    made = layout_in_place(ax.Machine(dataflow="weight_stationary", accumulator_bits=20), 32, 4, (-128, 127), (0, 255))
     weights, terms = np.ones((LANES, 32), dtype=int), np.arange(32)
     pairs = 2 if form == "pairs" else 1
     assert LayerBlocks.of(made, weights, terms).places.size == 32 // pairs
@@ -91,7 +107,7 @@ def test_terms_that_lie_side_by_side_make_pairs(form):
 def test_blocks_with_a_mark_hold_what_the_contract_says(overflow, name, count):
     rng, ends, reduction = np.random.default_rng(count), ((-128, 127), (0, 255)), 20
     machine = ax.Machine(accumulator_bits=16, overflow=overflow, **MACHINES[name])
-    made = layout(machine, reduction, terms_per_addition(machine), *ends)
+    made = layout_in_place(machine, reduction, terms_per_addition(machine), *ends)
     windows, weights = Windows(rng, ends[1], reduction, count, True), drawn(rng, ends[0], (2 * LANES, reduction))
     start = rng.choice([-40000, -7, 0, 32767], 2 * LANES)
     own, ((kind, _, low, high, *inner), saturate) = LayerBlocks.of(made, weights, windows.terms), made.stepping(machine)
@@ -102,7 +118,7 @@ def test_blocks_with_a_mark_hold_what_the_contract_says(overflow, name, count):
     masks = rng.integers(0, 3, (count, 2)).astype(np.int32)
     sums = np.full((count, 3 * LANES), 12345, dtype=np.int32)
     counts = step_blocks(
-        own.image(windows.operands), windows.bases, own.places, lanes, (kind, np.int64(own.tile), low, high, *inner),
+        own.image(windows.operands), own.bases(windows.bases), own.places, lanes, (kind, np.int64(own.tile), low, high, *inner),
         saturate, masks, np.arange(count), np.array([0, 2]), sums,
     )  # fmt: skip
     expected, met = sums.copy(), [0, 0, 0]

@@ -31,12 +31,15 @@ class LayerBlocks:
         Numbers of a tile.
     row_shift : int
         By how much activations are shifted to the left.
+    doubled : bool
+        Whether a number is a term and the same one again.
     """
 
     vectors: Integers
     places: Int64
     tile: int
     row_shift: int
+    doubled: bool
 
     @staticmethod
     def of(layout: Layout, weights: Integers, terms: Int64) -> LayerBlocks:
@@ -63,15 +66,29 @@ class LayerBlocks:
         values = np.zeros((len(weights), first.size, 2 if layout.paired else 1), dtype=layout.dtype)
         shifted = weights.astype(np.int32) << layout.lane_shift
         values[..., 0] = shifted[:, first]
+        if layout.doubled:
+            values[..., 1] = values[..., 0]
         if pairs:
             follows = (first + 1 < terms.size) & ((first + 1) % tile != 0)
             values[:, follows, 1] = shifted[:, first[follows] + 1]
         vectors = aligned_empty((len(weights) // LANES, LANES * values[0].size), layout.dtype)
         vectors[...] = values.reshape(len(vectors), LANES, first.size, -1).transpose(0, 2, 1, 3).reshape(vectors.shape)
-        return LayerBlocks(vectors, terms[first], -(-tile // 2) if pairs else tile, layout.row_shift)
+        places = terms[first] * (2 if layout.doubled else 1)
+        return LayerBlocks(vectors, places, -(-tile // 2) if pairs else tile, layout.row_shift, layout.doubled)
+
+    def bases(self, bases: Int64) -> Int64:
+        """Return where windows begin in `image`, from where they begin among the operands."""
+        return bases * 2 if self.doubled else bases
 
     def image(self, operands: Integers) -> Integers:
-        """Return activations as the kernels read them, scaled; see `image_of`."""
+        """Return activations as the kernels read them, scaled; see `image_of`. Doubled, each one is there twice."""
+        if self.doubled:
+            twice = np.zeros(operands.size + 1, dtype=np.int32)
+            np.left_shift(operands, 16 + self.row_shift, out=twice[:-1], dtype=np.int32)
+            low = twice >> 16
+            low &= 0xFFFF
+            twice |= low
+            return twice.view(np.int16)
         image = image_of(operands, self.vectors.dtype)
         if self.row_shift:
             image <<= self.row_shift

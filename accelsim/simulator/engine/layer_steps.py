@@ -20,7 +20,7 @@ from accelsim.simulator.engine.gemm import terms_per_addition
 from accelsim.simulator.engine.layer_blocks import LayerBlocks, terms_of_window
 from accelsim.simulator.engine.layer_marks import LayerMarks, fed_range
 from accelsim.simulator.engine.safe import Codes, Int64, SafeLayer
-from accelsim.simulator.engine.tracked import Layout, layout, order_in_lanes
+from accelsim.simulator.engine.tracked import Layout, layout_in_place, order_in_lanes
 from accelsim_kernels.block_steps import Lanes, step_blocks
 from accelsim_kernels.marks import list_marked
 from accelsim_kernels.scattered import Order, step_channels
@@ -116,7 +116,7 @@ class LayerSteps:
         if self.safe.depthwise:
             return None
         ends = (int(weights.min()), int(weights.max())), fed_range(self.safe)
-        return layout(self.machine, weights.shape[1], terms_per_addition(self.machine), *ends)
+        return layout_in_place(self.machine, weights.shape[1], terms_per_addition(self.machine), *ends)
 
     @cached_property
     def _blocks(self) -> list[tuple[LayerBlocks, Lanes]]:
@@ -158,8 +158,10 @@ class LayerSteps:
 
     @property
     def bytes_of_image(self) -> int:
-        """What `image` takes for an operand."""
-        return 0 if self._layout is None else np.dtype(self._layout.dtype).itemsize
+        """What `image` takes for an operand, with what it holds on the way."""
+        if self._layout is None:
+            return 0
+        return 8 if self._layout.doubled else np.dtype(self._layout.dtype).itemsize
 
     def step(self, marked: Marked, fed: Codes, image: Callable[[], npt.NDArray[Any]], sums: Int32) -> LayerEvents:
         """Step what is marked.
@@ -200,7 +202,7 @@ class LayerSteps:
         (kind, _, *ends), saturate = self._layout.stepping(self.machine)
         stepping: Any = (kind, np.int64(own.tile), *ends)
         counts = step_blocks(
-            image, marked.bases, own.places, lanes, stepping, saturate, marked.masks, marked.places,
+            image, own.bases(marked.bases), own.places, lanes, stepping, saturate, marked.masks, marked.places,
             self.marks.blocks[marked.group], sums,
         )  # fmt: skip
         return LayerEvents(*map(int, counts))

@@ -59,6 +59,8 @@ class Layout:
         By how much lanes' and rows' terms are shifted to the left.
     inner : tuple of int
         Ends of the register inside a tile.
+    doubled : bool
+        Both terms of a pair are the same one, whose product counts twice: one more bit of scale.
     """
 
     kind: int
@@ -68,6 +70,7 @@ class Layout:
     lane_shift: int = 0
     row_shift: int = 0
     inner: tuple[Any, Any] = (np.int64(0), np.int64(0))
+    doubled: bool = False
 
     @property
     def halves(self) -> bool:
@@ -175,6 +178,23 @@ def layout(machine: Machine, reduction: int, tile: int, lanes: Ends, rows: Ends)
     if shifts is None or (1 << width) + (1 << bits) > _MOST:
         return None
     return Layout(CHAINS, reduction, tile, paired, *shifts, inner=(low, high))
+
+
+def layout_in_place(machine: Machine, reduction: int, tile: int, lanes: Ends, rows: Ends) -> Layout | None:
+    """Return what `layout` does, or pairs of the same term where these alone reach the top of the lane."""
+    found, paired = layout(machine, reduction, tile, lanes, rows), max(map(_bits, (lanes, rows))) <= 15
+    one_by_one = machine.dataflow == "output_stationary"
+    if found is None or not (paired and has_dot_instructions()):
+        return found
+    if not (found.kind == TILES and one_by_one) and not (found.kind == CHAINS and not found.paired):
+        return found
+    bits = machine.accumulator_bits if one_by_one else inner_bits(machine)
+    assert bits is not None
+    shifts = _scaled(machine.overflow, bits + 1, lanes, rows, True)
+    if shifts is None:
+        return found
+    kind = PRODUCTS if one_by_one else CHAINS
+    return Layout(kind, reduction, found.tile, True, *shifts, inner=found.inner, doubled=True)
 
 
 def _scaled(overflow: str, bits: int, lanes: Ends, rows: Ends, paired: bool) -> tuple[int, int] | None:
