@@ -118,8 +118,8 @@ def test_blocks_with_a_mark_hold_what_the_contract_says(overflow, name, count):
     masks = rng.integers(0, 3, (count, 2)).astype(np.int32)
     sums = np.full((count, 3 * LANES), 12345, dtype=np.int32)
     counts = step_blocks(
-        own.image(windows.operands), own.bases(windows.bases), own.places, lanes, (kind, np.int64(own.tile), low, high, *inner),
-        saturate, masks, np.arange(count), np.array([0, 2]), sums,
+        own.image(windows.operands), own.bases(windows.bases), own.places, lanes,
+        (kind, np.int64(own.tile), low, high, *inner), saturate, masks, np.arange(count), np.array([0, 2]), sums,
     )  # fmt: skip
     expected, met = sums.copy(), [0, 0, 0]
     for p in range(count):

@@ -37,6 +37,10 @@ _PROOF_COSTS = 2, 5
 """What the proof of a block of channels at a position costs, as a fraction of what it costs to step it."""
 
 
+_FEW = 6
+"""Of so many blocks at a position, one may be safe for sums and bounds to cost more than to step it."""
+
+
 @dataclass(frozen=True, eq=False)
 class LayerMarks:
     """Bounds of the outputs of a layer on a machine.
@@ -204,6 +208,18 @@ class LayerMarks:
                 break
         places = places[: keep_marked(masks, places)]
         return places, masks[: places.size]
+
+    def everything(self, group: int, num_positions: int) -> tuple[Int64, Int32]:
+        """Return what `mark` would return of positions where every block is at risk."""
+        masks = np.full((num_positions, self.blocks[group].size), (1 << LANES) - 1, dtype=np.int32)
+        return np.arange(num_positions), masks
+
+    def are_most(self, group: int, marks: tuple[Int64, Int32], num_positions: int) -> bool:
+        """Whether so many blocks are marked that to step all of them costs less than sums and bounds do."""
+        blocks, per_group = self.blocks[group].size, self.safe.layer.num_outputs
+        if self.safe.depthwise or blocks * LANES < per_group:  # others have exact sums alone
+            return False
+        return _FEW * (num_positions * blocks - int(count_marked(marks[1]))) <= num_positions * blocks
 
 
 def _too_few(proven: int, marked: int) -> bool:

@@ -6,6 +6,7 @@ and put in the place of its exact sum, before the sums are requantized.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 
@@ -28,6 +29,10 @@ Int32 = npt.NDArray[np.int32]
 
 _ROOM = 1 << 30
 """Greatest magnitude of what the kernels' sums are less than the accumulators: a register's value less it fits 32."""
+
+
+_ASKED, _ASKED_EVERY = 256, 8
+"""Positions of the first of so many pieces, which tell whether sums and bounds of the others are worth their time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,15 +127,21 @@ class LayerAtRisk:
             bases, reach = first_bases + group * windows.group_offset, self._marks.packed_magnitudes[group]
             reaching, proofs = (None if reach is None else reach.room_for(step)), self._marks.proofs[group]
             prove = None if proofs is None else partial(proofs.unmark, operands, magnitudes)
-            for begin in range(0, bases.size, step):
-                some = bases[begin : begin + step]
-                sums = packed.sums(operands, some, windows.segments, room)
-                if reach is not None and reaching is not None:
-                    reached = reach.sums(magnitudes, some, windows.segments, reaching)
-                    marks = self._marks.mark(group, sums, reached, some, prove)
+            step_all = False
+            for begin, end, asked in _pieces(bases.size, step):
+                some = bases[begin:end]
+                if step_all and not asked:
+                    sums, marks = room[: some.size], self._marks.everything(group, some.size)
+                else:
+                    sums = packed.sums(operands, some, windows.segments, room)
+                    if reach is not None and reaching is not None:
+                        reached = reach.sums(magnitudes, some, windows.segments, reaching)
+                        marks = self._marks.mark(group, sums, reached, some, prove)
+                        step_all = self._marks.are_most(group, marks, some.size)
+                if reach is not None:
                     events += self.steps.step(Marked(group, *marks, some, 1), fed, image, sums)
                 if not safe.group_lanes:
-                    safe.requantizers[group].store(sums, outputs[begin : begin + step, part])
+                    safe.requantizers[group].store(sums, outputs[begin:end, part])
                     continue
                 lanes, stride = safe.group_lanes[group], outputs.shape[1]
                 place = begin * stride + part.start
@@ -188,6 +199,16 @@ class LayerAtRisk:
         if self.safe.words:
             return less_than_nothing(fed)
         return np.abs(fed).astype(np.uint8)
+
+
+def _pieces(count: int, step: int) -> Iterator[tuple[int, int, bool]]:
+    """Cut positions into pieces ``begin .. end - 1``, and say which are asked whether most blocks are at risk."""
+    begin = number = 0
+    while begin < count:
+        asked = number % _ASKED_EVERY == 0
+        end = min(begin + (min(_ASKED, step) if asked else step), count)
+        yield begin, end, asked
+        begin, number = end, number + 1
 
 
 def _requantize(
