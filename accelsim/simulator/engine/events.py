@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +43,7 @@ class EventArrays:
     partial: Int64
 
     @staticmethod
+    @lru_cache(maxsize=64)
     def none(shape: tuple[int, ...]) -> EventArrays:
         """Return those of outputs without events, in no memory, read-only."""
         nowhere = (0,) * len(shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,21 +49,15 @@ def in_large_pages(shape: tuple[int, int], zeros: bool = False) -> Int64:
     return array[begin : begin + size].reshape(shape)
 
 
-@dataclass(frozen=True, eq=False)
-class ColumnSurvey:
-    """What was seen of activations while they were multiplied.
-
-    Parameters
-    ----------
-    nonzero : int64 array, shape (k,)
-        Of every term the activations that are not 0.
-    least, greatest : int
-        Their range.
-    """
+class ColumnSurvey(NamedTuple):
+    """What was seen of activations while they were multiplied."""
 
     nonzero: Int64
+    """Of every term the activations that are not 0, shape (k,)."""
     least: int
+    """The least of them all."""
     greatest: int
+    """And the greatest."""
 
 
 def exact_sums(

@@ -98,3 +98,28 @@ def test_what_cannot_happen_takes_no_memory_and_cannot_be_written():
         assert not array.flags.writeable
     assert result.accumulators.tolist() == [[4] * 5] * 3
     assert result.accumulators.flags.writeable
+
+
+@pytest.mark.parametrize("overflow", ["wrap", "error"])
+def test_events_of_few_outputs_become_arrays_when_they_are_read(overflow):
+    # The first output overflows at its second addition, the other three never.
+    weights, activations = np.array([[100, 100, -90], [1, 1, 1]], np.int8), np.array([[1, 0], [1, 0], [1, 0]], np.uint8)
+    machine = ax.Machine(accumulator_bits=8, dataflow="output_stationary", overflow=overflow)
+    if overflow == "error":
+        with pytest.raises(ax.AccumulatorOverflowError, match=r"2 .*in 1 outputs.* channel 0, position 0, addition 1"):
+            ax.matmul(weights, activations, machine)
+        return
+    result = ax.matmul(weights, activations, machine)
+    assert result.events.totals() == (2, 1, 0)
+    assert result.overflow_events.tolist() == [[2, 0], [0, 0]]
+    assert result.first_overflow.tolist() == [[1, -1], [-1, -1]]
+    assert result.partial_overflow_events.tolist() == [[0, 0], [0, 0]]
+    assert result.accumulators.tolist() == [[110, 0], [3, 0]]
+    for name in ("overflow_events", "first_overflow", "partial_overflow_events"):
+        assert getattr(result, name) is getattr(result, name)
+        assert getattr(result, name).dtype == np.int64
+        with pytest.raises(AttributeError):
+            setattr(result, name, None)
+    untracked = ax.matmul(weights, activations, machine, track="none")
+    assert untracked.overflow_events is untracked.first_overflow is untracked.partial_overflow_events is None
+    assert "overflow events: 2" in result._repr_html_()
