@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.marked_tiles import Steps, lay_channels, step_channels, step_positions
+from accelsim_kernels.marked_tiles import Steps, step_channels, step_positions
 from accelsim_kernels.scattered import load_listed, step_listed
+from accelsim_kernels.term_layout import lay_channels
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 from accelsim_kernels.vectors.columns import POSITIONS
 

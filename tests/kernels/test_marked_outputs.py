@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from accelsim_kernels.marked_outputs import ALONE, THIN, choose_ways, num_bits, unmark_beyond, with_room
-from accelsim_kernels.marked_tiles import lay_channels, lay_position, lay_terms
+from accelsim_kernels.term_layout import lay_channels, lay_position, lay_terms
 from accelsim_kernels.vectors.code import LANES
 from accelsim_kernels.vectors.columns import POSITIONS
 

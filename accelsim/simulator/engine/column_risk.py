@@ -185,7 +185,7 @@ def _steps(
 
 
 def _form(form: Layout, machine: Machine) -> tuple[Any, ...]:
-    """Return `accelsim_kernels.marked_tiles.Form` of a layout."""
+    """Return `accelsim_kernels.term_layout.Form` of a layout."""
     sizes = (form.terms, form.lane_shift, form.row_shift, form.length)
     return (*map(np.int64, sizes), form.halves, np.int64(LANES * form.slots), form.stepping(machine)[0])
 
