@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 import accelsim as ax
+from accelsim.simulator.engine import tracked
 from accelsim.simulator.engine.gemm import terms_per_addition
 from accelsim.simulator.engine.layer_blocks import LayerBlocks
 from accelsim.simulator.engine.tracked import Layout, layout_in_place
 from accelsim_kernels import marks
+from accelsim_kernels._jit import settings
 from accelsim_kernels.block_steps import range_blocks, step_blocks
 from accelsim_kernels.ordered_tiles import CHAINS, PRODUCTS, TILES
 from accelsim_kernels.vectors import block_rows, chains, running_ranges, steps
@@ -110,7 +112,9 @@ def test_terms_that_lie_side_by_side_make_pairs(form):
 @pytest.mark.parametrize("overflow", ["wrap", "saturate"])
 @pytest.mark.parametrize("name", MACHINES)
 @pytest.mark.parametrize("count", [1, 5, 6, 13])
-def test_blocks_with_a_mark_hold_what_the_contract_says(overflow, name, count):
+def test_blocks_with_a_mark_hold_what_the_contract_says(overflow, name, count, monkeypatch):
+    if settings.DISABLE_JIT:  # pairs of 16 bits by the loops that the instructions equal
+        monkeypatch.setattr(tracked, "has_dot_instructions", lambda: True)
     rng, ends, reduction = np.random.default_rng(count), ((-128, 127), (0, 255)), 20
     machine = ax.Machine(accumulator_bits=16, overflow=overflow, **MACHINES[name])
     made = layout_in_place(machine, reduction, terms_per_addition(machine), *ends)

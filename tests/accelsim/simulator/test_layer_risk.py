@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import accelsim as ax
 from accelsim.program.geometry import Geometry
-from accelsim.simulator.engine import layer_marks, layer_steps, part_proofs
+from accelsim.simulator.engine import layer_marks, layer_steps, part_proofs, tracked
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.layer_steps import LayerEvents
 from accelsim.simulator.engine.safe import SafeLayer
@@ -156,7 +156,8 @@ def test_an_output_is_stepped_exactly_when_the_worst_order_does_not_fit(
 @pytest.mark.parametrize("inner", [False, True])
 def test_small_layers_equal_the_oracle_also_by_the_scalar_loops(x, inner, monkeypatch):
     if settings.DISABLE_JIT:  # what the instructions do is then done by the loops that they equal
-        monkeypatch.setattr(layer_marks, "has_dot_instructions", lambda: True)
+        for module in (layer_marks, tracked):
+            monkeypatch.setattr(module, "has_dot_instructions", lambda: True)
     rng, x = np.random.default_rng(7), ax.IntegerFormat(*x)
     geometry = Geometry((5, 2, 4), (2, 2), (1, 1), (0, 0, 0, 0), (1, 1), (1, 3))
     weights, codes = rng.integers(-100, 101, (3, 5, 2, 2)), rng.integers(x.minimum, x.maximum + 1, (2, 5, 2, 4))
