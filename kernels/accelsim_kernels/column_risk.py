@@ -11,7 +11,6 @@ from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.exact import no_ends
 from accelsim_kernels.marked_outputs import choose_ways, step_pass, unmark_beyond, with_room
 from accelsim_kernels.marked_tiles import Steps
-from accelsim_kernels.ordered_tiles import PANEL
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, Bytes
 from accelsim_kernels.vectors.columns import CHANNELS_OF_TILE, POSITIONS, pack_positions
 from accelsim_kernels.vectors.part_tiles import Narrow, part_tile_s16, part_tile_u8
@@ -136,7 +135,7 @@ def sum_and_step(
     every = np.empty((3, blocks, num_panels * per_panel), dtype=np.int32)
     room = (
         np.empty((blocks, steps[0][5]), dtype=lane.dtype), np.empty((num_channels, steps[1][3]), dtype=np.int32),
-        np.empty((min(PANEL, masks.shape[1]), steps[1][5]), dtype=lane.dtype), np.zeros(2, dtype=np.bool_),
+        np.empty(steps[1][5], dtype=lane.dtype), np.zeros(2, dtype=np.bool_),
     )  # fmt: skip
     survey = np.zeros(weights.shape[1] + 2, dtype=np.int64)
     survey[-2], survey[-1] = 1 << 16, -(1 << 16)
@@ -180,7 +179,7 @@ def sum_and_step(
         if marks > 0:
             listed = with_room(listed, taken, taken + marks)
             taken = step_pass(
-                weights, signed, packed, begin, masks, start, ways, steps, room, accumulators, listed, taken
+                weights, packed, begin, columns.shape[0], masks, start, ways, steps, room, accumulators, listed, taken
             )  # fmt: skip
     return True, survey, listed[:, :taken], masks
 

@@ -19,7 +19,7 @@ Wide = npt.NDArray[np.int64]
 
 Room = tuple[Any, Any, Any, Any]
 """Weights whose lanes are channels, int16 or int32 array (blocks of channels, size), and whose rows are, int32 array
-(n, numbers), each laid out when it is needed first; some blocks of positions, of the lanes' type; what is laid out."""
+(n, numbers), each laid out when it is needed first; sixteen positions, of the lanes' type; what is laid out."""
 
 THIN = 3
 """Marks of a row of sixteen that take as long, stepped one by one, as the row does."""
@@ -101,19 +101,19 @@ def choose_ways(masks: Narrow, begin: Int, thin: Int, ways: Narrow) -> tuple[Int
 
 @kernel
 def step_pass(
-    weights: Any, signed: Any, packed: Any, begin: Int, masks: Narrow, start: Wide, ways: Narrow, steps: Steps,
+    weights: Any, packed: Any, begin: Int, num_terms: Int, masks: Narrow, start: Wide, ways: Narrow, steps: Steps,
     room: Room, accumulators: Wide, listed: Wide, taken: Int,
 ) -> Int:  # fmt: skip
     """Step the marked outputs of some successive positions.
 
     Parameters
     ----------
-    weights, signed, start, steps, accumulators
+    weights, start, steps, accumulators
         As of `accelsim_kernels.column_risk.sum_and_step`.
     packed : uint8 or int16 array
         Panels, from position ``begin`` on.
-    begin : int64
-        See there.
+    begin, num_terms : int64
+        See there; K.
     masks, ways
         As of `choose_ways`.
     room : tuple
@@ -122,7 +122,7 @@ def step_pass(
         See `accelsim_kernels.marked_tiles.note`.
     """
     vectors, rows, positions, laid = room
-    num_terms, paired = signed.shape[0], vectors.itemsize == 2
+    paired = vectors.itemsize == 2
     if np.any(ways[0]):
         if not laid[0]:
             vectors[-1] = 0
@@ -135,7 +135,9 @@ def step_pass(
         if not laid[1]:
             lay_channels(weights, num_terms, steps[1], rows, False, paired)
             laid[1] = True
-        taken = step_channels(signed, begin, start, ways[1], steps, rows, positions, accumulators, listed, taken)
+        taken = step_channels(
+            packed, begin, num_terms, start, ways[1], steps, rows, positions, accumulators, listed, taken
+        )  # fmt: skip
     if np.any(ways[2]):
         taken = step_marks(weights, packed, begin, masks, start, ways[2], steps, accumulators, listed, taken)
     return taken
@@ -182,8 +184,8 @@ def step_marks(
     per_group, flat = GROUP_BYTES // weights.itemsize, weights.reshape(-1)
     lists, places = np.empty((6, _LISTED), dtype=np.int32), np.empty(_LISTED, dtype=np.int64)
     state, count, left = (lists[0], lists[1], lists[2], lists[3]), 0, np.int64(np.count_nonzero(ways))
-    for b in range(ways.shape[0]):
-        for v in range(ways.shape[1]):
+    for v in range(ways.shape[1]):  # sixteen positions share the lines of the cache that their terms are gathered from
+        for b in range(ways.shape[0]):
             if ways[b, v] == 0:
                 continue
             left -= 1

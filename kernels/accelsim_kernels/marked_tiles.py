@@ -10,8 +10,8 @@ import numpy.typing as npt
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.accumulate import Register
 from accelsim_kernels.integers import bring_in
-from accelsim_kernels.ordered_tiles import State, lay_columns, load_row, step_tile
-from accelsim_kernels.term_layout import lay_position
+from accelsim_kernels.ordered_tiles import State, load_row, step_tile
+from accelsim_kernels.term_layout import lay_block, lay_position
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 from accelsim_kernels.vectors.tile import ROWS
 
@@ -141,55 +141,47 @@ def step_positions(
 
 @kernel
 def step_channels(
-    signed: Any, begin: Int, start: Wide, ways: Narrow, steps: Steps, rows: Narrow, room: Any, accumulators: Wide,
-    listed: Wide, taken: Int,
+    packed: Any, begin: Int, num_terms: Int, start: Wide, ways: Narrow, steps: Steps, rows: Narrow, room: Any,
+    accumulators: Wide, listed: Wide, taken: Int,
 ) -> Int:  # fmt: skip
     """Step the channels that are chosen, six at a time, lanes being positions.
 
     Parameters
     ----------
-    signed : uint8 or int16 array, shape (k, p)
-        Activations.
-    begin : int64
-        The first position.
-    start, ways, steps, accumulators, listed, taken
+    packed, begin, num_terms, start, ways, steps, accumulators, listed, taken
         As of `step_positions`; ways are the bits of channels.
     rows : int32 array, shape (n, length)
         Weights.
     room : int16 or int32 array
-        For some blocks of positions; overwritten.
+        For sixteen positions; overwritten.
     """
-    tile, shift, _, length, _, _, stepping = steps[1]
+    _, _, _, length, _, _, stepping = steps[1]
+    per_group = GROUP_BYTES // packed.itemsize
+    line = np.empty((num_terms + per_group - 1) // per_group * per_group, dtype=packed.dtype)
     num_positions, flat = accumulators.shape[1], accumulators.reshape(-1)
     numbers, laid = np.zeros(ROWS * length, dtype=np.int32), np.full(ROWS, -1, dtype=np.int64)
     words, channels = np.empty((4, ROWS * LANES), dtype=np.int32), np.empty(start.size + ROWS, dtype=np.int64)
     state = (words[0], words[1], words[2], words[3])
-    for some in range(0, ways.shape[1], room.shape[0]):
-        if not np.any(ways[:, some : some + room.shape[0]]):
-            continue
-        lay_columns(signed, begin + some * LANES, tile, shift, room)
-        for v in range(some, min(some + room.shape[0], ways.shape[1])):
-            count, position = 0, begin + v * LANES
-            for n in range(start.size):
-                if (ways[n // LANES, v] >> (n % LANES)) & 1:
-                    channels[count] = n
-                    count += 1
-            for first in range(0, count, ROWS):
-                own = min(ROWS, count - first)
-                for r in range(own):
-                    n = channels[first + r]
-                    if n != laid[r]:
-                        laid[r] = n
-                        numbers[r * length : (r + 1) * length] = rows[n]
-                for r in range(ROWS):
-                    load_row(start[channels[first + min(r, own - 1)]], stepping, steps[2][2], state, r)
-                step_tile(
-                    room.reshape(-1), (v - some) * room.shape[1], numbers, 0, length, stepping, steps[2][2], state
-                )  # fmt: skip
-                for r in range(own):
-                    output, lanes = (
-                        channels[first + r] * num_positions + position,
-                        (1 << min(LANES, num_positions - position)) - 1,
-                    )
-                    taken = note(state, r, lanes, output, 1, flat, listed, taken)
+    for v in range(ways.shape[1]):
+        count, position = 0, begin + v * LANES
+        for n in range(start.size):
+            if (ways[n // LANES, v] >> (n % LANES)) & 1:
+                channels[count] = n
+                count += 1
+        if count > 0:
+            lay_block(packed, v * LANES, num_terms, steps[1], room.itemsize == 2, line, room.view(np.int32))
+        lanes = np.int64((1 << min(LANES, num_positions - position)) - 1)
+        for first in range(0, count, ROWS):
+            own = min(ROWS, count - first)
+            for r in range(own):
+                n = channels[first + r]
+                if n != laid[r]:
+                    laid[r] = n
+                    numbers[r * length : (r + 1) * length] = rows[n]
+            for r in range(ROWS):
+                load_row(start[channels[first + min(r, own - 1)]], stepping, steps[2][2], state, r)
+            step_tile(room, 0, numbers, 0, length, stepping, steps[2][2], state)
+            for r in range(own):
+                output = channels[first + r] * num_positions + position
+                taken = note(state, r, lanes, output, 1, flat, listed, taken)
     return taken

@@ -120,3 +120,39 @@ def lay_position(
     for group in range(groups.size):
         groups[group] = own[group * POSITIONS]
     lay_terms(line, num_terms, tile, shift, paired, halves, numbers)
+
+
+@kernel
+def lay_block(packed: Any, position: Int, num_terms: Int, form: Any, paired: bool, line: Any, words: Narrow) -> None:
+    """Lay the activations of sixteen positions of some panels out as lanes.
+
+    Parameters
+    ----------
+    packed, num_terms, form, paired, line
+        As of `lay_position`.
+    position : int64
+        The first of them, a multiple of sixteen.
+    words : int32 array
+        Output: by pair of terms, or by term, then by position.
+    """
+    tile, shift, _, _, _, _, _ = form
+    groups, per_group = line.view(np.int32), line.size // line.view(np.int32).size
+    own = packed.view(np.int32)[position // POSITIONS * groups.size * POSITIONS + position % POSITIONS :]
+    if paired and (tile % 2 == 0 or tile >= num_terms):  # no pair is cut
+        narrow, bits = per_group == 4, 8 if per_group == 4 else 16
+        for pair in range(words.size // LANES):
+            group, begin = (pair // 2, pair % 2 * 16) if narrow else (pair, 0)
+            for lane in range(LANES):
+                word = np.int64(own[group * POSITIONS + lane]) >> begin
+                low, high = word << shift, word >> bits
+                if narrow:
+                    low, high = (word & 0xFF) << shift, high & 0xFF
+                words[pair * LANES + lane] = low & 0xFFFF | high << (16 + shift)
+        return
+    column = np.empty(words.size // LANES, dtype=np.int32)
+    for lane in range(LANES):
+        for group in range(groups.size):
+            groups[group] = own[group * POSITIONS + lane]
+        lay_terms(line, num_terms, tile, shift, paired, False, column)
+        for i in range(column.size):
+            words[i * LANES + lane] = column[i]

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from accelsim_kernels.marked_outputs import ALONE, THIN, choose_ways, num_bits, unmark_beyond, with_room
-from accelsim_kernels.term_layout import lay_channels, lay_position, lay_terms
+from accelsim_kernels.term_layout import lay_block, lay_channels, lay_position, lay_terms
 from accelsim_kernels.vectors.code import LANES
 from accelsim_kernels.vectors.columns import POSITIONS
 
@@ -62,12 +62,18 @@ def test_channels_and_positions_are_lanes_and_rows(kind, unsigned, tile):
     assert not lanes[1].reshape(pairs, LANES)[:, 2:].any()
     # Two panels: by group, position, term of the group.
     panels = rng.integers(*ENDS[unsigned], (2, groups, POSITIONS, per_group)).astype(unsigned)
-    panels.transpose(0, 2, 1, 3).reshape(2, POSITIONS, -1)[..., 11:] = 0
+    panels[:, -1, :, 11 - (groups - 1) * per_group :] = 0
     line, numbers = np.empty(groups * per_group, dtype=unsigned), np.zeros(2 * pairs, dtype=np.int32)
     for position in (0, 63, 64, 100):
         lay_position(panels.reshape(-1), np.int64(position), np.int64(11), form, True, line, numbers)
         terms = panels[position // POSITIONS, :, position % POSITIONS].reshape(-1)[:11]
         assert numbers.tolist() == words_of(terms, tile, 0, True)
+    words = np.zeros((pairs, LANES), dtype=np.int32)
+    for first in (0, 48, 80):
+        lay_block(panels.reshape(-1), np.int64(first), np.int64(11), form, True, line, words.reshape(-1))
+        for lane in range(LANES):
+            terms = panels[(first + lane) // POSITIONS, :, (first + lane) % POSITIONS].reshape(-1)[:11]
+            assert words[:, lane].tolist() == words_of(terms, tile, 0, False)
 
 
 @given(data=st.data(), thin=st.sampled_from([THIN, ALONE]))
