@@ -184,7 +184,7 @@ def step_marks(
     per_group, flat = GROUP_BYTES // weights.itemsize, weights.reshape(-1)
     lists, places = np.empty((6, _LISTED), dtype=np.int32), np.empty(_LISTED, dtype=np.int64)
     state, count, left = (lists[0], lists[1], lists[2], lists[3]), 0, np.int64(np.count_nonzero(ways))
-    for v in range(ways.shape[1]):  # sixteen positions share the lines of the cache that their terms are gathered from
+    for v in range(ways.shape[1]):
         for b in range(ways.shape[0]):
             if ways[b, v] == 0:
                 continue
