@@ -2,6 +2,7 @@
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py gemm
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py gemm-threads
+    OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py convolutions
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py risk
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py widths [MODEL.onnx ...]
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py ranges [MODEL.onnx[:IMAGES] ...]
@@ -124,6 +125,29 @@ def two_threads() -> None:
         macs = n * k * (p // 2) * 2 * repeats / 1e9
         rows.append([name, f"{macs / ours:.1f}", f"{macs / peer:.1f}", f"{peer / ours:.2f}"])
     print(text_table(["shape N x K x P", "ax.matmul, GMAC/s", "numpy float32", "ratio"], rows))
+
+
+def convolutions() -> None:
+    """Print times of single convolutions, next to numpy's float32 product of the same size, which has its columns."""
+    rng, rows = np.random.default_rng(0), []
+    for images, channels, size, outputs, kernel, groups in (
+        (8, 64, 8, 64, 3, 1), (8, 16, 32, 16, 3, 1), (4, 128, 14, 128, 1, 1), (1, 16, 56, 32, 1, 1),
+        (4, 64, 28, 64, 3, 64),
+    ):  # fmt: skip
+        activations = rng.integers(0, 256, (images, channels, size, size), dtype=np.uint8)
+        weights = rng.integers(-127, 128, (outputs, channels // groups, kernel, kernel), dtype=np.int8)
+        pads = (kernel // 2,) * 4
+        left = rng.random((groups, outputs // groups, channels // groups * kernel**2), np.float32)
+        right = rng.random((groups, left.shape[2], images * size**2), np.float32)
+        row = [f"{images}x{channels}x{size}x{size}, {outputs} of {kernel}x{kernel}, {groups} groups"]
+        for machine in (ax.Machine(), ax.Machine(dataflow="output_stationary", accumulator_bits=18)):
+            ours, peer = in_turn(
+                lambda a=activations, w=weights, m=machine, p=pads, g=groups: ax.conv2d(a, w, m, pads=p, groups=g),
+                lambda a=left, b=right: a @ b,
+            )
+            row.append(f"{ours * 1e3:.2f}")
+        rows.append([*row, f"{peer * 1e3:.2f}"])
+    print(text_table(["convolution", "ms, 32 bits", "ms, 18 bits stepped", "numpy's product, ms"], rows))
 
 
 def _counts(result: ax.GemmResult) -> object:
@@ -284,6 +308,8 @@ if __name__ == "__main__":
         gemm()
     elif what == "gemm-threads":
         two_threads()
+    elif what == "convolutions":
+        convolutions()
     elif what == "risk":
         risk()
     elif what == "widths":
