@@ -70,7 +70,7 @@ def main() -> None:
         "N (N x 512 x 2048)": ([64 * i for i in powers], lambda n: product(n, 512, 2048)),
         "P (64 x 512 x P)": ([1024 * i for i in powers], lambda p: product(64, 512, p)),
         "P, stepped additions": ([1024 * i for i in powers[:4]], lambda p: product(64, 512, p, 18)),
-        "images of the shipped network": ([64 * i for i in powers], of_network),
+        "images of the shipped network": ([256 * i for i in powers], of_network),
         "rows = columns of a stepped grid": ([4, 8, 16, 32, 64], stepped),
     }
     figure = Figure(figsize=(10, 4.5), layout="constrained")

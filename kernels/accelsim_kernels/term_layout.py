@@ -21,11 +21,11 @@ lanes' and the rows' terms are shifted; numbers of a row; whether they are halve
 
 @kernel
 def lay_terms(values: Any, num_terms: Int, tile: Int, shift: Int, paired: bool, halves: bool, numbers: Narrow) -> None:
-    """Bring terms of 8 or 16 bits into the order in which steps read them.
+    """Bring terms into the order in which steps read them.
 
     Parameters
     ----------
-    values : int8, uint8 or int16 array
+    values : int8, uint8, int16 or int32 array
         Terms.
     num_terms, tile, shift : int64
         Terms; after how many a new pair begins; by how much each is shifted to the left.
@@ -64,6 +64,27 @@ def lay_terms(values: Any, num_terms: Int, tile: Int, shift: Int, paired: bool, 
             else:
                 numbers[place] = low & 0xFFFF | high << 16
             place += 1
+
+
+@kernel
+def lay_numbers(weights: Narrow, tile: Int, shift: Int, paired: bool, halves: bool, numbers: Narrow) -> None:
+    """Bring rows' terms into the order in which steps read them.
+
+    Parameters
+    ----------
+    weights : int32 array, shape (rows, k)
+        Terms.
+    tile : int64
+        Terms after which a new pair begins.
+    shift : int64
+        By how much each is shifted to the left.
+    paired, halves : bool
+        The form; see `accelsim_kernels.vectors.tile`.
+    numbers : int32 array, shape (rows or more, length)
+        Output, of zeros.
+    """
+    for n in range(weights.shape[0]):
+        lay_terms(weights[n], weights.shape[1], tile, shift, paired, halves, numbers[n])
 
 
 @kernel

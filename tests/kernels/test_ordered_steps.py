@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 import accelsim as ax
 from accelsim.simulator.engine.gemm import terms_per_addition
 from accelsim.simulator.engine.tracked import layout
-from accelsim_kernels.ordered_tiles import CHAINS, PRODUCTS, TILES, TREES, lay_columns
+from accelsim_kernels.ordered_columns import lay_columns
+from accelsim_kernels.ordered_tiles import CHAINS, PRODUCTS, TILES, TREES
 from accelsim_kernels.vectors import chains, moves, running_ranges, steps
 from accelsim_kernels.vectors.code import LANES, PORTABLE_VARIABLE, has_dot_instructions
 from accelsim_kernels.vectors.tile import ROWS

@@ -45,7 +45,7 @@ ENTRANCES = {
     "marks.keep_marked",
     "marks.list_marked",
     "marks.mark_at_risk",
-    "ordered_tiles.lay_numbers",
+    "term_layout.lay_numbers",
     "pooling.average_pool",
     "pooling.max_pool",
     "requantize.requantize",
@@ -83,8 +83,8 @@ IN_TWO_WIDTHS = {
 IN_THREE_WIDTHS = {
     "exact.sums_by_sign",
     "lowering.columns_of",
-    "ordered_tiles.range_columns",
-    "ordered_tiles.step_columns",
+    "ordered_columns.range_columns",
+    "ordered_columns.step_columns",
 }
 
 
@@ -305,6 +305,6 @@ def test_every_kernel_has_exactly_one_specialisation():
     if not has_dot_instructions():
         meant["exact.dot_rows"] = meant["layer_rows.dot_layer"] = meant["parts.unmark_by_parts"] = 0
         meant.update(dict.fromkeys((name for name in meant if name.startswith("column_risk.")), 0))
-        meant["ordered_tiles.range_columns"] = meant["ordered_tiles.step_columns"] = 1
+        meant["ordered_columns.range_columns"] = meant["ordered_columns.step_columns"] = 1
     counts = {name: len(found.get(name, [])) for name in meant}
     assert counts == meant, {name: found.get(name) for name, count in counts.items() if count != meant[name]}
