@@ -176,6 +176,7 @@ def _steps(
         return None
     limits = register(machine.accumulator_bits, machine.overflow)
     forms = layout(machine, reduction, tile, own, ends), layout(machine, reduction, tile, ends, own)
+    # The steps of whole rows are compiled for pairs alone; with the JIT off there are no pairs.
     if any(form is None or form.paired == bool(settings.DISABLE_JIT) for form in forms):
         most = np.int64(_ALL if forms[1] is None else _MOST_ALONE)
         return (_NO_FORM, _NO_FORM, limits, order), np.empty(0, dtype=np.int16), (np.int64(ALONE), most)
