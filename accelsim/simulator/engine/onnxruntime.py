@@ -161,7 +161,7 @@ def fused_multiply_add(a: Any, b: Any, c: Any) -> Float32:
         beyond = total + (total - rounded)
         tie = (rounded != total) & (beyond == beyond.astype(np.float32))
         nudged = np.where(tie & (error != 0), np.nextafter(total, np.copysign(np.inf, error)), total)
-    return np.asarray(nudged, dtype=np.float64).astype(np.float32)
+        return np.asarray(nudged, dtype=np.float64).astype(np.float32)
 
 
 def _real(codes: Array, scale: Any, zero: Any) -> Float32:

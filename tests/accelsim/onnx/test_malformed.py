@@ -163,6 +163,17 @@ def test_scales_beyond_float32_clamp(op):
     assert set(codes.tolist()) <= {0, 255}
 
 
+def test_a_sum_beyond_float32_clamps():
+    """The ratio of the scales is a float32 number, what it makes of a code is infinity; once it was a warning."""
+    m = Model()
+    x, other = m.input(m.codes("uint8", 4)), m.input(np.array([0, 2, 200, 255], np.uint8))
+    large, one, zero = m.constant(np.float32(3e38)), m.constant(np.float32(1)), m.constant(np.uint8(0))
+    model = m.model(m.contrib("QLinearAdd", [x, one, zero, other, large, zero, one, zero]))
+    codes = ax.simulate(ax.load_integer_onnx(model), m.feeds).outputs["y0"]
+    assert set(codes.tolist()[1:]) <= {0, 255}
+    assert codes[0] == next(iter(m.feeds.values()))[0]
+
+
 def test_inputs_without_a_shape_or_of_no_length():
     m = Model()
     model = m.model(m.quantized(m.node("Relu", [m.input(np.ones((1, 2), np.float32))]), "uint8"))
