@@ -89,13 +89,18 @@ def gemm() -> None:
             "ax.matmul, 32 bits": lambda w=weights, a=activations: ax.matmul(w, a),
             "ax.matmul, its counts read": lambda w=weights, a=activations: _counts(ax.matmul(w, a)),
         }
+        inside = {"accumulator_bits": 24, "partial_sum_bits": 17, "adder_tree_bits": 17}
         if n * k * p > 10**8:
             for what, settings, track in (
                 ("saturate, 18 bits", {"accumulator_bits": 18, "overflow": "saturate"}, "overflow"),
                 ("wrap, 18 bits", {"accumulator_bits": 18}, "overflow"),
                 ("running range", {}, "range"),
+                ("saturate, 24 bits, 17 inside tiles", {**inside, "overflow": "saturate"}, "overflow"),
+                ("wrap, 24 bits, 17 inside tiles", inside, "overflow"),
             ):
                 for dataflow in ("output_stationary", "broadcast", "weight_stationary"):
+                    if "inside" in what and dataflow == "output_stationary":
+                        continue
                     machine = ax.Machine(dataflow=dataflow, **settings)
                     cases[f"ax.matmul, {what}, {dataflow}"] = lambda w=weights, a=activations, m=machine, t=track: (
                         ax.matmul(w, a, m, track=t)

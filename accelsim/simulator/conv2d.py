@@ -13,7 +13,7 @@ from accelsim.machine import Machine
 from accelsim.program.geometry import Geometry
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
 from accelsim.simulator.engine.convolution import run_convolution
-from accelsim.simulator.engine.events import EventArrays, ListedEvents
+from accelsim.simulator.engine.events import EventArrays
 from accelsim.simulator.engine.gemm import TYPE_ENDS, EngineName, GemmValues, Int64, Track
 from accelsim.simulator.gemm import checked_machine, refuse_overflow, tracking_level
 from accelsim.simulator.gemm_result import GemmAccount, GemmResult
@@ -141,7 +141,7 @@ class _Pieces:
     def add(self, values: GemmValues, first_channel: int, begin: int) -> None:
         """Take in the values of the channels from one on, at the positions from ``begin`` on, over all images."""
         found = {name: getattr(values, name) for name in ("accumulators", "range_min", "range_max")}
-        if isinstance(values.events, ListedEvents) or (values.events is not None and not values.events.nowhere):
+        if values.events is not None and not values.events.nowhere:
             found |= {name: getattr(values.events, name) for name in _REST}
         for name, part in found.items():
             if part is not None:

@@ -68,9 +68,8 @@ def qgemm(lowering: Lowering, step: Step) -> None:
     if scales[0] is None or scales[1] is None or scales[0].size != 1:
         raise ModelError(f"{step.label}: its scales must be constants, that of A one number")
     roles = {role: name for role, name in roles.items() if not role.endswith("scale")}
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # as in ONNX Runtime, the product may be an infinity or no number
+    # As in ONNX Runtime, the product may be an infinity or no number.
+    with np.errstate(over="ignore", invalid="ignore"):
         scale = np.float32(alpha) * _float(scales[0]).reshape(-1) * _float(scales[1]).reshape(-1)
     _accumulated(lowering, step, roles, None, scale, 1)
 

@@ -77,6 +77,11 @@ class ListedEvents:
     shape: tuple[int, int]
     listed: Int64
 
+    @property
+    def nowhere(self) -> bool:
+        """Whether none is listed."""
+        return self.listed.size == 0
+
     def totals(self) -> EventTotals:
         """Return the events of all outputs."""
         _, counts, _, partial = self.listed

@@ -302,7 +302,8 @@ def _gemm_at_risk(
         accumulators = in_large_pages(shape)
         if exact.size:
             survey = exact_sums(bounds, columns, *ends, exact, accumulators)
-    events, first, partial_events = vars(EventArrays.none(shape)).values()
+    none = EventArrays.none(shape)
+    events, first, partial_events = none.counts, none.first, none.partial
     if asymmetric or rows.size:
         events, first = in_large_pages(shape, exact.size > 0), in_large_pages(shape)
         if exact.size:
@@ -353,8 +354,9 @@ def _add_in_order(
         accumulate_products(*ordered, accumulators, events, first)
     else:
         chained = machine.dataflow != "broadcast"
-        partial, counted = register(inner_bits(machine), machine.overflow), partial_events
-        if not counted.flags.writeable:
+        bits = inner_bits(machine)
+        partial, counted = register(bits, machine.overflow), partial_events
+        if bits is None:  # nothing to count, but the kernel writes it
             counted = np.empty_like(accumulators)
         accumulate_tiles(*ordered, np.int64(tile), partial, chained, accumulators, events, first, counted)
 

@@ -9,7 +9,7 @@ from llvmlite import ir
 
 from accelsim_kernels._jit import Int
 from accelsim_kernels.integers import bring_in
-from accelsim_kernels.vectors.code import INT64, LANES, VECTOR, Arrays, cgutils, index, vectorised
+from accelsim_kernels.vectors.code import LANES, VECTOR, Arrays, vectorised
 from accelsim_kernels.vectors.registers import Register, TopOfLane
 from accelsim_kernels.vectors.tile import (
     ROWS,
@@ -80,9 +80,7 @@ def _chains(saturate: bool) -> Any:
         sums, events, firsts, inner_events = (tile.state(argument) for argument in (10, 11, 12, 13))
         inner, register = TopOfLane(tile, inner_low, inner_high, saturate), Register(tile, low, high, saturate)
         tile.each(sums, register.held)
-        with cgutils.for_range_slice(builder, index(0), tile.length, size, intp=INT64, inc=True) as (begin, number):
-            left = builder.sub(tile.length, begin)
-            count = builder.select(builder.icmp_signed("<", left, size), left, size)
+        with tile.slices(tile.length, size) as (begin, count, number):
             for row in range(ROWS):
                 inner.put(row, ir.Constant(VECTOR, None))
             with inner.add(begin, count) as (marks, _):

@@ -8,7 +8,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from accelsim_kernels.vectors.code import INT32, INT64, VECTOR, cgutils, index, spread
+from accelsim_kernels.vectors.code import INT32, VECTOR, index, spread
 from accelsim_kernels.vectors.tile import ROWS, Tile
 
 _AT_A_TIME = 30
@@ -125,10 +125,7 @@ class TopOfLane:
             A function that gives a row's events as bits of a word, and what is added to leading zeros for their number.
         """
         builder = self.builder
-        slices = cgutils.for_range_slice(builder, index(0), count, index(_AT_A_TIME), intp=INT64, inc=True)
-        with slices as (done, _):
-            left = builder.sub(count, done)
-            some = builder.select(builder.icmp_signed("<", left, index(_AT_A_TIME)), left, index(_AT_A_TIME))
+        with self.tile.slices(count, index(_AT_A_TIME)) as (done, some, _):
             first = builder.add(begin, done)
             self.tile.for_steps(first, some, self._step, True)
             new = builder.trunc(some, INT32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from accelsim_kernels._jit import Int
-from accelsim_kernels.vectors.code import INT64, LANES, Arrays, cgutils, index, vectorised
+from accelsim_kernels.vectors.code import LANES, Arrays, index, vectorised
 from accelsim_kernels.vectors.tile import (
     ROWS,
     Length,
@@ -77,10 +77,7 @@ def _range(one_by_one: bool) -> Any:
         if one_by_one:
             tile.for_steps(index(0), tile.length, step, True)
         else:
-            slices = cgutils.for_range_slice(builder, index(0), tile.length, size, intp=INT64, inc=True)
-            with slices as (begin, _):
-                left = builder.sub(tile.length, begin)
-                count = builder.select(builder.icmp_signed("<", left, size), left, size)
+            with tile.slices(tile.length, size) as (begin, count, _):
                 tile.for_steps(begin, count, step, False)
                 for r in range(ROWS):
                     widen(r)

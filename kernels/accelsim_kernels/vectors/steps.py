@@ -9,7 +9,7 @@ from llvmlite import ir
 
 from accelsim_kernels._jit import Int
 from accelsim_kernels.integers import bring_in
-from accelsim_kernels.vectors.code import INT64, LANES, VECTOR, Arrays, cgutils, index, vectorised
+from accelsim_kernels.vectors.code import LANES, VECTOR, Arrays, index, vectorised
 from accelsim_kernels.vectors.registers import Register, TopOfLane
 from accelsim_kernels.vectors.tile import (
     ROWS,
@@ -162,9 +162,7 @@ def _tiles(saturate: bool, tree: bool) -> Any:
         def step(row: int, vector: Any, number: Any) -> None:
             builder.store(tile.plus_product(builder.load(totals[row]), vector, number), totals[row])
 
-        with cgutils.for_range_slice(builder, index(0), tile.length, size, intp=INT64, inc=True) as (begin, number):
-            left = builder.sub(tile.length, begin)
-            count = builder.select(builder.icmp_signed("<", left, size), left, size)
+        with tile.slices(tile.length, size) as (begin, count, number):
             if tree:
                 tile.each(totals, lambda _: inner.held(ir.Constant(VECTOR, None)))
             tile.for_steps(begin, count, step, False)

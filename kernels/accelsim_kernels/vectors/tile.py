@@ -15,6 +15,8 @@ term beside a 0 leaves that out, and a vector of a pair takes it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding
@@ -179,6 +181,14 @@ class Tile:
     def most(self, left: Any, right: Any) -> Any:
         """Return the greater of two, lane by lane."""
         return self.builder.select(self.builder.icmp_signed(">", left, right), left, right)
+
+    @contextmanager
+    def slices(self, total: Any, size: Any) -> Iterator[tuple[Any, Any, Any]]:
+        """Do what follows for slices of a number of things: where each begins, how many they are, and its number."""
+        builder = self.builder
+        with cgutils.for_range_slice(builder, index(0), total, size, intp=INT64, inc=True) as (begin, number):
+            left = builder.sub(total, begin)
+            yield begin, builder.select(builder.icmp_signed("<", left, size), left, size), number
 
     def for_steps(self, begin: Any, count: Any, step: Any, halves: bool) -> None:
         """Do a step for each number of the rows from ``begin`` on: ``step(row, vector, number)`` for all rows.
