@@ -9,10 +9,12 @@ import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.exact import no_ends
-from accelsim_kernels.marked_outputs import choose_ways, step_pass, unmark_beyond, with_room
+from accelsim_kernels.listed_proofs import lay_groups, unmark_listed
+from accelsim_kernels.marked_outputs import SPARSE, choose_ways, step_pass, unmark_beyond, with_room
 from accelsim_kernels.marked_tiles import Steps
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, Bytes
 from accelsim_kernels.vectors.columns import CHANNELS_OF_TILE, POSITIONS, pack_positions
+from accelsim_kernels.vectors.listed_ranges import CHANNELS
 from accelsim_kernels.vectors.part_tiles import Narrow, part_tile_s16, part_tile_u8
 
 Weights = npt.NDArray[np.int8] | npt.NDArray[np.int16]
@@ -21,6 +23,9 @@ Wide = npt.NDArray[np.int64]
 
 Parts = tuple[Any, Any, Any]
 """Groups of a part; `sums` and `limits` of `limit_parts`."""
+
+_WORTH = 4
+"""Marks that are looked at once more for one that is taken off: where there are more, no others are."""
 
 _PANELS, _PACKED_BYTES, _LINE_BYTES = 16, 1 << 20, 64
 """Most panels that are packed at a time, most bytes of them, and a line of the cache."""
@@ -137,6 +142,7 @@ def sum_and_step(
         np.empty((blocks, steps[0][5]), dtype=lane.dtype), np.empty((num_channels, steps[1][3]), dtype=np.int32),
         np.empty(steps[1][5], dtype=lane.dtype), np.zeros(2, dtype=np.bool_),
     )  # fmt: skip
+    groups = np.empty(((num_channels + CHANNELS - 1) // CHANNELS, flat.shape[1] // GROUP_BYTES, CHANNELS), np.int32)
     survey = np.zeros(weights.shape[1] + 2, dtype=np.int64)
     survey[-2], survey[-1] = 1 << 16, -(1 << 16)
     listed = np.empty((4, 0), dtype=np.int64)
@@ -144,6 +150,8 @@ def sum_and_step(
     end: Int = 0
     stepped: Int = 0
     total: Int = 0
+    tried: Int = 0
+    proven: Int = 0
     while end < num_positions:
         begin, end = end, min(end + (num_panels if end > 0 else 1) * POSITIONS, num_positions)
         seen[:] = met
@@ -167,12 +175,20 @@ def sum_and_step(
                         flat, first, panels, place, start, tiles, position, accumulators, part_groups, positive,
                         negative, low, high, ends, (position - begin) // POSITIONS, masks,
                     )  # fmt: skip
+        inside = False
         for position in range(begin, end, POSITIONS):
-            mark_inner(ends[(position - begin) // POSITIONS], position, inner, masks)
+            inside |= mark_inner(ends[(position - begin) // POSITIONS], position, inner, masks)
         if end == num_positions:
             unmark_beyond(masks, end)
         ways = every[:, :, : (end - begin + LANES - 1) // LANES]
-        work, marks = choose_ways(masks, begin // LANES, thin, ways)
+        work, marks = choose_ways(masks, begin // LANES, max(thin, SPARSE), ways)
+        if marks > 0:
+            if np.any(ways[2]) and not inside and tried <= _WORTH * proven:
+                if tried == 0:
+                    lay_groups(weights, groups)
+                some, safe = unmark_listed(groups, packed, begin, low, high, ways[2], masks)
+                tried, proven = tried + some, proven + safe
+            work, marks = choose_ways(masks, begin // LANES, thin, ways)
         stepped, total = stepped + work, total + num_channels * ways.shape[2]
         if stepped * 16 > most * total:
             return False, survey, listed, masks
@@ -200,9 +216,10 @@ def note_ends(seen: Bytes, size: Int, ends: Narrow, both: Wide) -> None:
 
 
 @kernel
-def mark_inner(ends: Narrow, position: Int, inner: tuple[Any, Any, Any, Any], masks: Narrow) -> None:
-    """Mark the outputs of a panel of which a register inside a tile may overflow."""
+def mark_inner(ends: Narrow, position: Int, inner: tuple[Any, Any, Any, Any], masks: Narrow) -> bool:
+    """Mark the outputs of a panel of which a register inside a tile may overflow; returns whether there are any."""
     positive, negative, low, high = inner
+    found = False
     for n in range(positive.size):
         for i in range(POSITIONS):
             least, greatest = np.int64(ends[0, i]), np.int64(ends[1, i])
@@ -210,3 +227,5 @@ def mark_inner(ends: Narrow, position: Int, inner: tuple[Any, Any, Any, Any], ma
             under = greatest * negative[n] + least * positive[n]
             if over > high or under < low:
                 masks[n, (position + i) // LANES] |= 1 << (i % LANES)
+                found = True
+    return found

@@ -24,6 +24,9 @@ Room = tuple[Any, Any, Any, Any]
 THIN = 3
 """Marks of a row of sixteen that take as long, stepped one by one, as the row does."""
 
+SPARSE = 8
+"""Marks of a row of sixteen that take as long to be looked at once more as the row takes to be stepped."""
+
 ALONE = LANES + 1
 """More marks than a row has: no row is stepped whole."""
 

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from accelsim_kernels._jit import settings
+from accelsim_kernels.listed_proofs import lay_groups, unmark_listed
 from accelsim_kernels.marked_outputs import ALONE, THIN, choose_ways, num_bits, unmark_beyond, with_room
 from accelsim_kernels.term_layout import lay_block, lay_channels, lay_position, lay_terms
-from accelsim_kernels.vectors.code import LANES
+from accelsim_kernels.vectors.code import LANES, has_dot_instructions
 from accelsim_kernels.vectors.columns import POSITIONS
 
 ENDS = {np.int8: (-128, 127), np.uint8: (0, 255), np.int16: (-(2**15), 2**15 - 1)}
@@ -111,6 +113,44 @@ def test_the_way_of_a_square_is_the_one_with_the_fewest_steps(data, thin):
             chosen = next(way for way in ways_to_do if len(way[0]) + len(way[1]) == fewest)
             assert ways[:, b, v].tolist() == [*(sum(1 << i for i in some) for some in chosen), 0]
     assert (rows, marks) == (expected_rows, expected_marks)
+
+
+@pytest.mark.parametrize(("kind", "unsigned"), [(np.int8, np.uint8), (np.int16, np.int16)])
+def test_marks_are_taken_off_where_the_running_sum_stays_inside(kind, unsigned):
+    if not has_dot_instructions() and not settings.DISABLE_JIT:
+        pytest.skip("this processor has no dot-product instructions")
+    rng, per_group = np.random.default_rng(3), 4 // np.dtype(kind).itemsize
+    weights = rng.integers(-9, 10, (70, 3 * per_group)).astype(
+        kind
+    )  # two blocks of sixty-four channels, the last short
+    panels = rng.integers(0 if kind == np.int8 else -9, 10, (2, 3, POSITIONS, per_group)).astype(unsigned)
+    low, high = rng.integers(-200, 0, 70).astype(np.int32), rng.integers(0, 200, 70).astype(np.int32)
+    masks = rng.integers(0, 1 << 16, (70, 11)).astype(np.int32) & rng.integers(0, 1 << 16, (70, 11)).astype(np.int32)
+    ways = np.ones((5, 8), dtype=np.int32)
+    ways[2, 3] = 0
+    groups = np.full((2, 3, 64), -7, dtype=np.int32)
+    lay_groups(weights, groups)
+    before = masks.copy()
+    tried, taken_off = unmark_listed(groups, panels.reshape(-1), np.int64(2 * LANES), low, high, ways, masks)
+    looked_at = safe = 0
+    for n in range(70):
+        for p in range(2 * POSITIONS):
+            block, bit = 2 + p // LANES, 1 << p % LANES
+            if not before[n, block] & bit or not ways[n // LANES, p // LANES]:
+                continue
+            looked_at += 1
+            column = panels[p // POSITIONS, :, p % POSITIONS].reshape(-1).tolist()
+            products, total, met = [w * x for w, x in zip(weights[n].tolist(), column, strict=True)], 0, [0]
+            for begin in range(0, len(products), 4 if kind == np.int8 else 1):
+                some = products[begin : begin + (4 if kind == np.int8 else 1)]
+                met += [total + sum(v for v in some if v < 0), total + sum(v for v in some if v > 0)]
+                total += sum(some)
+            if low[n] <= min(met) and max(met) <= high[n]:
+                safe += 1
+                before[n, block] &= ~bit
+    assert np.array_equal(masks, before)
+    assert (tried, taken_off) == (looked_at, safe)
+    assert 0 < safe < looked_at
 
 
 def test_bits_are_counted_and_those_beyond_the_end_taken_away():

@@ -9,7 +9,17 @@ import pytest
 
 from accelsim_kernels import exact
 from accelsim_kernels._jit import settings
-from accelsim_kernels.vectors import code, dots, marks, part_tiles, requantization, scattered, trees, windows
+from accelsim_kernels.vectors import (
+    code,
+    dots,
+    listed_ranges,
+    marks,
+    part_tiles,
+    requantization,
+    scattered,
+    trees,
+    windows,
+)
 from accelsim_kernels.vectors import columns as columns_of
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 
@@ -169,6 +179,30 @@ def test_a_tile_of_parts_is_its_scalar_loop(name, position):
         assert np.array_equal(vector, scalar)
     assert 0 < np.count_nonzero(results[0][1] > 0) < 28
     assert (results[0][0][[4, 5, 6, 8, 9]] == -7).all()
+
+
+@jit_only
+@pytest.mark.parametrize("name", ["listed_ranges_u8", "listed_ranges_s16"])
+def test_ranges_of_listed_outputs_are_their_scalar_loop(name):
+    if not code.has_dot_instructions():
+        pytest.skip("this processor has no dot-product instructions")
+    step, rng = getattr(listed_ranges, name), np.random.default_rng(7)
+    kernel, size, count = compiled(step), NUM_GROUPS * GROUP_BYTES * 64, listed_ranges.LISTED
+    channels, positions = (rng.integers(0, 64, count + 5).astype(np.int32) for _ in range(2))
+    for weights, packed in (
+        (rng.integers(0, 256, size + 9), rng.integers(0, 256, size + 5)),
+        (np.full(size + 9, 128), np.full(size + 5, 255)),  # the least products of 8 bits
+        (np.tile([0, 128], size // 2 + 5)[1:], np.tile([0, 128], size // 2 + 3)[1:]),  # and the greatest of 16
+        (np.full(size + 9, 127), np.full(size + 5, 255)),
+    ):
+        operands = (weights.astype(np.uint8), 8, packed.astype(np.uint8), 4, channels, positions, 2, NUM_GROUPS)
+        results = [np.full((2, count + 5), -7, dtype=np.int32) for _ in range(2)]
+        for run, result in zip((kernel, step.scalar), results, strict=True):
+            run(*operands, *result)
+        assert np.array_equal(*results)
+        assert (results[0][:, [0, 1, -1]] == -7).all()
+        assert (results[0][0, 2:-3] <= 0).all()
+        assert (results[0][1, 2:-3] >= 0).all()
 
 
 @jit_only

@@ -1,4 +1,4 @@
-"""Single outputs that cannot overflow are not stepped, and nobody can tell: docs/numerics.md (108) and (109)."""
+"""Single outputs that cannot overflow are not stepped, and nobody can tell: docs/numerics.md (108), (109) and (120)."""
 
 from math import ceil
 
@@ -25,8 +25,8 @@ with_instructions = pytest.mark.skipif(
 operands = st.integers(-128, 127) | st.sampled_from([-128, 127, 0, 1])
 
 
-def in_parts(machine, row, column, start, words):
-    """Whether (108) and (109) prove an output safe, in Python's integers."""
+def proven(machine, row, column, start, words):
+    """Whether (108) or (120), and (109), prove an output safe, in Python's integers."""
     low, high = -(2 ** (machine.accumulator_bits - 1)), 2 ** (machine.accumulator_bits - 1) - 1
     ends = min(0, *column, 0), max(0, *column, 0)
     group = 2 if words else 4  # terms of four bytes; a part is whole groups
@@ -41,6 +41,11 @@ def in_parts(machine, row, column, start, words):
         under, over = reach(row[begin : begin + size])
         fits &= low <= before + under and before + over <= high
         before += sum(w * x for w, x in zip(row[begin : begin + size], column[begin : begin + size], strict=True))
+    products, met = [w * x for w, x in zip(row, column, strict=True)], [start]
+    for begin in range(0, len(products), 1 if words else 4):
+        some, before = products[begin : begin + (1 if words else 4)], met[-1]
+        met += [before + sum(p for p in some if p < 0), before + sum(p for p in some if p > 0), before + sum(some)]
+    fits |= low <= min(met) and max(met) <= high
     inner = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
     if inner is not None and machine.dataflow != "output_stationary":
         tile = terms_per_addition(machine)
@@ -62,9 +67,7 @@ def in_parts(machine, row, column, start, words):
 )  # fmt: skip
 @example(row=[127] * 9, data=None, unsigned=True, slack=1, bits=24, inner=None, side=1, dataflow="input_stationary")
 @example(row=[127] * 9, data=None, unsigned=False, slack=1, bits=24, inner=14, side=-1, dataflow="weight_stationary")
-def test_an_output_is_stepped_exactly_when_its_parts_may_pass_a_limit(
-    row, data, unsigned, slack, bits, inner, side, dataflow
-):
+def test_an_output_is_stepped_exactly_when_no_proof_holds(row, data, unsigned, slack, bits, inner, side, dataflow):
     column = [255 if unsigned else -128] * len(row)
     if data is not None:
         values = st.integers(0, 255) | st.sampled_from([0, 255]) if unsigned else operands
@@ -83,7 +86,7 @@ def test_an_output_is_stepped_exactly_when_its_parts_may_pass_a_limit(
     single = ColumnsAtRisk.of(bounds, columns, ends, machine, terms_per_addition(machine))
     accumulators = np.empty((1, 1), dtype=np.int64)
     found = single.run(accumulators)
-    safe = in_parts(machine, row, column, start, words=not unsigned)
+    safe = proven(machine, row, column, start, words=not unsigned)
     assert (found is not None and not found[0].any()) == safe
     if safe:
         assert accumulators[0, 0] == start + sums[-1]
@@ -207,6 +210,36 @@ def test_marks_that_lie_in_rows_or_alone_are_stepped_to_the_same(
     for field in FIELDS:
         assert np.array_equal(getattr(fast, field), getattr(stepped, field)), field
     assert fast.overflow_events.any()
+
+
+@with_instructions
+@pytest.mark.parametrize("words", [False, True])
+@pytest.mark.parametrize("overflowing", [False, True])
+def test_single_outputs_are_proven_safe_or_stepped_to_the_same(overflowing, words, monkeypatch):
+    # More than sixty-four channels, three panels. Without (120) outputs would be marked in either case.
+    rng = np.random.default_rng(12)
+    weights = rng.integers(-90, 91, (70, 57)).astype(np.int16 if words else np.int8)
+    activations = rng.integers(-40 if words else 0, 120, (57, 190)).astype(np.int16 if words else np.uint8)
+    running = np.cumsum(weights[:, :, None].astype(np.int64) * activations, axis=1)
+    reach = np.maximum(running.max(axis=1), -running.min(axis=1))
+    greatest = int(np.quantile(reach, 0.995) if overflowing else reach.max() + 4 * 90 * 120)
+    bias = np.full(70, 2**17 - 1 - greatest)  # what an accumulator has left is as much as this
+    machine = ax.Machine(dataflow="output_stationary", accumulator_bits=18)
+    marks, run = [], ColumnsAtRisk.run
+
+    def watched(single, accumulators):
+        found = run(single, accumulators)
+        marks.append(found[0])
+        return found
+
+    monkeypatch.setattr(ColumnsAtRisk, "run", watched)
+    some = ax.matmul(weights, activations, machine, bias=bias)
+    monkeypatch.setattr(ColumnsAtRisk, "of", lambda *arguments: None)
+    everything = ax.matmul(weights, activations, machine, bias=bias)
+    for field in FIELDS:
+        assert np.array_equal(getattr(some, field), getattr(everything, field)), field
+    assert some.overflow_events.any() == overflowing
+    assert marks[0].any() == overflowing
 
 
 @with_instructions
