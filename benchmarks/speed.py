@@ -6,6 +6,7 @@
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py risk
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py widths [MODEL.onnx ...]
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py ranges [MODEL.onnx[:IMAGES] ...]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py forms [MODEL.onnx[:IMAGES] ...]
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py networks [MODEL.onnx[:IMAGES] ...]
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed.py threads [MODEL.onnx[:IMAGES] ...]
 
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
 
 import accelsim as ax
 from accelsim.data import digits_model_path
@@ -251,6 +253,72 @@ def ranges(paths: list[str]) -> None:
     print(text_table(head, rows))
 
 
+FORMS: dict[str, dict[str, object]] = {
+    "asymmetric weights": {"weight_scheme": "affine"},
+    "asymmetric weights per channel": {"weight_scheme": "affine", "per_channel": True},
+    "activations of 16 bits": {"activation_bits": 16},
+    "16 x 16 bits": {"weight_bits": 16, "activation_bits": 16},
+}
+
+
+def forms(paths: list[str]) -> None:
+    """Print times of networks in other forms as ratios to those with symmetric weights of 8 bits and 8-bit activations.
+
+    Images are 64 unless the path ends with their number: ``model.onnx:8``. Then, of one layer, a depthwise convolution
+    with two or four kernels per channel next to one of as many channels with one each.
+    """
+    rows = []
+    for path in paths or [str(digits_model_path())]:
+        file, _, count = path.partition(".onnx:")
+        graph = ax.load_onnx(f"{file}.onnx" if count else file)
+        shape, batch = tuple(length or 1 for length in graph.inputs[0].shape[1:]), int(count or 64)
+        images = np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
+        plain = _network(graph, images, {})
+        for name, config in FORMS.items():
+            rows.append([Path(file).stem, str(batch), name, *_times(_network(graph, images, config), plain, batch)])
+    for channels, size, stride in ((64, 28, 1), (128, 14, 2)):
+        image = np.random.default_rng(0).normal(size=(32, channels, size, size)).astype(np.float32)
+        for times in (2, 4):
+            wider = np.repeat(image, times, axis=1)
+            runs = (
+                _network(ax.load_onnx(depthwise(len(x[0]), size, stride, n)), x, {})
+                for x, n in ((image, times), (wider, 1))
+            )
+            name = f"depthwise {channels}x{size}x{size}, stride {stride}"
+            rows.append([name, "32", f"{times} kernels per channel", *_times(*runs, 32)])
+    print(text_table(["network", "images", "form", "ms an image", "plain, ms an image", "ratio"], rows))
+
+
+def depthwise(channels: int, size: int, stride: int, times: int) -> bytes:
+    """Return an ONNX model of a depthwise 3x3 convolution with so many kernels per channel."""
+    weights = np.random.default_rng(1).normal(size=(channels * times, 1, 3, 3)).astype(np.float32)
+    out = [None, channels * times, -(-size // stride), -(-size // stride)]
+    model = helper.make_graph(
+        [
+            helper.make_node(
+                "Conv", ["x", "w"], ["y"], group=channels, pads=[1] * 4, strides=[stride] * 2, kernel_shape=[3, 3]
+            )
+        ],
+        "depthwise",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, channels, size, size])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    return helper.make_model(model, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+
+
+def _network(graph: ax.Graph, images: np.ndarray, config: dict[str, object]) -> Callable[[], object]:
+    """Return a run of a quantized network whose accumulators hold everything."""
+    machine = ax.Machine(accumulator_bits=64)
+    program = lower(ax.quantize(graph, calibration=images[:8], config=ax.PTQConfig(**config)), machine)
+    return lambda: ax.simulate(program, images, machine, track="overflow")
+
+
+def _times(ours: Callable[[], object], peer: Callable[[], object], batch: int) -> list[str]:
+    first, second = in_turn(ours, peer)
+    return [f"{first / batch * 1e3:.3f}", f"{second / batch * 1e3:.3f}", f"{first / second:.2f}"]
+
+
 def _repeated(run: Callable[[], object], times: int) -> Callable[[], None]:
     def several() -> None:
         for _ in range(times):
@@ -321,6 +389,8 @@ if __name__ == "__main__":
         widths(sys.argv[2:])
     elif what == "ranges":
         ranges(sys.argv[2:])
+    elif what == "forms":
+        forms(sys.argv[2:])
     elif what in ("networks", "threads"):
         networks(sys.argv[2:], 1 if what == "networks" else 2)
     else:

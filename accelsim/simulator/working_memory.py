@@ -233,14 +233,17 @@ class _Model:
         """Return what a layer holds that runs channels last, perhaps with outputs at risk."""
         layer, geometry = safe.layer, safe.layer.geometry
         elements, outputs = self._sizes[layer.inputs[0]], self._sizes[layer.output]
-        operand, operands, images = 2 if safe.words else 1, elements, 1
+        held = 0 if last or geometry is None or layer.channels_last else first * elements
+        if safe.times > 1:
+            elements *= safe.times
+            held += first * elements
+        operand, operands = 2 if safe.words else 1, elements
         if geometry is not None:
             channels, height, width = geometry.input_shape
             images = elements // prod(geometry.input_shape)
             top, left, bottom, right = geometry.pads
             operands = images * channels * (height + top + bottom) * (width + left + right)
-        held = 0 if last or geometry is None or layer.channels_last else first * elements
-        if safe.copies or operands != elements or first != operand:
+        if safe.operand_form.copies() or operands != elements or first != operand:
             held += operand * operands + (operand * elements if first != operand else 0)
         ranges = LayerRanges.of(safe, self.machine) if self.ranges else None
         if ranges is not None:

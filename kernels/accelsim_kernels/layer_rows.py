@@ -17,12 +17,16 @@ from accelsim_kernels.exact import dot_rows
 from accelsim_kernels.vectors.code import LANES, Activations
 from accelsim_kernels.vectors.dots import ROWS_OF_NARROW_TILE
 from accelsim_kernels.vectors.requantization import one_rounding, two_roundings
+from accelsim_kernels.vectors.row_sums import add_row_sum
 
 Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 Places = tuple[Any, Any, Any, Any, Any]
 """Windows of a layer: how many lie in a row and how many rows in an image; the distance from an image to the next, from
 a row to the next, from a window to the next."""
+
+Lost = tuple[Any, Any]
+"""Ones and what weights lost, as `vectors.row_sums.add_row_sum` takes them; empty arrays where they lost nothing."""
 
 
 @kernel
@@ -122,8 +126,8 @@ def requantize_lanes(
 @kernel
 def dot_layer(
     rows: npt.NDArray[np.uint8], places: Places, segments: npt.NDArray[np.int64], num_groups: Int,
-    channels: npt.NDArray[np.uint8], words: bool, sums: npt.NDArray[np.int32], constants: npt.NDArray[np.int32],
-    two: bool, codes: Codes, part: tuple[Any, Any, Any],
+    channels: npt.NDArray[np.uint8], words: bool, lost: Lost, sums: npt.NDArray[np.int32],
+    constants: npt.NDArray[np.int32], two: bool, codes: Codes, part: tuple[Any, Any, Any],
 ) -> None:  # fmt: skip
     """Multiply all windows with the channels of a group and store their codes.
 
@@ -133,6 +137,8 @@ def dot_layer(
         As in `accelsim_kernels.exact.dot_rows`.
     places : tuple
         See `Places`; distances in bytes.
+    lost : tuple
+        See `Lost`.
     sums : int32 array, shape (positions, channels)
         Room for sums; its size is how many positions are worked on at a time, a multiple of `ROWS_OF_NARROW_TILE`.
     constants, two
@@ -151,7 +157,30 @@ def dot_layer(
         fill_bases(begin, places, bases[:count])
         bases[count:tiles] = bases[count - 1]
         dot_rows(rows, bases[:tiles], segments, num_groups, channels, words, sums[:tiles])
+        add_row_sums(rows, bases[:count], segments, lost, sums)
         requantize_lanes(flat, count, valid, constants, two, codes, begin * stride + first, stride)
+
+
+@kernel
+def add_row_sums(
+    rows: npt.NDArray[np.uint8], bases: npt.NDArray[np.int64], segments: npt.NDArray[np.int64], lost: Lost,
+    sums: npt.NDArray[np.int32],
+) -> None:  # fmt: skip
+    """Add what the weights lost times the sum of its activations to the sums of each window, (116).
+
+    Parameters
+    ----------
+    rows, bases, segments
+        As in `accelsim_kernels.exact.dot_rows`, with 8 bits.
+    lost : tuple
+        See `Lost`.
+    sums : int32 array, shape (positions, channels)
+        Updated.
+    """
+    ones, weights = lost
+    if weights.size > 0:
+        for position in range(bases.size):
+            add_row_sum(rows, bases[position], segments, ones, weights, sums, position)
 
 
 @kernel

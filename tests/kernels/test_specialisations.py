@@ -39,6 +39,7 @@ ENTRANCES = {
     "grid.broadcast.step_broadcast",
     "grid.output_stationary.step_output_stationary",
     "grid.stationary_operand.step_stationary_operand",
+    "layer_rows.add_row_sums",
     "layer_rows.depthwise_layer",
     "layer_rows.depthwise_layer_dots",
     "marks.count_marked",
@@ -198,6 +199,13 @@ def call_layers():
         networks.append(
             one_layer([("Conv", ("a", "w"), "y", attributes)], unsigned, ("y", (2, 2, 2), y), None, weights)
         )
+    asymmetric = ax.QuantizationParameters(0.5, -100, ax.IntegerFormat(8, True))
+    weights = {"w": quantized_weights(np.full((2, 2, 2, 2), 100), asymmetric)}
+    networks.append(
+        one_layer(
+            [("Conv", ("a", "w"), "y", {**conv, "group": 1})], {"a": (shape, x)}, ("y", (2, 2, 2), y), None, weights
+        )
+    )
     for parameters in (x, per_channel):
         for attributes, integers in ((conv, np.ones((2, 1, 2, 2))), ({**conv, "group": 1}, np.ones((2, 2, 2, 2)))):
             weights = {"w": quantized_weights(integers, parameters)}

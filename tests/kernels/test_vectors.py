@@ -16,6 +16,7 @@ from accelsim_kernels.vectors import (
     marks,
     part_tiles,
     requantization,
+    row_sums,
     scattered,
     trees,
     windows,
@@ -101,6 +102,22 @@ def test_a_window_of_four_taps_at_a_time_is_its_scalar_loop():
         step.scalar(*arguments, sums[1], 5)
         assert np.array_equal(*sums)
         assert (sums[0][:5] == -7).all()
+
+
+@jit_only
+def test_the_sum_of_a_window_is_its_scalar_loop():
+    if not code.has_dot_instructions():
+        pytest.skip("this processor has no dot-product instructions")
+    step, rng = row_sums.add_row_sum, np.random.default_rng(1)
+    ones = np.repeat(np.array([1, 0], dtype=np.uint8), [70, 58])
+    for rows in (rng.integers(0, 256, 400), np.full(400, 255)):
+        for lost in (rng.integers(-128, 128, 48), np.full(48, -(2**31))):
+            arguments = (rows.astype(np.uint8), 9, np.array([0, 3, 200]), ones, lost.astype(np.int32))
+            sums = [np.full((3, 48), 2**31 - 1, dtype=np.int32) for _ in range(2)]
+            compiled(step)(*arguments, sums[0], 1)
+            step.scalar(*arguments, sums[1], 1)
+            assert np.array_equal(*sums)
+            assert (sums[0][::2] == 2**31 - 1).all()
 
 
 @jit_only

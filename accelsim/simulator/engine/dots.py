@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels.exact import dot_rows
+from accelsim_kernels.layer_rows import Lost, add_row_sums
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, has_dot_instructions
 from accelsim_kernels.vectors.dots import ROWS_OF_NARROW_TILE
+from accelsim_kernels.vectors.row_sums import ONES
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -77,7 +79,7 @@ class PackedWeights:
     weights : integer array, shape (n, pieces, length)
         Of every contiguous piece of a window.
     words : bool
-        Operands of 16 bits instead of 8.
+        Operands of 16 bits instead of 8; then of 8 bits are the differences of a channel's weights.
     """
 
     weights: npt.NDArray[Any]
@@ -104,7 +106,7 @@ class PackedWeights:
         Parameters
         ----------
         operands : uint8 array, or int16 with ``words``
-            Activations, with some slack behind the last window.
+            Activations, with some slack behind the last window: `ONES` where weights lost something.
         bases : int64 array, shape (positions,)
             Where each window begins.
         segments : int64 array, shape (pieces,)
@@ -126,7 +128,33 @@ class PackedWeights:
         whole[bases.size :] = whole[bases.size - 1]
         groups = np.int64(self.groups)
         dot_rows(operands.view(np.uint8), whole, segments * size, groups, self.packed, self.words, room[:tiles])
+        if self.loses:
+            add_row_sums(operands, whole[: bases.size], segments, self.lost, room)
         return room[: bases.size]
+
+    @cached_property
+    def _lost(self) -> npt.NDArray[np.int32]:
+        """What each channel's weights lose to fit 8 bits, (116)."""
+        flat = self.weights.reshape(len(self.weights), -1)
+        least, greatest = (ends.astype(np.int32) for ends in (flat.min(axis=1), flat.max(axis=1)))
+        fits = (least >= -128) & (greatest < 128)
+        lost: npt.NDArray[np.int32] = np.where(fits | self.words, 0, least + 128).astype(np.int32)
+        return lost
+
+    @cached_property
+    def loses(self) -> bool:
+        """Whether a channel's weights lose something, so that windows are summed, too."""
+        return bool(self._lost.any())
+
+    @cached_property
+    def lost(self) -> Lost:
+        """What the weights lose, for the kernels."""
+        if not self.loses:
+            return np.empty(0, dtype=np.uint8), np.empty(0, dtype=np.int32)
+        length = self.weights.shape[2]
+        ones, lost = np.zeros(-(-length // ONES) * ONES, dtype=np.uint8), np.zeros(self.width, dtype=np.int32)
+        ones[:length], lost[: len(self.weights)] = 1, self._lost
+        return ones, lost
 
     @cached_property
     def groups(self) -> int:
@@ -139,7 +167,7 @@ class PackedWeights:
         channels, pieces, length = self.weights.shape
         per_group = GROUP_BYTES // (2 if self.words else 1)
         padded = np.zeros((self.width, pieces, self.groups * per_group), dtype=np.int16 if self.words else np.int8)
-        padded[:channels, :, :length] = self.weights
+        padded[:channels, :, :length] = self.weights - self._lost[:, None, None]
         packed = aligned_empty((padded.size,), padded.dtype)
         begin = 0
         while begin < self.width:

@@ -71,8 +71,10 @@ class LayerBlocks:
         if pairs:
             follows = (first + 1 < terms.size) & ((first + 1) % tile != 0)
             values[:, follows, 1] = shifted[:, first[follows] + 1]
-        vectors = aligned_empty((len(weights) // LANES, LANES * values[0].size), layout.dtype)
-        vectors[...] = values.reshape(len(vectors), LANES, first.size, -1).transpose(0, 2, 1, 3).reshape(vectors.shape)
+        blocks, (_, *numbers) = len(weights) // LANES, values.shape
+        by_block = values.reshape(blocks, LANES, *numbers).transpose(0, 2, 1, 3)
+        vectors = aligned_empty((blocks, LANES * numbers[0] * numbers[1]), layout.dtype)
+        vectors[...] = by_block.reshape(vectors.shape)
         places = terms[first] * (2 if layout.doubled else 1)
         return LayerBlocks(vectors, places, -(-tile // 2) if pairs else tile, layout.row_shift, layout.doubled)
 

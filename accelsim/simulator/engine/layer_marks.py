@@ -17,8 +17,9 @@ from accelsim.machine import Machine
 from accelsim.simulator.engine.bounds import register
 from accelsim.simulator.engine.dots import PackedWeights
 from accelsim.simulator.engine.layer_blocks import taps_of_window
+from accelsim.simulator.engine.layer_operands import Codes
 from accelsim.simulator.engine.part_proofs import PartProofs
-from accelsim.simulator.engine.safe import Codes, Int64, SafeLayer
+from accelsim.simulator.engine.safe import Int64, SafeLayer
 from accelsim.simulator.engine.windows import pieces_per_window
 from accelsim_kernels.marks import count_marked, keep_marked, mark_at_risk
 from accelsim_kernels.vectors.code import LANES, has_dot_instructions

@@ -17,7 +17,8 @@ from accelsim.machine import Machine
 from accelsim.simulator.engine.gemm import terms_per_addition
 from accelsim.simulator.engine.layer_blocks import LayerBlocks, image_of, terms_of_window
 from accelsim.simulator.engine.layer_marks import fed_range
-from accelsim.simulator.engine.safe import Codes, SafeLayer
+from accelsim.simulator.engine.layer_operands import Codes
+from accelsim.simulator.engine.safe import SafeLayer
 from accelsim.simulator.engine.tracked import Layout, range_layout
 from accelsim.simulator.engine.windows import Windows
 from accelsim_kernels.block_steps import range_blocks
@@ -53,7 +54,7 @@ class LayerRanges:
         tile, made = terms_per_addition(machine), safe.on_machines.get("ranges")
         if made is None or made[0] != tile:  # another thread may replace what is kept, but not what is returned
             low, high = safe.bounds.of_sums(*fed_range(safe))
-            fits = low.min(initial=0) >= -_MOST and high.max(initial=0) <= _MOST
+            fits = not safe.asymmetric and low.min(initial=0) >= -_MOST and high.max(initial=0) <= _MOST
             made = safe.on_machines["ranges"] = tile, LayerRanges(safe, tile) if fits else None
         found: LayerRanges | None = made[1]
         return found

@@ -17,9 +17,10 @@ from accelsim.machine import Machine
 from accelsim.simulator.engine.dots import aligned_empty
 from accelsim.simulator.engine.lanes import LaneConstants
 from accelsim.simulator.engine.layer_marks import LayerMarks, fed_range, less_than_nothing
+from accelsim.simulator.engine.layer_operands import Codes
 from accelsim.simulator.engine.layer_steps import LayerEvents, LayerSteps, Marked
 from accelsim.simulator.engine.part_proofs import MOST_PARTS
-from accelsim.simulator.engine.safe import SUM_BYTES, Codes, SafeLayer
+from accelsim.simulator.engine.safe import SUM_BYTES, SafeLayer
 from accelsim.simulator.engine.windows import Windows
 from accelsim_kernels.depthwise import depthwise_rows
 from accelsim_kernels.layer_rows import requantize_lanes
@@ -75,6 +76,8 @@ class LayerAtRisk:
     @staticmethod
     def _prepared(safe: SafeLayer, machine: Machine) -> LayerAtRisk | None:
         """Return the layer in this form, see `of`."""
+        if safe.asymmetric:  # (8) would be stepped after the others
+            return None
         steps, magnitudes = LayerSteps.of(safe, machine), np.abs(safe.layer.weights.astype(np.int64))
         most, shifted = max(map(abs, fed_range(safe))), max(map(abs, safe.shifted_range))
         if steps is None or int(magnitudes.sum(axis=1).max(initial=0)) * (shifted + most) >= (1 << 31) - 1:

@@ -19,7 +19,8 @@ from accelsim.simulator.engine.bounds import register
 from accelsim.simulator.engine.gemm import terms_per_addition
 from accelsim.simulator.engine.layer_blocks import LayerBlocks, terms_of_window
 from accelsim.simulator.engine.layer_marks import LayerMarks, fed_range
-from accelsim.simulator.engine.safe import Codes, Int64, SafeLayer
+from accelsim.simulator.engine.layer_operands import Codes
+from accelsim.simulator.engine.safe import Int64, SafeLayer
 from accelsim.simulator.engine.tracked import Layout, layout_in_place, order_in_lanes
 from accelsim_kernels.block_steps import Lanes, step_blocks
 from accelsim_kernels.marks import list_marked

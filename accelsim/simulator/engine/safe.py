@@ -6,10 +6,11 @@ per tap where taps are apart), and the kernels read the pieces where they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
-from weakref import ReferenceType, WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +21,14 @@ from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.codes import RowRequantizer
 from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
 from accelsim.simulator.engine.lanes import LaneConstants
+from accelsim.simulator.engine.layer_operands import Codes, LayerOperands
+from accelsim.simulator.engine.tap_weights import TapWeights
 from accelsim.simulator.engine.windows import Windows, pieces_per_window
 from accelsim_kernels.depthwise import depthwise_rows
-from accelsim_kernels.layer_rows import depthwise_layer, depthwise_layer_dots, dot_layer, pad_rows
+from accelsim_kernels.layer_rows import depthwise_layer, depthwise_layer_dots, dot_layer
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, has_dot_instructions
+from accelsim_kernels.vectors.row_sums import ONES
 
-Codes = npt.NDArray[Any]
 Int64 = npt.NDArray[np.int64]
 
 SUM_BYTES = 512 << 10
@@ -33,9 +36,6 @@ SUM_BYTES = 512 << 10
 
 NEAR_SUM_BYTES = 16 << 10
 """Sums that are held at a time where they are requantized in 32-bit lanes: they stay in the first-level cache."""
-
-_SLACK_BYTES = 64
-"""Bytes behind an image that a vector may reach into; what is there is multiplied with 0, or not stored."""
 
 _MADE: WeakKeyDictionary[MacLayer, tuple[bool, SafeLayer | None]] = WeakKeyDictionary()
 """Layers that ran before, with the order of their reduction."""
@@ -47,14 +47,19 @@ class SafeLayer:
 
     Parameters
     ----------
-    reference : weak reference to MacLayer
-        What runs. A strong one would keep every layer that ever ran, as the key and the value of `_MADE`.
+    reference : callable
+        Returns what runs: a weak reference to a layer that ran, as a strong one would keep it for ever, being the key
+        and the value of `_MADE`.
     spatial_first : bool
         Order of the reduction in its weights.
+    times : int
+        Kernels of each channel of a depthwise layer. Where it has several, what runs is the layer whose input has each
+        channel so many times, side by side.
     """
 
-    reference: ReferenceType[MacLayer]
+    reference: Callable[[], MacLayer | None]
     spatial_first: bool
+    times: int = 1
 
     @property
     def layer(self) -> MacLayer:
@@ -70,9 +75,9 @@ class SafeLayer:
 
         Notes
         -----
-        Refused are operands that do not fit 8 x 8 or 16 x 16 bits, asymmetric weights, whose last addition depends on
-        the data, a third spatial axis, layers that store accumulators or whose codes do not saturate, depthwise layers
-        with several kernels per channel, and sums of more than 32 bits: docs/numerics.md (100).
+        Refused are operands that do not fit 16 x 16 bits, a third spatial axis, layers that store accumulators or whose
+        codes do not saturate, and sums of more than 32 bits: docs/numerics.md (100). Asymmetric weights are taken less
+        their zero points, (116).
         """
         if machine.product_shift_bits > 0:
             return None
@@ -85,21 +90,30 @@ class SafeLayer:
     @staticmethod
     def _prepared(layer: MacLayer, spatial_first: bool) -> SafeLayer | None:
         """Return the layer in this form, see `of`."""
-        prepared, geometry = SafeLayer(ref(layer), spatial_first), layer.geometry
+        prepared = SafeLayer._in_channels(layer, spatial_first)
         if layer.rescale is None or not layer.rescale.requantizer.saturates:
             return None
-        if layer.depth is not None or layer.weight_zero_points.any():
+        if layer.depth is not None:
             return None
-        if geometry is not None and geometry.groups > 1 and geometry.group_channels == 1 and not prepared.depthwise:
-            return None
-        low, high = int(layer.weights.min()), int(layer.weights.max())
+        low, high = int(prepared.weights.min()), int(prepared.weights.max())
         if low < -(1 << 15) or high >= 1 << 15:
             return None
         ends = prepared.shifted_range
-        least, greatest = prepared.bounds.of_products(*ends)
+        least, greatest = prepared.bounds_of_sums.of_products(*ends)
         if least.min() < -(1 << 31) or greatest.max() >= 1 << 31:
             return None
         return prepared
+
+    @staticmethod
+    def _in_channels(layer: MacLayer, spatial_first: bool) -> SafeLayer:
+        """Return the layer, of a depthwise one with several kernels per channel the one that `times` says."""
+        geometry, times = layer.geometry, layer.num_outputs
+        if geometry is None or geometry.groups == 1 or geometry.group_channels > 1 or times == 1:
+            return SafeLayer(ref(layer), spatial_first)
+        channels, *image = geometry.input_shape
+        shape = channels * times, image[0], image[1]
+        alike = replace(layer, geometry=replace(geometry, input_shape=shape, groups=channels * times))
+        return SafeLayer(lambda: alike, spatial_first, times)
 
     @cached_property
     def on_machines(self) -> dict[str, Any]:
@@ -107,9 +121,27 @@ class SafeLayer:
         return {}
 
     @cached_property
+    def asymmetric(self) -> bool:
+        """Whether the last addition depends on the data, (8)."""
+        return bool(self.layer.weight_zero_points.any())
+
+    @cached_property
+    def weights(self) -> npt.NDArray[np.int32]:
+        """Weights less their zero points, whose products with the activations add up to (8) as well: (116)."""
+        layer = self.layer
+        return layer.weights - layer.weight_zero_points.astype(np.int32)[:, None] if self.asymmetric else layer.weights
+
+    @cached_property
     def bounds(self) -> ChannelBounds:
-        """Bounds of the layer's sums."""
+        """Bounds of what the layer's registers hold."""
         return ChannelBounds(self.layer.weights, self.layer.start, self.layer.weight_zero_points)
+
+    @cached_property
+    def bounds_of_sums(self) -> ChannelBounds:
+        """Bounds of the sums of products with `weights`, and of what accumulators hold at last."""
+        if not self.asymmetric:
+            return self.bounds
+        return ChannelBounds(self.weights, self.layer.start, np.zeros_like(self.layer.weight_zero_points))
 
     @cached_property
     def depthwise(self) -> bool:
@@ -119,8 +151,11 @@ class SafeLayer:
 
     @cached_property
     def words(self) -> bool:
-        """Whether operands take 16 bits instead of 8."""
-        weights = self.layer.weights
+        """Whether activations take 16 bits instead of 8; so do all weights but those of depthwise layers then."""
+        weights = self.weights
+        if self.asymmetric:
+            apart = (weights.max(axis=1) - weights.min(axis=1)).max()
+            return self.layer.input_format.bits > 8 or not (self.depthwise or apart < 1 << 8)
         return self.layer.input_format.bits > 8 or int(weights.min()) < -128 or int(weights.max()) > 127
 
     @cached_property
@@ -211,54 +246,31 @@ class SafeLayer:
         """What a padded tap holds in the kernels' form."""
         return self.layer.pad_value + self.layer.input_offset - self.shift
 
-    def operands(self, rows: Codes, whole: int = GROUP_BYTES) -> Codes:
-        """Return codes padded and shifted, as uint8 or int16, flat, with some slack behind them.
-
-        Parameters
-        ----------
-        rows : integer array
-            As in `run`.
-        whole : int
-            Where the channels of a piece take a multiple of so many bytes, no kernel reads behind the last one, and
-            codes that need nothing done to them are taken as they lie, without slack.
-
-        Notes
-        -----
-        Both shifts that there are flip the highest bit.
-        """
+    @cached_property
+    def operand_form(self) -> LayerOperands:
+        """How codes become operands."""
         geometry = self.layer.geometry
-        target: np.dtype[Any] = np.dtype(np.int16 if self.words else np.uint8)
-        unsigned: np.dtype[Any] = np.dtype(f"uint{8 * target.itemsize}")
-        padded = geometry is not None and any(geometry.pads)
-        length = rows.shape[-1] if geometry is None or self.depthwise else geometry.group_channels
-        as_it_lies = not padded and self.shift == 0 and rows.itemsize == unsigned.itemsize
-        if as_it_lies and length * rows.itemsize % whole == 0:
-            return rows.reshape(-1).view(target)
-        stored = rows.view(unsigned) if rows.itemsize == unsigned.itemsize else rows.astype(unsigned)
-        shape, border = (1, 1, rows.size), (0, 0, 0, 0)
-        if geometry is not None and padded:
-            top, left, bottom, right = geometry.pads
-            images, height, width, channels = rows.shape
-            shape = images, height, width * channels
-            border = top, bottom, left * channels, right * channels
-        size = shape[0] * (shape[1] + border[0] + border[1]) * (shape[2] + border[2] + border[3])
-        flat = np.empty(size + _SLACK_BYTES, dtype=unsigned)
-        flat[size:] = 0
-        bits = 8 * unsigned.itemsize
-        flipped, value = 1 << (bits - 1) if self.shift else 0, self._pad_operand % (1 << bits)
-        pad_rows(stored.reshape(-1), shape, border, np.int64(flipped), np.int64(value), flat)
-        return flat.view(target)
+        if geometry is None:
+            piece = self.layer.reduction
+        else:
+            piece = geometry.input_shape[0] if self.depthwise else geometry.group_channels
+        whole = ONES if self.asymmetric and not self.depthwise else GROUP_BYTES
+        return LayerOperands(geometry, self.times, self.words, self.shift, self._pad_operand, piece, whole)
+
+    def operands(self, rows: Codes, whole: int = 0) -> Codes:
+        """Return codes as the kernels read them; see `LayerOperands.of`."""
+        return self.operand_form.of(rows, whole)
 
     @cached_property
     def start(self) -> Int64:
         """What the sums of the kernels are added to, (100)."""
-        weights_sums = self.bounds.positive + self.bounds.negative
+        weights_sums = self.bounds_of_sums.positive + self.bounds_of_sums.negative
         return self.layer.start + (self.shift - self.layer.input_offset) * weights_sums
 
     @cached_property
     def by_tap(self) -> npt.NDArray[np.int32]:
         """Weights of shape (outputs, kernel rows, kernel columns, channels of a group)."""
-        weights, geometry = self.layer.weights, self.layer.geometry
+        weights, geometry = self.weights, self.layer.geometry
         if geometry is None:
             return weights.reshape(len(weights), 1, 1, -1)
         if self.spatial_first:
@@ -289,7 +301,7 @@ class SafeLayer:
         least, greatest = self.fed_range
         if self.layer.geometry is not None:
             least, greatest = min(least, self.layer.pad_value), max(greatest, self.layer.pad_value)
-        low, high = self.bounds.of_sums(least, greatest)
+        low, high = self.bounds_of_sums.of_sums(least, greatest)
         return LaneConstants.of(self.layer, self.start, (int(low.min()), int(high.max())))
 
     @cached_property
@@ -307,11 +319,6 @@ class SafeLayer:
     def in_lanes(self) -> bool:
         """Whether a layer without risk runs in one kernel call per group, and holds few sums at a time."""
         return bool(self.group_lanes) and (self.depthwise or has_dot_instructions())
-
-    @property
-    def copies(self) -> bool:
-        """Whether codes are copied into operands even without padding."""
-        return self.shift != 0
 
     def _dot(self, operands: Codes, windows: Windows) -> Codes:
         """Multiply windows with all channels; returns (positions, channels)."""
@@ -338,32 +345,20 @@ class SafeLayer:
         for group, (packed, lanes) in enumerate(zip(self.packed, self.group_lanes, strict=True)):
             dot_layer(
                 flat[group * windows.group_offset * size :], windows.places(size), windows.segments * size,
-                np.int64(packed.groups), packed.packed, self.words, room, lanes.constants, lanes.two, stored,
-                (np.int64(channels), np.int64(group * per_group), np.int64(per_group)),
+                np.int64(packed.groups), packed.packed, self.words, packed.lost, room, lanes.constants, lanes.two,
+                stored, (np.int64(channels), np.int64(group * per_group), np.int64(per_group)),
             )  # fmt: skip
         return outputs
 
     @cached_property
+    def _taps(self) -> TapWeights:
+        """Weights of a depthwise layer."""
+        return TapWeights(self.by_tap.reshape(len(self.layer.weights), -1), self.words)
+
+    @property
     def depthwise_weights(self) -> npt.NDArray[np.int16]:
         """Weights of shape (taps, repeats * channels)."""
-        channels = len(self.layer.weights)
-        weights = self.by_tap.reshape(channels, -1).T.astype(np.int16)
-        return np.ascontiguousarray(np.tile(weights, (1, max(1, 512 // channels))))
-
-    @staticmethod
-    def _by_four(segments: Int64) -> Int64:
-        """Return the places of taps, filled up to a multiple of four."""
-        return np.concatenate([segments, np.repeat(segments[-1:], -segments.size % 4)])
-
-    @cached_property
-    def _packed_by_four(self) -> npt.NDArray[np.uint8]:
-        """Bytes of the weights, filled up to a multiple of four taps, in the order of `window_dots`."""
-        taps, width = self.depthwise_weights.shape
-        whole = width // (4 * LANES)
-        filled = np.zeros((-(-taps // 4) * 4, whole, 4, 4, 4), dtype=np.int8)
-        filled[:taps] = self.depthwise_weights[:, : whole * 4 * LANES].reshape(taps, whole, 4, 4, 4)
-        by_four = filled.reshape(-1, 4, whole, 4, 4, 4).transpose(2, 0, 4, 3, 5, 1)
-        return np.ascontiguousarray(by_four).reshape(-1).view(np.uint8)
+        return self._taps.repeated
 
     def _depthwise(self, operands: Codes, windows: Windows) -> Codes:
         """Convolve every channel with its own kernel; returns (positions, channels)."""
@@ -375,10 +370,10 @@ class SafeLayer:
             stored = outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}")
             where = operands, windows.places(1), np.int64(run), windows.segments, self.depthwise_weights
             how = near[:-LANES], lanes.constants, lanes.two, stored
-            if self.words or not has_dot_instructions():
-                depthwise_layer(*where, *how)
+            if self._taps.by_four:
+                depthwise_layer_dots(*where, self._taps.fours(windows.segments), *how)
             else:
-                depthwise_layer_dots(*where, (self._by_four(windows.segments), self._packed_by_four), *how)
+                depthwise_layer(*where, *how)
             return outputs.reshape(-1, len(self.layer.weights))
         step = max(1, SUM_BYTES // (4 * run))
         weights, room = self.depthwise_weights, aligned_empty((min(step, windows.num_windows), run), np.int32)

@@ -200,10 +200,10 @@ class Grid:
         safe = self._safe.get(layer.name)
         if safe is not None:
             if safe.is_safe(self.machine, codes):
-                return self._run_rows(safe, codes, safe.run)
+                return self._run_rows(layer, codes, safe.run)
             at_risk = LayerAtRisk.of(safe, self.machine)
             if at_risk is not None:
-                stored, events = self._run_at_risk(at_risk, codes)
+                stored, events = self._run_at_risk(layer, at_risk, codes)
                 if self.machine.overflow != "error" or events == LayerEvents():
                     return stored
         fed = wide(codes)
@@ -211,7 +211,9 @@ class Grid:
             fed = fed - np.int32(layer.input_offset)
         return self._matrix_product(layer, fed) if layer.geometry is None else self._convolution(layer, fed)
 
-    def _run_at_risk(self, at_risk: LayerAtRisk, codes: Codes) -> tuple[Codes, LayerEvents]:
+    def _run_at_risk(
+        self, layer: kinds.MacLayer, at_risk: LayerAtRisk, codes: Codes
+    ) -> tuple[Codes, LayerEvents]:  # fmt: skip
         """Run a layer with outputs at risk and tally its events."""
         met = []
 
@@ -220,24 +222,24 @@ class Grid:
             met.append(events)
             return stored
 
-        stored = self._run_rows(at_risk.safe, codes, run)
+        stored = self._run_rows(layer, codes, run)
         if self.level != "none":
-            self.tallies[at_risk.safe.layer.name].add_events(met[0])
+            self.tallies[layer.name].add_events(met[0])
         return stored, met[0]
 
-    def _run_rows(self, safe: SafeLayer, codes: Codes, run: Callable[[Codes], Codes]) -> Codes:
+    def _run_rows(self, layer: kinds.MacLayer, codes: Codes, run: Callable[[Codes], Codes]) -> Codes:
         """Run a layer channels last and tally its zero operands.
 
         Parameters
         ----------
-        safe : SafeLayer
+        layer : MacLayer
             The layer.
         codes : integer array, samples along axis 0
             What it reads.
         run : callable
             Computes it, as `SafeLayer.run` does.
         """
-        layer, zeros = safe.layer, self._zeros[safe.layer.name]
+        zeros = self._zeros[layer.name]
         if layer.geometry is None:
             rows = writable(codes.reshape(-1, layer.reduction))
             zeros.add_vectors(rows, layer.input_offset)

@@ -59,6 +59,11 @@ def oracle(layer, images, weights, machine):
     dataflow="output_stationary", overflow="wrap", rows=1, bits=11, inner=None, reduction_order="channel_first",
     start=0, images=2, seed=4,
 )  # fmt: skip
+@example(  # of two groups, the first had no block at risk
+    case=(Geometry((4, 1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1), 2), 6), x=(4, True), spread=9,
+    dataflow="output_stationary", overflow="wrap", rows=1, bits=7, inner=None, reduction_order="channel_first",
+    start=0, images=1, seed=70,
+)  # fmt: skip
 def test_a_layer_at_risk_is_the_oracle(
     way, case, x, spread, dataflow, overflow, rows, bits, inner, reduction_order, start, images, seed
 ):

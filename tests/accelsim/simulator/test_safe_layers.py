@@ -14,11 +14,13 @@ import accelsim as ax
 from accelsim.program.geometry import Geometry
 from accelsim.program.layers import MacLayer
 from accelsim.program.rescale import Rescale
-from accelsim.simulator.engine import dots, exact
+from accelsim.simulator.engine import dots, exact, tap_weights
 from accelsim.simulator.engine import safe as safe_layers
 from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.dots import PackedWeights, exact_float
 from accelsim.simulator.engine.exact import exact_sums
+from accelsim.simulator.engine.layer_ranges import LayerRanges
+from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.safe import SafeLayer
 from accelsim_kernels._jit import settings
 from accelsim_kernels.vectors import code
@@ -45,13 +47,16 @@ def path(name):
             code.has_dot_instructions.cache_clear()
 
 
-def mac_layer(weights, start, geometry, x, clamp, requantizer, input_offset=0, pad_value=0, overflow="saturate"):
+def mac_layer(
+    weights, start, geometry, x, clamp, requantizer, input_offset=0, pad_value=0, overflow="saturate", zeros=None
+):
     arithmetic = ax.Requantizer.preset(requantizer).model_copy(update={"overflow": overflow})
     rescale = Rescale.of(arithmetic, [np.float32(0.5), np.float32(0.5)], np.float32(64), "test")
     return MacLayer(
         name="layer", op="Conv", inputs=("x",), output="y", output_shape=(len(weights), *geometry.output_shape),
         weights=weights.reshape(len(weights), -1).astype(np.int32), start=start, input_offset=input_offset,
-        weight_zero_points=np.zeros(len(weights), dtype=np.int64), pad_value=pad_value, geometry=geometry,
+        weight_zero_points=np.zeros(len(weights), dtype=np.int64) if zeros is None else zeros, pad_value=pad_value,
+        geometry=geometry,
         weight_format=ax.IntegerFormat(8, True), input_format=x, rescale=rescale, zero_point=3, clamp=clamp,
         output_format=ax.IntegerFormat(16, clamp[0] < 0),
     )  # fmt: skip
@@ -60,14 +65,15 @@ def mac_layer(weights, start, geometry, x, clamp, requantizer, input_offset=0, p
 def expected_codes(layer, images, weights):
     """The layer by the definition of the convolution, then by the public requantization, whose oracle is its own."""
     g = layer.geometry
-    fed = images.astype(int) - layer.input_offset
+    fed, zeros = images.astype(int) - layer.input_offset, layer.weight_zero_points
     outputs = naive.conv2d(
-        fed.tolist(), weights.tolist(), EXACT, [0] * len(weights), None, layer.pad_value, g.strides, g.pads,
+        fed.tolist(), weights.tolist(), EXACT, [0] * len(weights), zeros.tolist(), layer.pad_value, g.strides, g.pads,
         g.dilations, g.groups,
     )  # fmt: skip
     sums = np.array([[[[o.accumulator for o in row] for row in plane] for plane in image] for image in outputs])
     # The oracle folds the zero point, which the layer knows only as what a padded tap holds: take the term (7) back.
-    sums += layer.pad_value * weights.reshape(len(weights), -1).sum(axis=1)[:, None, None]
+    own = weights.reshape(len(weights), -1) - zeros[:, None]
+    sums += layer.pad_value * own.sum(axis=1)[:, None, None]
     sums += layer.start[:, None, None]
     return requantized(layer, sums)
 
@@ -85,7 +91,8 @@ def requantized(layer, sums):
 
 @st.composite
 def convolutions(draw):
-    groups, group_channels, per_group = draw(st.sampled_from([(1, 3, 5), (1, 8, 20), (3, 1, 1), (17, 1, 1), (2, 2, 3)]))
+    shapes = [(1, 3, 5), (1, 8, 20), (3, 1, 1), (17, 1, 1), (2, 2, 3), (3, 1, 2), (9, 1, 4)]
+    groups, group_channels, per_group = draw(st.sampled_from(shapes))
     kernel, strides, dilations = (tuple(draw(st.integers(1, most)) for _ in range(2)) for most in (3, 2, 2))
     pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
     reach = [dilations[axis] * (kernel[axis] - 1) + 1 for axis in range(2)]
@@ -105,46 +112,56 @@ def convolutions(draw):
                                  "float64_half_away", "power_of_two"]),
     images=st.integers(1, 2), near=st.sampled_from([2**9, 2**33]), seed=st.integers(0, 2**32 - 1),
     overflow=st.sampled_from(["saturate", "saturate_symmetric"]),
+    zero_points=st.sampled_from(["none", "signed", "unsigned"]),
 )  # fmt: skip
 @example(
     case=(Geometry((1, 1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1)), 1), bits=16, signed=False, weight_bits=16,
-    requantizer="tflite", images=1, near=2**33, seed=0, overflow="saturate",
+    requantizer="tflite", images=1, near=2**33, seed=0, overflow="saturate", zero_points="none",
 )  # fmt: skip
 @example(  # bounds in 32-bit lanes were not narrowed
     case=(Geometry((3, 2, 2), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (2, 2)), 5), bits=11, signed=True, weight_bits=16,
-    requantizer="tflite", images=2, near=2**9, seed=1, overflow="saturate_symmetric",
+    requantizer="tflite", images=2, near=2**9, seed=1, overflow="saturate_symmetric", zero_points="none",
+)  # fmt: skip
+@example(  # weights from -255 to 0 once their zero point is taken off, and windows of more than 64 operands
+    case=(Geometry((8, 5, 4), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), (5, 4)), 20), bits=8, signed=True, weight_bits=8,
+    requantizer="tflite", images=2, near=2**9, seed=1, overflow="saturate", zero_points="unsigned",
 )  # fmt: skip
 def test_a_safe_layer_is_the_convolution_by_its_definition(
-    way, case, bits, signed, weight_bits, requantizer, images, near, seed, overflow
+    way, case, bits, signed, weight_bits, requantizer, images, near, seed, overflow, zero_points
 ):
     geometry, channels = case
     rng, x = np.random.default_rng(seed), ax.IntegerFormat(bits, signed)
     shape = (channels, geometry.group_channels, *geometry.kernel_shape)
     ends = [-(2 ** (weight_bits - 1)), 2 ** (weight_bits - 1) - 1]
     weights = np.where(rng.random(shape) < 0.3, rng.choice(ends, shape), rng.integers(-9, 10, shape))
+    zeros = np.zeros(channels, dtype=np.int64)
+    if zero_points != "none":
+        zeros = rng.choice([*ends, 0, 3], channels)
+    if zero_points == "unsigned":
+        weights, zeros = weights - ends[0], zeros - ends[0]
     codes = rng.choice([x.minimum, x.maximum, 0, 1], (images, *geometry.input_shape))
     start = rng.integers(-near, near, channels)
     pad = int(rng.choice([0, 5]))
     offset = int(rng.integers(x.minimum, x.maximum + 1 - pad))  # a padded tap holds a code of the format, too
     clamp = (-(2**15), 2**15 - 1) if bits > 8 else (0, 200)
-    layer = mac_layer(weights, start, geometry, x, clamp, requantizer, offset, pad, overflow)
+    layer = mac_layer(weights, start, geometry, x, clamp, requantizer, offset, pad, overflow, zeros)
     with path(way):
         safe = SafeLayer.of(layer, ax.Machine(accumulator_bits=64))
-        if safe is None:  # 16 x 16 bits of many terms
+        if safe is None:  # 16 x 16 bits of many terms, or 17 bits
             assert weight_bits == 16
-            assert bits > 8
+            assert bits > 8 or zero_points != "none"
             return
         rows = np.ascontiguousarray(codes.astype(x.dtype).transpose(0, 2, 3, 1))
         stored = safe.run(rows).transpose(0, 3, 1, 2)
     assert np.array_equal(stored, expected_codes(layer, codes, weights))
 
 
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_kernels_of_instructions_do_the_same_by_their_scalar_loops(per_channel, monkeypatch):
+@pytest.mark.parametrize(("per_channel", "zero_point"), [(False, 0), (False, 9), (True, 0)])
+def test_kernels_of_instructions_do_the_same_by_their_scalar_loops(per_channel, zero_point, monkeypatch):
     # With the JIT off the steps are Python loops, which need no instructions.
     if not settings.DISABLE_JIT and not code.has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
-    for module in (dots, safe_layers):
+    for module in (dots, safe_layers, tap_weights):
         monkeypatch.setattr(module, "has_dot_instructions", lambda: True)
     channels = 68 if per_channel else 3
     geometry = Geometry((channels, 3, 2), (2, 2), (1, 1), (1, 0, 0, 1), (1, 1), (3, 2), channels if per_channel else 1)
@@ -152,7 +169,10 @@ def test_kernels_of_instructions_do_the_same_by_their_scalar_loops(per_channel, 
     weights = rng.integers(-9, 10, (channels if per_channel else 5, geometry.group_channels, 2, 2))
     codes = rng.integers(-128, 128, (1, *geometry.input_shape))
     start = rng.integers(-500, 500, len(weights))
-    layer = mac_layer(weights, start, geometry, x, (0, 200), "tflite", 3, 5)
+    if zero_point:
+        weights[:, 0, 0, 0] = 150  # and no weight has 8 bits once its zero point is taken off
+    zeros = np.full(len(weights), zero_point)
+    layer = mac_layer(weights, start, geometry, x, (0, 200), "tflite", 3, 5, zeros=zeros)
     rows = np.ascontiguousarray(codes.astype(np.int8).transpose(0, 2, 3, 1))
     stored = SafeLayer.of(layer, ax.Machine(accumulator_bits=64)).run(rows).transpose(0, 3, 1, 2)
     assert np.array_equal(stored, expected_codes(layer, codes, weights))
@@ -320,7 +340,10 @@ def test_what_has_no_safe_form_takes_the_other_path():
     machine = ax.Machine()
     assert SafeLayer.of(layer, machine) is SafeLayer.of(layer, machine)
     assert SafeLayer.of(layer, ax.Machine(product_shift_bits=1)) is None
-    assert SafeLayer.of(replace(layer, weight_zero_points=np.array([0, 1, 0])), machine) is None
+    with_zero_points = replace(layer, weight_zero_points=np.array([0, 1, 0]))
+    asymmetric = SafeLayer.of(with_zero_points, machine)
+    assert LayerAtRisk.of(asymmetric, ax.Machine(accumulator_bits=8)) is None
+    assert LayerRanges.of(asymmetric, machine) is None
     assert SafeLayer.of(replace(layer, weights=layer.weights * 40000), machine) is None
     safe = SafeLayer.of(layer, machine)
     codes = np.full((1, 3, 3, 2), 3, dtype=np.int8)

@@ -92,7 +92,15 @@ def test_the_digits_take_what_is_reported(way, requantizer, track, bits):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("config", "track"), [("8 bits", "overflow"), ("8 bits", "range"), ("16 bits", "overflow")])
+@pytest.mark.parametrize(
+    ("config", "track"),
+    [
+        ("8 bits", "overflow"),
+        ("8 bits", "range"),
+        ("16 bits", "overflow"),
+        ("asymmetric weights per channel", "overflow"),
+    ],
+)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_kind_of_layer_takes_no_more_than_is_reported(name, config, track):
     machine = ax.Machine(rows=4, columns=4)

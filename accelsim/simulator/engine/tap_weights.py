@@ -1,0 +1,60 @@
+"""Weights of depthwise layers in the orders in which the kernels read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim_kernels.vectors.code import LANES, has_dot_instructions
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class TapWeights:
+    """Weights of channels with a kernel each.
+
+    Parameters
+    ----------
+    weights : integer array, shape (channels, taps)
+        Of 16 bits.
+    words : bool
+        Activations of 16 bits instead of 8.
+    """
+
+    weights: npt.NDArray[Any]
+    words: bool
+
+    @cached_property
+    def repeated(self) -> npt.NDArray[np.int16]:
+        """Weights of shape (taps, repeats * channels)."""
+        weights = self.weights.T.astype(np.int16)
+        return np.ascontiguousarray(np.tile(weights, (1, max(1, 512 // len(self.weights)))))
+
+    @property
+    def by_four(self) -> bool:
+        """Whether four taps are multiplied in one instruction."""
+        return has_dot_instructions() and not self.words and self._fit_bytes
+
+    @cached_property
+    def _fit_bytes(self) -> bool:
+        """Whether weights take 8 bits; those of asymmetric layers less their zero points may take 9."""
+        return bool(self.weights.min() >= -128 and self.weights.max() < 128)
+
+    @cached_property
+    def _packed(self) -> npt.NDArray[np.uint8]:
+        """Bytes of the weights, filled up to a multiple of four taps, in the order of `window_dots`."""
+        taps, width = self.repeated.shape
+        whole = width // (4 * LANES)
+        filled = np.zeros((-(-taps // 4) * 4, whole, 4, 4, 4), dtype=np.int8)
+        filled[:taps] = self.repeated[:, : whole * 4 * LANES].reshape(taps, whole, 4, 4, 4)
+        by_four = filled.reshape(-1, 4, whole, 4, 4, 4).transpose(2, 0, 4, 3, 5, 1)
+        return np.ascontiguousarray(by_four).reshape(-1).view(np.uint8)
+
+    def fours(self, segments: Int64) -> tuple[Int64, npt.NDArray[np.uint8]]:
+        """Return the places of taps, filled up to a multiple of four, and the bytes that they meet."""
+        return np.concatenate([segments, np.repeat(segments[-1:], -segments.size % 4)]), self._packed
