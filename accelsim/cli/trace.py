@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from accelsim.machine import Machine
     from accelsim.program.program import IntegerProgram
     from accelsim.report.terminal import GridView
-    from accelsim.simulator.engine.gemm import GemmOperands
+    from accelsim.simulator.engine.gemm_operands import GemmOperands
     from accelsim.simulator.engine.trace import Trace
     from accelsim.simulator.gemm_result import GemmResult
     from accelsim.simulator.tracing import TracedLayer

@@ -19,7 +19,8 @@ from accelsim.machine import Machine
 from accelsim.program.rescale import Rescale
 from accelsim.report.vector_folder import FORMAT, MANIFEST, check_folder, write_folder
 from accelsim.simulator.engine import codes as engine_codes
-from accelsim.simulator.engine.gemm import GemmOperands, in_accumulator_units
+from accelsim.simulator.engine.gemm import in_accumulator_units
+from accelsim.simulator.engine.gemm_operands import GemmOperands
 from accelsim.simulator.engine.trace import Trace
 from accelsim.simulator.gemm import checked_machine, matmul
 from accelsim.simulator.gemm_result import GemmResult

@@ -14,7 +14,8 @@ from accelsim.program.geometry import Geometry
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
 from accelsim.simulator.engine.convolution import run_convolution
 from accelsim.simulator.engine.events import EventArrays
-from accelsim.simulator.engine.gemm import TYPE_ENDS, EngineName, GemmValues, Int64, Track
+from accelsim.simulator.engine.gemm import EngineName, Int64, Track
+from accelsim.simulator.engine.gemm_operands import TYPE_ENDS, GemmValues
 from accelsim.simulator.gemm import checked_machine, refuse_overflow, tracking_level
 from accelsim.simulator.gemm_result import GemmAccount, GemmResult
 from accelsim.simulator.operands import gemm_operands, integer_array, operand, start_values, zero_points

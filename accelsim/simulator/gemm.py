@@ -12,15 +12,8 @@ from accelsim.errors import AccumulatorOverflowError, OperandError
 from accelsim.machine import Machine
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter
 from accelsim.simulator.engine.exact import ColumnSurvey
-from accelsim.simulator.engine.gemm import (
-    EngineName,
-    GemmOperands,
-    GemmValues,
-    Track,
-    fast_gemm,
-    run_gemm,
-    step_gemm,
-)
+from accelsim.simulator.engine.gemm import EngineName, Track, fast_gemm, run_gemm, step_gemm
+from accelsim.simulator.engine.gemm_operands import GemmOperands, GemmValues
 from accelsim.simulator.engine.trace import DEFAULT_LIMIT_BYTES, Range, Trace, TraceWindow
 from accelsim.simulator.gemm_result import GemmAccount, GemmResult
 from accelsim.simulator.operands import (
@@ -97,10 +90,9 @@ def matmul(
     machine = checked_machine(machine, engine, track)
     if trace and engine != "stepped":
         raise OperandError(f"trace=True needs engine='stepped', got {engine!r}")
-    ranges = {"trace_cycles": trace_cycles, "trace_rows": trace_rows, "trace_columns": trace_columns}
-    for name, given in ranges.items():
-        if given is not None and not trace:
-            raise OperandError(f"{name} needs trace=True")
+    if not trace and not trace_cycles is trace_rows is trace_columns is None:
+        ranges = {"trace_cycles": trace_cycles, "trace_rows": trace_rows, "trace_columns": trace_columns}
+        raise OperandError(f"{next(name for name, given in ranges.items() if given is not None)} needs trace=True")
     operands = matmul_operands(weights, activations, machine, bias, weight_zero_point, activation_zero_point)
     window = None
     if trace:
@@ -160,7 +152,7 @@ def run_operands(
         survey = ColumnSurvey(zeros.nonzero()[0], *operands.column_ends)
     account = GemmAccount(
         machine, operands.weights.copy(), operands.weight_zero_points, num_positions, (survey.least, survey.greatest),
-        survey.nonzero.reshape(1, -1),
+        survey.nonzero[None],
     )  # fmt: skip
     toggles = None
     if activity:

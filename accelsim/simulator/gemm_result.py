@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
@@ -20,9 +20,8 @@ from accelsim.simulator.widths import GridWidths
 from accelsim.tables import html_array
 
 
-@dataclass(frozen=True, eq=False)
-class GemmAccount:
-    """What is counted of a GEMM, each part when it is first asked for.
+class GemmAccount(NamedTuple):
+    """What is counted of a GEMM, each part when it is asked for.
 
     Parameters
     ----------
@@ -50,13 +49,13 @@ class GemmAccount:
     nonzero: Int64
     input_elements: int | None = None
 
-    @cached_property
+    @property
     def widths(self) -> GridWidths:
         """Widths around a PE."""
         weight_ends = int(self.weights.min()), int(self.weights.max())
         return GridWidths.of_ends(self.machine, weight_ends, self.activation_ends)
 
-    @cached_property
+    @property
     def cycles(self) -> CycleCount:
         """Cycles; DRAM moves operands of the machine's widths, 8 bits where it gives none, and 8-bit outputs."""
         machine, groups = self.machine, len(self.nonzero)
@@ -66,13 +65,13 @@ class GemmAccount:
             weight_bits=machine.weight_bits or 8, activation_bits=machine.activation_bits or 8,
         )  # fmt: skip
 
-    @cached_property
+    @property
     def operations(self) -> OperationCount:
         """Operations, docs/energy.md (1) to (3)."""
         counted = self.weights, self.weight_zero_points, len(self.nonzero), self.num_positions
         return gemm_operations(*counted, self.machine, self.widths)
 
-    @cached_property
+    @property
     def zero_operands(self) -> ZeroOperands:
         """Multiplications with a zero operand, docs/energy.md (9)."""
         counter = ZeroCounter(self.weights, len(self.nonzero))
@@ -124,17 +123,17 @@ class GemmResult:
         """Events of partial sums or adder trees, int64 array."""
         return None if self.events is None else self.events.partial
 
-    @property
+    @cached_property
     def cycles(self) -> CycleCount:
         """Cycles; for stalls operands have the machine's widths, 8 bits where it gives none, outputs 8."""
         return self.account.cycles
 
-    @property
+    @cached_property
     def operations(self) -> OperationCount:
         """What was computed."""
         return self.account.operations
 
-    @property
+    @cached_property
     def zero_operands(self) -> ZeroOperands:
         """Multiplications with a zero operand."""
         return self.account.zero_operands

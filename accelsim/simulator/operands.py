@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from accelsim.errors import OperandError
 from accelsim.machine import Machine
-from accelsim.simulator.engine.bounds import for_kernels, signed_sums
-from accelsim.simulator.engine.gemm import MAX_REDUCTION, TYPE_ENDS, WIDEST_START, GemmOperands, Int64
+from accelsim.simulator.engine.bounds import for_kernels, signed_sums, widest
+from accelsim.simulator.engine.gemm import Int64
+from accelsim.simulator.engine.gemm_operands import MAX_REDUCTION, TYPE_ENDS, WIDEST_START, GemmOperands
 
 _SIGNED_16, _UNSIGNED_16 = (-(1 << 15), (1 << 15) - 1), (0, (1 << 16) - 1)
 
@@ -76,9 +77,10 @@ def start_values(bias: npt.ArrayLike | None, length: int) -> Int64:
     array = integer_array("bias", bias, 1)
     if array.shape != (length,):
         raise OperandError(f"bias must have one value per output channel ({length}), got shape {array.shape}")
-    if max(abs(int(array.min())), abs(int(array.max()))) > WIDEST_START // 2:
+    start, most = array.astype(np.int64), WIDEST_START // 2
+    if widest(start) > most or (array.dtype == np.uint64 and int(array.max()) > most):
         raise OperandError(f"bias must be within +-2^60, got {int(array.min())}..{int(array.max())}")
-    return array.astype(np.int64)
+    return start
 
 
 def gemm_operands(
@@ -123,7 +125,7 @@ def gemm_operands(
     positive, negative = signed_sums(weights)
     sums = positive + negative
     start = bias - activation_zero_point * sums + reduction * activation_zero_point * weight_zero_points
-    if (np.abs(start) > WIDEST_START).any():
+    if widest(start) > WIDEST_START:
         raise OperandError("bias and zero-point terms must stay within +-2^61; use a smaller bias")
     return GemmOperands(weights, columns, start, weight_zero_points)
 

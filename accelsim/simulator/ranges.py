@@ -10,7 +10,8 @@ import numpy as np
 from accelsim.machine import Machine
 from accelsim.program.layers import MacLayer
 from accelsim.simulator.engine.convolution import convolution_columns, positions_at_a_time
-from accelsim.simulator.engine.gemm import GemmOperands, GemmValues, Int32, Int64, run_gemm
+from accelsim.simulator.engine.gemm import Int32, Int64, run_gemm
+from accelsim.simulator.engine.gemm_operands import GemmOperands, GemmValues
 from accelsim.simulator.engine.partials import partial_range
 from accelsim.simulator.layers.grid import images_of, samples_first
 from accelsim.simulator.layers.registry import Codes, wide

@@ -16,7 +16,7 @@ from accelsim.program.layers import MacLayer
 from accelsim.program.program import IntegerProgram
 from accelsim.program.storage import PlainTensor
 from accelsim.simulator.engine.convolution import convolution_columns
-from accelsim.simulator.engine.gemm import GemmOperands
+from accelsim.simulator.engine.gemm_operands import GemmOperands
 from accelsim.simulator.engine.trace import DEFAULT_LIMIT_BYTES, Range, TraceWindow
 from accelsim.simulator.gemm import run_operands
 from accelsim.simulator.gemm_result import GemmResult

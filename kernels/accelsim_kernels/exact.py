@@ -38,6 +38,12 @@ _LINE_BYTES = 64
 
 
 @kernel
+def to_next_line(array: npt.NDArray[np.int64]) -> Int:
+    """Return how many elements of an int64 array lie before the first line of the cache that begins in it."""
+    return -array.ctypes.data % _LINE_BYTES // 8
+
+
+@kernel
 def dot_rows(
     rows: npt.NDArray[np.uint8],
     bases: npt.NDArray[np.int64],
@@ -189,3 +195,12 @@ def sums_by_sign(weights: Any, positive: npt.NDArray[np.int64], negative: npt.ND
             over += max(weight, np.int64(0))
             under += min(weight, np.int64(0))
         positive[n], negative[n] = over, under
+
+
+@kernel
+def ends_of(values: npt.NDArray[np.int64]) -> tuple[Int, Int]:
+    """Return the least and the greatest of an int64 array of shape (n,), which is not empty."""
+    least = greatest = values[0]
+    for value in values:
+        least, greatest = min(least, value), max(greatest, value)
+    return least, greatest

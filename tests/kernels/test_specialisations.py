@@ -36,6 +36,8 @@ ENTRANCES = {
     "block_steps.step_blocks",
     "depthwise.depthwise_ranges",
     "exact.dot_rows",
+    "exact.ends_of",
+    "exact.to_next_line",
     "grid.broadcast.step_broadcast",
     "grid.output_stationary.step_output_stationary",
     "grid.stationary_operand.step_stationary_operand",
@@ -123,6 +125,7 @@ def call_gemms():
                         ax.conv2d(images, kernels, machine, **windows, weight_zero_point=1, **options)
                         ax.conv2d(images.astype(np.int16), kernels, machine, **windows, **options)
                 ax.matmul(*operands[0], machine, engine="stepped", trace=True)
+        ax.matmul(np.ones((1, 4), np.int8), np.ones((4, 1 << 13), np.uint8))
         few = np.zeros((4, 40), np.uint8)
         few[:, 7] = 200
         for activations in (few, few.astype(np.int16), frozen(few, np.int32)):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
-from accelsim_kernels.exact import sums_by_sign
+from accelsim_kernels.exact import ends_of, sums_by_sign
 
 Int64 = npt.NDArray[np.int64]
 
@@ -37,6 +37,12 @@ def signed_sums(weights: npt.NDArray[Any]) -> tuple[Int64, Int64]:
     positive, negative = np.empty(len(weights), dtype=np.int64), np.empty(len(weights), dtype=np.int64)
     sums_by_sign(for_kernels(weights), positive, negative)
     return positive, negative
+
+
+def widest(values: Int64) -> int:
+    """Return the greatest magnitude in an int64 array of shape (n,)."""
+    least, greatest = ends_of(for_kernels(values))
+    return max(-int(least), int(greatest))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,13 +12,8 @@ from accelsim.errors import OperandError
 from accelsim.machine import Machine
 from accelsim.program.geometry import Geometry
 from accelsim.simulator.engine.bounds import for_kernels
-from accelsim.simulator.engine.gemm import (
-    EngineName,
-    GemmOperands,
-    GemmValues,
-    Track,
-    run_gemm,
-)
+from accelsim.simulator.engine.gemm import EngineName, Track, run_gemm
+from accelsim.simulator.engine.gemm_operands import GemmOperands, GemmValues
 from accelsim_kernels.lowering import columns_of
 
 Integers = npt.NDArray[Any]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.simulator.engine.bounds import ChannelBounds, for_kernels
+from accelsim.simulator.engine.bounds import ChannelBounds, for_kernels, signed_sums
 from accelsim.simulator.engine.dots import float_up_to
-from accelsim_kernels.exact import dot_columns
+from accelsim_kernels.exact import dot_columns, to_next_line
 from accelsim_kernels.vectors.code import GROUP_BYTES, has_dot_instructions
 
 Integers = npt.NDArray[Any]
@@ -31,6 +32,12 @@ _SHORT = ((1 << 31) - 1) // (255 << 7)
 """Length of a reduction whose products of 8 bits fit 32 bits, whatever they are."""
 
 
+@lru_cache(maxsize=64)
+def _all_of(length: int) -> Int64:
+    """Return the numbers of all channels; kernels read them, so it is never written to."""
+    return np.arange(length)
+
+
 def in_large_pages(shape: tuple[int, int], zeros: bool = False) -> Int64:
     """Return an array, uninitialised or of zeros, in memory that is cheap to touch for the first time and to fill.
 
@@ -45,7 +52,7 @@ def in_large_pages(shape: tuple[int, int], zeros: bool = False) -> Int64:
         return np.zeros(shape, dtype=np.int64) if zeros else np.empty(shape, dtype=np.int64)
     asked = max(size, _LARGE_BYTES // 8 if size > _LARGE_BYTES // 64 else 0) + _LINE_BYTES // 8
     array = np.zeros(asked, dtype=np.int64) if zeros else np.empty(asked, dtype=np.int64)
-    begin = -array.ctypes.data % _LINE_BYTES // 8
+    begin = to_next_line(array)
     return array[begin : begin + size].reshape(shape)
 
 
@@ -58,6 +65,34 @@ class ColumnSurvey(NamedTuple):
     """The least of them all."""
     greatest: int
     """And the greatest."""
+
+
+def exact_product(weights: Integers, columns: Integers, start: Int64) -> tuple[Int64, ColumnSurvey] | None:
+    """Do what `exact_sums` does with all channels, where the operands' types alone prove that 32 bits hold the sums.
+
+    Parameters
+    ----------
+    weights : integer array, shape (n, k)
+        Contiguous; of 8 bits where there is a result.
+    columns : integer array, shape (k, p)
+        Likewise.
+    start : int64 array, shape (n,)
+        What is added.
+
+    Returns
+    -------
+    tuple or None
+        Sums of shape (n, p) and what was seen of the columns; None where the operands have more than 8 bits, there are
+        too many or the processor has no dot-product instructions.
+    """
+    num_outputs, reduction = weights.shape
+    if columns.itemsize != 1 or weights.itemsize != 1 or reduction > _SHORT or not has_dot_instructions():
+        return None
+    accumulators, flipped = in_large_pages((num_outputs, columns.shape[1])), 0
+    if columns.dtype.kind == "i":
+        positive, negative = signed_sums(weights)
+        columns, flipped, start = columns.view(np.uint8), 1 << 7, start - 128 * (positive + negative)
+    return accumulators, _multiply(weights, columns, flipped, -flipped, (start, _all_of(num_outputs), accumulators))
 
 
 def exact_sums(
@@ -164,16 +199,21 @@ def _dot_operands(
 def _dot(bounds: ChannelBounds, operands: _DotOperands, rows: Int64, accumulators: Int64) -> ColumnSurvey | None:
     """Fill some rows of the accumulators by dot-product instructions."""
     weights, bits, flipped, shift, as_given = operands
+    start = bounds.start + shift * (bounds.positive + bounds.negative) if shift else bounds.start
+    survey = _multiply(weights, for_kernels(bits), flipped, shift, (for_kernels(start), rows, accumulators))
+    return survey if as_given else None
+
+
+def _multiply(
+    weights: Integers, bits: Integers, flipped: int, shift: int, sums: tuple[Int64, Int64, Int64]
+) -> ColumnSurvey:
+    """Call the kernel; parameters as in `_DotOperands`, and start values, rows and accumulators."""
     reduction, per_group = weights.shape[1], GROUP_BYTES // bits.itemsize
-    length = -(-reduction // per_group) * per_group
+    length = reduction + -reduction % per_group
     if length > reduction:
         filled = np.zeros((len(weights), length), dtype=weights.dtype)
         filled[:, :reduction] = weights
         weights = filled
-    start = bounds.start + shift * (bounds.positive + bounds.negative) if shift else bounds.start
     nonzero = np.zeros(length, dtype=np.int64)
-    least, greatest = dot_columns(
-        for_kernels(weights).view(np.uint8), for_kernels(bits), np.int64(flipped), for_kernels(start), rows, nonzero,
-        accumulators,
-    )  # fmt: skip
-    return ColumnSurvey(nonzero[:reduction], int(least) + shift, int(greatest) + shift) if as_given else None
+    least, greatest = dot_columns(for_kernels(weights).view(np.uint8), bits, flipped, *sums[:2], nonzero, sums[2])
+    return ColumnSurvey(nonzero[:reduction], int(least) + shift, int(greatest) + shift)

@@ -6,18 +6,17 @@ docs/numerics.md (17) and (18) and computes those in any order, and runs the ord
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
-from accelsim.simulator.engine.bounds import ChannelBounds, register, safe_by_type
+from accelsim.simulator.engine.bounds import ChannelBounds, register, safe_by_type, widest
 from accelsim.simulator.engine.column_risk import ColumnsAtRisk
 from accelsim.simulator.engine.events import EventArrays, Events
-from accelsim.simulator.engine.exact import ColumnSurvey, exact_sums, in_large_pages
+from accelsim.simulator.engine.exact import ColumnSurvey, exact_product, exact_sums, in_large_pages
+from accelsim.simulator.engine.gemm_operands import GemmOperands, GemmValues
 from accelsim.simulator.engine.trace import Recorder, Trace, TraceWindow
 from accelsim.simulator.engine.tracked import inner_bits, step_at_risk, step_ranges
 from accelsim_kernels.accumulate import (
@@ -36,88 +35,6 @@ EngineName = Literal["stepped", "fast"]
 Track = Literal["none", "overflow", "range"]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
-
-WIDEST_START = 1 << 61
-"""Greatest magnitude of a start value, docs/numerics.md section 2."""
-
-TYPE_ENDS: dict[str, tuple[int, int]] = {
-    np.dtype(kind).char: (int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for kind in ("b", "B", "h", "H")
-}
-"""Ends of the narrow types."""
-
-MAX_REDUCTION = 1 << 26
-"""Greatest length of a reduction, docs/numerics.md section 2."""
-
-
-@dataclass(frozen=True)
-class GemmOperands:
-    """A GEMM as the grid sees it, docs/numerics.md section 2.
-
-    Parameters
-    ----------
-    weights : signed integer array, shape (n, k)
-        Operands as the PEs multiply them, of 8 to 32 bits; from 8 or 16 bits `wide` makes 32.
-    columns : integer array, shape (k, p)
-        Likewise.
-    start : int64 array, shape (n,)
-        What the accumulators are loaded with, (7).
-    weight_zero_points : int64 array, shape (n,)
-        z_w of (8); zeros where nothing is added at the end.
-    plain : bool
-        Start values and zero points are known to be zeros.
-    """
-
-    weights: npt.NDArray[Any]
-    columns: npt.NDArray[Any]
-    start: Int64
-    weight_zero_points: Int64
-    plain: bool = False
-
-    def wide(self) -> GemmOperands:
-        """Return the operands with weights of 32 bits."""
-        if self.weights.itemsize > 2:
-            return self
-        return replace(self, weights=self.weights.astype(np.int32))
-
-    @cached_property
-    def column_ends(self) -> tuple[int, int]:
-        """Least and greatest activation."""
-        return int(self.columns.min()), int(self.columns.max())
-
-    @property
-    def quick_column_ends(self) -> tuple[int, int]:
-        """Bounds of the activations: those of their type where it is narrow, else the least and greatest."""
-        return TYPE_ENDS.get(self.columns.dtype.char) or self.column_ends
-
-    @property
-    def wide_columns(self) -> Int32:
-        """The activations as int32."""
-        return np.ascontiguousarray(self.columns, dtype=np.int32)
-
-
-@dataclass(frozen=True)
-class GemmValues:
-    """What a GEMM leaves in the accumulators; arrays of shape (n, p), None where not tracked."""
-
-    accumulators: Int64
-    events: Events | None
-    range_min: Int64 | None = None
-    range_max: Int64 | None = None
-
-    @property
-    def overflow_events(self) -> Int64 | None:
-        """Events of the accumulators."""
-        return None if self.events is None else self.events.counts
-
-    @property
-    def first_overflow(self) -> Int64 | None:
-        """Number of the first addition with one, -1 where there was none."""
-        return None if self.events is None else self.events.first
-
-    @property
-    def partial_overflow_events(self) -> Int64 | None:
-        """Events of partial sums or adder trees."""
-        return None if self.events is None else self.events.partial
 
 
 def product_rounding(machine: Machine) -> tuple[np.int64, np.int64]:
@@ -250,12 +167,16 @@ def fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> tuple[G
         The values, and what was seen of the activations where the way that was taken saw something.
     """
     weights, columns, start = operands.weights, operands.columns, _start(operands, machine)
-    bounds = ChannelBounds(weights, start, operands.weight_zero_points)
     ends, shape = operands.quick_column_ends, (weights.shape[0], columns.shape[1])
+    symmetric = operands.plain or not np.count_nonzero(operands.weight_zero_points)
+    most = 0 if operands.plain else widest(start)
+    safe = track != "range" and symmetric and safe_by_type(weights, most, machine, *ends)
+    product = exact_product(weights, columns, start) if safe else None
+    if product is not None:
+        return _tracked(track, product[0], EventArrays.none(shape)), product[1]
+    bounds = ChannelBounds(weights, start, operands.weight_zero_points)
     if track != "range":
-        symmetric = operands.plain or not np.count_nonzero(operands.weight_zero_points)
-        widest = 0 if operands.plain else int(np.abs(start).max())
-        single, safe = None, symmetric and safe_by_type(weights, widest, machine, *ends)
+        single = None
         if not safe:
             single = ColumnsAtRisk.of(bounds, columns, ends, machine, terms_per_addition(machine))
             safe = symmetric and (bool(bounds.safe(machine, *ends).all()) if single is None else single.safe)
@@ -267,7 +188,7 @@ def fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> tuple[G
         if found is not None:
             return found
     bounds = bounds.wide()
-    return _gemm_at_risk(replace(operands, weights=bounds.weights), bounds, operands.column_ends, machine, track)
+    return _gemm_at_risk(operands._replace(weights=bounds.weights), bounds, operands.column_ends, machine, track)
 
 
 def _single_outputs(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from accelsim.machine import Machine
-from accelsim.simulator.engine.gemm import GemmOperands, Int64, product_rounding, terms_per_addition
+from accelsim.simulator.engine.gemm import Int64, product_rounding, terms_per_addition
+from accelsim.simulator.engine.gemm_operands import GemmOperands
 from accelsim_kernels.accumulate import running_range
 
 

@@ -15,7 +15,8 @@ from accelsim.simulator.counts import Toggles, ZeroOperands
 from accelsim.simulator.engine import codes as engine_codes
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
 from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution
-from accelsim.simulator.engine.gemm import EngineName, GemmOperands, GemmValues, Int32, Int64, Track, run_gemm
+from accelsim.simulator.engine.gemm import EngineName, Int32, Int64, Track, run_gemm
+from accelsim.simulator.engine.gemm_operands import GemmOperands, GemmValues
 from accelsim.simulator.engine.layer_ranges import LayerRanges
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.layer_steps import LayerEvents

@@ -280,6 +280,8 @@ def test_operands_are_left_as_they_were(gemm, machine):
         ({"bias": [1, 2]}, "bias must have one value per output channel"),
         ({"bias": [0.5]}, "bias must be an integer array"),
         ({"bias": [2**60 + 1]}, r"bias must be within \+-2\^60"),
+        ({"bias": [-(2**63)]}, r"bias must be within \+-2\^60, got -9223372036854775808"),
+        ({"bias": np.array([2**64 - 1], dtype=np.uint64)}, r"bias must be within \+-2\^60, got 18446744073709551615"),
         ({"weight_zero_point": [1, 2]}, "weight_zero_point must be an integer or 1 of them"),
         ({"weight_zero_point": 65536}, "weight_zero_point must be a code"),
         ({"activation_zero_point": -32769}, "activation_zero_point must be a code"),

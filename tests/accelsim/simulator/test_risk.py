@@ -11,7 +11,8 @@ import accelsim as ax
 from accelsim.simulator.engine import column_risk
 from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.column_risk import ColumnsAtRisk
-from accelsim.simulator.engine.gemm import GemmValues, terms_per_addition
+from accelsim.simulator.engine.gemm import terms_per_addition
+from accelsim.simulator.engine.gemm_operands import GemmValues
 from accelsim_kernels._jit import settings
 from accelsim_kernels.marked_outputs import ALONE, choose_ways
 from accelsim_kernels.vectors.code import has_dot_instructions

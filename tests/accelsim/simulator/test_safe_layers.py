@@ -312,6 +312,29 @@ def test_every_form_of_operands_is_brought_to_the_instructions(monkeypatch, dtyp
         assert (survey.least, survey.greatest) == (columns.min(), columns.max())
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("shape", [(2, 5, 9), (7, 8, 70)])
+def test_whole_products_of_8_bits_need_no_bounds(monkeypatch, dtype, shape):
+    # With the JIT off by the scalar loops of the kernel's steps.
+    if not (code.has_dot_instructions() or settings.DISABLE_JIT):
+        pytest.skip("this processor has no dot-product instructions")
+    monkeypatch.setattr(exact, "has_dot_instructions", lambda: True)
+    (num_outputs, reduction, num_positions), limits = shape, np.iinfo(dtype)
+    rng = np.random.default_rng(4)
+    weights = rng.choice([-128, 0, 127], (num_outputs, reduction)).astype(np.int8)
+    columns = rng.choice([limits.min, 0, limits.max], (reduction, num_positions)).astype(dtype)
+    start = rng.integers(-(2**61), 2**61, num_outputs)
+    accumulators, survey = exact.exact_product(weights, columns, start)
+    assert accumulators.tolist() == [
+        [int(b) + sum(int(w) * int(x) for w, x in zip(row, column, strict=True)) for column in columns.T]
+        for b, row in zip(start, weights, strict=True)
+    ]
+    assert survey.nonzero.tolist() == [sum(x != 0 for x in line) for line in columns.tolist()]
+    assert (survey.least, survey.greatest) == (columns.min(), columns.max())
+    assert exact.exact_product(weights.astype(np.int16), columns, start) is None
+    assert exact.exact_product(weights, columns.astype(np.int16), start) is None
+
+
 @pytest.mark.parametrize("beyond", [0, 1])
 def test_the_longest_reduction_of_8_bits_that_32_bits_hold_whatever_is_multiplied(beyond):
     # -128 * 255 * 65793 = -2147483520 is the last that fits; one more goes another way, and is right as well.
@@ -320,6 +343,9 @@ def test_the_longest_reduction_of_8_bits_that_32_bits_hold_whatever_is_multiplie
     assert (reduction * 128 * 255 < 2**31) == (not beyond)
     bounds = ChannelBounds(weights, np.array([0, 2**61]), np.zeros(2, dtype=np.int64))
     accumulators = np.empty((2, 1), dtype=np.int64)
+    product = exact.exact_product(weights, columns, bounds.start)
+    assert product is None or product[0].tolist() == [[-128 * 255 * reduction], [2**61 - 128 * 255 * reduction]]
+    assert (product is None) == (bool(beyond) or not code.has_dot_instructions())
     survey = exact_sums(bounds, columns, 0, 255, np.arange(2), accumulators)
     assert accumulators[:, 0].tolist() == [-128 * 255 * reduction, 2**61 - 128 * 255 * reduction]
     assert (survey is None) == (bool(beyond) or not code.has_dot_instructions())
