@@ -254,5 +254,5 @@ class _Model:
             return _Stage(held, NEAR_SUM_BYTES, 4 * outputs)
         held += 16 * layer.num_positions + (0 if at_risk is None else at_risk.bytes_per_operand * operands)
         gathered = 0 if has_dot_instructions() else layer.reduction * layer.groups * layer.num_positions
-        pieces = (2 if at_risk is None else 6) * SUM_BYTES + (GATHERED_BYTES if gathered else 0)
+        pieces = (2 + safe.wide if at_risk is None else 6) * SUM_BYTES + (GATHERED_BYTES if gathered else 0)
         return _Stage(held, pieces, 32 * outputs + BYTES_GATHERED * gathered)

@@ -20,6 +20,8 @@ from accelsim_kernels.vectors.code import prefer_wide_vectors
 
 Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
+Sums = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+
 Channels = tuple[Any, Any, Any, Any, Any, Any, Any]
 """Arrays of one value per channel, repeated: start (int64), mantissa and exponent (int32), real (float64), bits, low
 and high clamp bound (int32)."""
@@ -29,7 +31,7 @@ Shared = tuple[Any, Any, Any, Any, Any, Any]
 
 
 @kernel
-def requantize_repeat(sums: npt.NDArray[np.int32], channels: Channels, shared: Shared, codes: Codes) -> None:
+def requantize_repeat(sums: Sums, channels: Channels, shared: Shared, codes: Codes) -> None:
     """Requantize as many sums as the arrays of the channels are long, or fewer; see `requantize_rows`."""
     prefer_wide_vectors()
     start, mantissas, exponents, reals, bits, low, high = channels
@@ -44,9 +46,7 @@ def requantize_repeat(sums: npt.NDArray[np.int32], channels: Channels, shared: S
 
 
 @kernel
-def requantize_right(
-    sums: npt.NDArray[np.int32], channels: Channels, rule2: Int, offset: Int, after: Int, codes: Codes
-) -> None:
+def requantize_right(sums: Sums, channels: Channels, rule2: Int, offset: Int, after: Int, codes: Codes) -> None:
     """Requantize by `TWO_ROUNDINGS`, the first one half up, where no exponent shifts to the left.
 
     Notes
@@ -66,14 +66,12 @@ def requantize_right(
 
 
 @kernel
-def requantize_rows(
-    sums: npt.NDArray[np.int32], channels: Channels, shared: Shared, shifts_left: bool, codes: Codes
-) -> None:
+def requantize_rows(sums: Sums, channels: Channels, shared: Shared, shifts_left: bool, codes: Codes) -> None:
     """Bring sums to codes, as `accelsim_kernels.requantize.requantize` does.
 
     Parameters
     ----------
-    sums : int32 array, shape (p * n,)
+    sums : int32 or int64 array, shape (p * n,)
         Dot products without their starts, channels last.
     channels : tuple of arrays, shape (repeats * n,)
         See `Channels`; a start plus its sum is what requantization gets.

@@ -75,19 +75,20 @@ IN_TWO_WIDTHS = {
     "layer_rows.pad_rows",
     "layer_rows.requantize_lanes",
     "vector.look_pairs_up",
-    "requantize_rows.requantize_rows",
     "scattered.step_channels",
     "column_risk.limit_parts",
     "column_risk.sum_and_step",
 }
 
 
-# As well for weights that were widened to 32 bits; for activations of 8 and 16 bits by pairs of 16, and of 32 bits.
+# As well for weights that were widened to 32 bits; for activations of 8 and 16 bits by pairs of 16, and of 32 bits;
+# for sums of 64 bits.
 IN_THREE_WIDTHS = {
     "exact.sums_by_sign",
     "lowering.columns_of",
     "ordered_columns.range_columns",
     "ordered_columns.step_columns",
+    "requantize_rows.requantize_rows",
 }
 
 
@@ -196,6 +197,12 @@ def call_layers():
         networks.append(
             one_layer([("Conv", ("a", "w"), "y", attributes)], words, ("y", (2, 2, 2), wide), None, weights)
         )
+    both_wide = quantized_weights(np.full((2, 2, 2, 2), 30000), words["a"][1])
+    networks.append(
+        one_layer(
+            [("Conv", ("a", "w"), "y", {**conv, "group": 1})], words, ("y", (2, 2, 2), wide), None, {"w": both_wide}
+        )
+    )
     unsigned = {"a": (shape, ax.QuantizationParameters(0.5, 0, ax.IntegerFormat(8, False)))}
     for attributes, integers in ((conv, np.full((2, 1, 2, 2), 3)), ({**conv, "group": 1}, np.ones((2, 2, 2, 2)))):
         weights = {"w": quantized_weights(integers, x)}

@@ -194,12 +194,12 @@ class RowRequantizer:
         shifts_left = requantizer.pre_shift_bits > 0 or bool((rescale.exponents > 0).any())
         return RowRequantizer(count, channels, shared, shifts_left, narrowest_type(*layer.clamp), requantizer)
 
-    def store(self, sums: Int32, codes: npt.NDArray[Any]) -> None:
+    def store(self, sums: Int32 | Int64, codes: npt.NDArray[Any]) -> None:
         """Bring sums (positions, width) to codes (positions, channels), whose low bits are stored.
 
         Parameters
         ----------
-        sums : int32 array, shape (positions, width)
+        sums : int32 or int64 array, shape (positions, width)
             Contiguous.
         codes : array of `dtype`, shape (positions, channels)
             Output.

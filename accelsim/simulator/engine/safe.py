@@ -19,12 +19,12 @@ from accelsim.machine import Machine
 from accelsim.program.layers import MacLayer
 from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.codes import RowRequantizer
+from accelsim.simulator.engine.digits import Digits
 from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
 from accelsim.simulator.engine.lanes import LaneConstants
 from accelsim.simulator.engine.layer_operands import Codes, LayerOperands
-from accelsim.simulator.engine.tap_weights import TapWeights
-from accelsim.simulator.engine.windows import Windows, pieces_per_window
-from accelsim_kernels.depthwise import depthwise_rows
+from accelsim.simulator.engine.layer_weights import LayerWeights
+from accelsim.simulator.engine.windows import Windows
 from accelsim_kernels.layer_rows import depthwise_layer, depthwise_layer_dots, dot_layer
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, has_dot_instructions
 from accelsim_kernels.vectors.row_sums import ONES
@@ -76,8 +76,8 @@ class SafeLayer:
         Notes
         -----
         Refused are operands that do not fit 16 x 16 bits, a third spatial axis, layers that store accumulators or whose
-        codes do not saturate, and sums of more than 32 bits: docs/numerics.md (100). Asymmetric weights are taken less
-        their zero points, (116).
+        codes do not saturate, sums of more than 32 bits of 8-bit operands (100), or of more than (117) brings down to
+        them. Asymmetric weights are taken less their zero points, (116).
         """
         if machine.product_shift_bits > 0:
             return None
@@ -98,11 +98,8 @@ class SafeLayer:
         low, high = int(prepared.weights.min()), int(prepared.weights.max())
         if low < -(1 << 15) or high >= 1 << 15:
             return None
-        ends = prepared.shifted_range
-        least, greatest = prepared.bounds_of_sums.of_products(*ends)
-        if least.min() < -(1 << 31) or greatest.max() >= 1 << 31:
-            return None
-        return prepared
+        digits = prepared.digits
+        return prepared if digits is not None and (digits.count == 1 or prepared.words) else None
 
     @staticmethod
     def _in_channels(layer: MacLayer, spatial_first: bool) -> SafeLayer:
@@ -119,6 +116,16 @@ class SafeLayer:
     def on_machines(self) -> dict[str, Any]:
         """What was made of the layer for the last machine on which it may overflow; see `LayerAtRisk`."""
         return {}
+
+    @cached_property
+    def digits(self) -> Digits | None:
+        """How weights are cut for their sums to fit 32 bits; None where that takes too many digits."""
+        return Digits.of(self.weights, *self.shifted_range)
+
+    @property
+    def wide(self) -> bool:
+        """Whether sums take more than 32 bits."""
+        return self.digits is None or self.digits.count > 1
 
     @cached_property
     def asymmetric(self) -> bool:
@@ -268,24 +275,28 @@ class SafeLayer:
         return self.layer.start + (self.shift - self.layer.input_offset) * weights_sums
 
     @cached_property
+    def for_kernels(self) -> LayerWeights:
+        """Weights in the kernels' orders."""
+        layer = self.layer
+        assert self.digits is not None
+        return LayerWeights(
+            self.weights, layer.geometry, layer.num_outputs, self.spatial_first, self.words, self.digits
+        )  # fmt: skip
+
+    @property
     def by_tap(self) -> npt.NDArray[np.int32]:
         """Weights of shape (outputs, kernel rows, kernel columns, channels of a group)."""
-        weights, geometry = self.weights, self.layer.geometry
-        if geometry is None:
-            return weights.reshape(len(weights), 1, 1, -1)
-        if self.spatial_first:
-            return weights.reshape(len(weights), *geometry.kernel_shape, -1)
-        return weights.reshape(len(weights), -1, *geometry.kernel_shape).transpose(0, 2, 3, 1)
+        return self.for_kernels.by_tap
 
-    @cached_property
+    @property
     def packed(self) -> list[PackedWeights]:
-        """Weights of every group for the dot products."""
-        pieces = pieces_per_window(self.layer.geometry)
-        weights, per_group = self.by_tap, self.layer.num_outputs
-        return [
-            PackedWeights(weights[begin : begin + per_group].reshape(per_group, pieces, -1), self.words)
-            for begin in range(0, len(weights), per_group)
-        ]
+        """Weights of every group for the dot products, where sums fit 32 bits."""
+        return self.for_kernels.packed
+
+    @property
+    def depthwise_weights(self) -> npt.NDArray[np.int16]:
+        """Weights of shape (taps, repeats * channels)."""
+        return self.for_kernels.taps.repeated
 
     @cached_property
     def requantizers(self) -> list[RowRequantizer]:
@@ -318,7 +329,7 @@ class SafeLayer:
     @property
     def in_lanes(self) -> bool:
         """Whether a layer without risk runs in one kernel call per group, and holds few sums at a time."""
-        return bool(self.group_lanes) and (self.depthwise or has_dot_instructions())
+        return not self.wide and bool(self.group_lanes) and (self.depthwise or has_dot_instructions())
 
     def _dot(self, operands: Codes, windows: Windows) -> Codes:
         """Multiply windows with all channels; returns (positions, channels)."""
@@ -326,9 +337,10 @@ class SafeLayer:
             return self._dot_lanes(operands, windows)
         outputs = np.empty((windows.num_windows, len(self.layer.weights)), dtype=self.requantizers[0].dtype)
         per_group, first_bases = self.layer.num_outputs, windows.make_bases()
-        step = self.packed[0].positions_at_a_time(SUM_BYTES)
-        room = self.packed[0].room_for(min(step, windows.num_windows))
-        for group, (packed, requantizer) in enumerate(zip(self.packed, self.requantizers, strict=True)):
+        weights: list[Any] = list(self.for_kernels.of_groups)
+        step = weights[0].positions_at_a_time(SUM_BYTES)
+        room = weights[0].room_for(min(step, windows.num_windows))
+        for group, (packed, requantizer) in enumerate(zip(weights, self.requantizers, strict=True)):
             bases = first_bases + group * windows.group_offset
             for begin in range(0, bases.size, step):
                 sums = packed.sums(operands, bases[begin : begin + step], windows.segments, room)
@@ -350,16 +362,6 @@ class SafeLayer:
             )  # fmt: skip
         return outputs
 
-    @cached_property
-    def _taps(self) -> TapWeights:
-        """Weights of a depthwise layer."""
-        return TapWeights(self.by_tap.reshape(len(self.layer.weights), -1), self.words)
-
-    @property
-    def depthwise_weights(self) -> npt.NDArray[np.int16]:
-        """Weights of shape (taps, repeats * channels)."""
-        return self._taps.repeated
-
     def _depthwise(self, operands: Codes, windows: Windows) -> Codes:
         """Convolve every channel with its own kernel; returns (positions, channels)."""
         requantizer, run = self.requantizers[0], windows.run
@@ -370,17 +372,15 @@ class SafeLayer:
             stored = outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}")
             where = operands, windows.places(1), np.int64(run), windows.segments, self.depthwise_weights
             how = near[:-LANES], lanes.constants, lanes.two, stored
-            if self._taps.by_four:
-                depthwise_layer_dots(*where, self._taps.fours(windows.segments), *how)
+            if self.for_kernels.taps.by_four:
+                depthwise_layer_dots(*where, self.for_kernels.taps.fours(windows.segments), *how)
             else:
                 depthwise_layer(*where, *how)
             return outputs.reshape(-1, len(self.layer.weights))
-        step = max(1, SUM_BYTES // (4 * run))
-        weights, room = self.depthwise_weights, aligned_empty((min(step, windows.num_windows), run), np.int32)
-        all_bases = windows.make_bases()
+        step = max(1, SUM_BYTES // ((8 if self.wide else 4) * run))
+        taps, all_bases = self.for_kernels.of_channels, windows.make_bases()
+        room: Any = taps.room_for(min(step, windows.num_windows), run)
         for begin in range(0, all_bases.size, step):
-            bases = all_bases[begin : begin + step]
-            sums = room[: bases.size]
-            depthwise_rows(operands, bases, np.int64(run), windows.segments, weights, sums.reshape(-1))
+            sums = taps.sums(operands, all_bases[begin : begin + step], windows.segments, room)
             requantizer.store(sums, outputs[begin : begin + step])
         return outputs.reshape(-1, len(self.layer.weights))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.simulator.engine.dots import Int32, Int64, aligned_empty
+from accelsim_kernels.depthwise import depthwise_rows
 from accelsim_kernels.vectors.code import LANES, has_dot_instructions
-
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,31 @@ class TapWeights:
         """Weights of shape (taps, repeats * channels)."""
         weights = self.weights.T.astype(np.int16)
         return np.ascontiguousarray(np.tile(weights, (1, max(1, 512 // len(self.weights)))))
+
+    @staticmethod
+    def room_for(num_runs: int, run: int) -> Int32:
+        """Return room for sums of so many runs."""
+        room: Int32 = aligned_empty((num_runs, run), np.int32)
+        return room
+
+    def sums(self, operands: npt.NDArray[Any], bases: Int64, segments: Int64, room: Int32) -> Int32:
+        """Convolve each channel with its own kernel.
+
+        Parameters
+        ----------
+        operands, bases, segments
+            As in `accelsim_kernels.depthwise.depthwise_rows`.
+        room : int32 array, shape (runs, run)
+            For at least as many runs.
+
+        Returns
+        -------
+        int32 array, shape (runs, run)
+            Sums modulo 2**32, in ``room``.
+        """
+        sums = room[: bases.size]
+        depthwise_rows(operands, bases, np.int64(room.shape[1]), segments, self.repeated, sums.reshape(-1))
+        return sums
 
     @property
     def by_four(self) -> bool:

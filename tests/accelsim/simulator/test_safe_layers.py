@@ -17,6 +17,7 @@ from accelsim.program.rescale import Rescale
 from accelsim.simulator.engine import dots, exact, tap_weights
 from accelsim.simulator.engine import safe as safe_layers
 from accelsim.simulator.engine.bounds import ChannelBounds
+from accelsim.simulator.engine.digits import Digits
 from accelsim.simulator.engine.dots import PackedWeights, exact_float
 from accelsim.simulator.engine.exact import exact_sums
 from accelsim.simulator.engine.layer_ranges import LayerRanges
@@ -147,9 +148,9 @@ def test_a_safe_layer_is_the_convolution_by_its_definition(
     layer = mac_layer(weights, start, geometry, x, clamp, requantizer, offset, pad, overflow, zeros)
     with path(way):
         safe = SafeLayer.of(layer, ax.Machine(accumulator_bits=64))
-        if safe is None:  # 16 x 16 bits of many terms, or 17 bits
+        if safe is None:  # 17 bits
             assert weight_bits == 16
-            assert bits > 8 or zero_points != "none"
+            assert zero_points != "none"
             return
         rows = np.ascontiguousarray(codes.astype(x.dtype).transpose(0, 2, 3, 1))
         stored = safe.run(rows).transpose(0, 3, 1, 2)
@@ -176,6 +177,32 @@ def test_kernels_of_instructions_do_the_same_by_their_scalar_loops(per_channel, 
     rows = np.ascontiguousarray(codes.astype(np.int8).transpose(0, 2, 3, 1))
     stored = SafeLayer.of(layer, ax.Machine(accumulator_bits=64)).run(rows).transpose(0, 3, 1, 2)
     assert np.array_equal(stored, expected_codes(layer, codes, weights))
+
+
+@given(
+    weight_bits=st.integers(1, 16), terms=st.sampled_from([1, 2, 3, 40, 600, 3000]), data=st.data(),
+    ends=st.sampled_from([(0, 255), (-(2**15), 2**15 - 1), (-3, 0)]),
+)  # fmt: skip
+@example(weight_bits=16, terms=3000, data=None, ends=(-(2**15), 2**15 - 1))
+def test_digits_are_the_weights_and_their_sums_fit(weight_bits, terms, data, ends):
+    half = 2 ** (weight_bits - 1)
+    of_weights = st.lists(st.integers(-half, half - 1) | st.sampled_from([-half, half - 1]), min_size=1, max_size=4)
+    some = [-half, half - 1] if data is None else data.draw(of_weights)
+    weights = np.tile(np.array([some], dtype=np.int32), (1, terms))
+    digits = Digits.of(weights, *ends)
+    if digits is None:
+        assert weight_bits * terms > 10_000
+        return
+    cut = [digit[0].tolist() for digit in digits.cut(weights)]
+    assert len(cut) == digits.count
+    for place, weight in enumerate(weights[0].tolist()):
+        assert sum(digit[place] << digits.bits * (digits.count - 1 - i) for i, digit in enumerate(cut)) == weight
+    for digit in cut:
+        for sign in (1, -1):
+            reach = sum(max(0, sign * d * ends[0], sign * d * ends[1]) for d in digit)
+            assert reach < 2**31 + (sign < 0)
+    if digits.count > 1:
+        assert max(sum(max(0, s * w * ends[0], s * w * ends[1]) for w in weights[0].tolist()) for s in (1, -1)) >= 2**31
 
 
 @pytest.mark.parametrize("way", PATHS)

@@ -93,17 +93,18 @@ def test_the_digits_take_what_is_reported(way, requantizer, track, bits):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("config", "track"),
+    ("config", "track", "bits"),
     [
-        ("8 bits", "overflow"),
-        ("8 bits", "range"),
-        ("16 bits", "overflow"),
-        ("asymmetric weights per channel", "overflow"),
+        ("8 bits", "overflow", 32),
+        ("8 bits", "range", 32),
+        ("16 bits", "overflow", 32),
+        ("16 bits", "overflow", 64),
+        ("asymmetric weights per channel", "overflow", 32),
     ],
 )
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_kind_of_layer_takes_no_more_than_is_reported(name, config, track):
-    machine = ax.Machine(rows=4, columns=4)
+def test_every_kind_of_layer_takes_no_more_than_is_reported(name, config, track, bits):
+    machine = ax.Machine(rows=4, columns=4, accumulator_bits=bits)
     program = lower(quantized_network(name, config), machine)
     _, objects = measured(program, images_of(name, 1), machine, track=track)
     result, peak = measured(program, images_of(name, 150), machine, track=track)
