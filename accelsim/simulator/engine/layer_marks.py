@@ -16,6 +16,7 @@ import numpy.typing as npt
 from accelsim.machine import Machine
 from accelsim.simulator.engine.bounds import register
 from accelsim.simulator.engine.dots import PackedWeights
+from accelsim.simulator.engine.extreme_proofs import ExtremeProofs
 from accelsim.simulator.engine.layer_blocks import taps_of_window
 from accelsim.simulator.engine.layer_operands import Codes
 from accelsim.simulator.engine.part_proofs import PartProofs
@@ -151,12 +152,35 @@ class LayerMarks:
         return packed
 
     @cached_property
+    def _parts_fit(self) -> bool:
+        """Whether what (107) and (114) compare fits 32 bits."""
+        most = max(map(abs, fed_range(self.safe))) + 2 * max(map(abs, self.safe.shifted_range))
+        widest = int(np.abs(self.safe.layer.weights.astype(np.int64)).sum(axis=1).max(initial=0)) * most
+        return widest < (1 << 31) - 1
+
+    @cached_property
+    def extremes(self) -> list[ExtremeProofs | None]:
+        """Proofs by the extremes of windows of every group; None where there are none."""
+        groups, inner, per_group = len(self.blocks), self._inner_room, self.safe.layer.num_outputs
+        none: list[ExtremeProofs | None] = [None] * groups
+        if self.safe.depthwise or not self._parts_fit:
+            return none
+        if inner is not None:  # the registers inside tiles must be safe whatever the activations
+            least, greatest = self.safe.bounds.of_products(*fed_range(self.safe))
+            if (least < inner[0]).any() or (greatest > inner[1]).any():
+                return none
+        low, high = self._room
+        parts = [slice(begin, begin + per_group) for begin in range(0, groups * per_group, per_group)]
+        return [
+            ExtremeProofs.of(self.safe, group, self.offset, (low[part], high[part])) if some.size else None
+            for group, (part, some) in enumerate(zip(parts, self.blocks, strict=True))
+        ]
+
+    @cached_property
     def proofs(self) -> list[PartProofs | None]:
         """Proofs by parts of every group's blocks; None where there are none."""
         safe, geometry, blocks = self.safe, self.safe.layer.geometry, self.blocks
-        most = max(map(abs, fed_range(safe))) + 2 * max(map(abs, safe.shifted_range))
-        widest = int(np.abs(safe.layer.weights.astype(np.int64)).sum(axis=1).max(initial=0)) * most
-        if widest >= (1 << 31) - 1 or not has_dot_instructions():
+        if not self._parts_fit or not has_dot_instructions():
             return [None] * len(blocks)
         taps = np.zeros((1, 1), dtype=np.int64) if geometry is None else taps_of_window(geometry)
         proofs: list[PartProofs | None] = [None] * len(blocks)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from accelsim.simulator.engine.layer_marks import LayerMarks, fed_range, less_th
 from accelsim.simulator.engine.layer_operands import Codes
 from accelsim.simulator.engine.layer_steps import LayerEvents, LayerSteps, Marked
 from accelsim.simulator.engine.part_proofs import MOST_PARTS
-from accelsim.simulator.engine.safe import SUM_BYTES, SafeLayer
+from accelsim.simulator.engine.safe import SUM_BYTES, Int64, SafeLayer
 from accelsim.simulator.engine.windows import Windows
 from accelsim_kernels.depthwise import depthwise_rows
 from accelsim_kernels.layer_rows import requantize_lanes
@@ -111,44 +112,21 @@ class LayerAtRisk:
         """
         geometry, depthwise = self.safe.layer.geometry, self.safe.depthwise
         operands = self.safe.operands(rows, MOST_PARTS * GROUP_BYTES)
-        if geometry is None:
-            windows = Windows.of_vectors(len(rows), self.safe.layer.reduction)
+        windows = self.safe.windows(len(rows))
+        if depthwise:
+            codes, events = self._depthwise(operands, windows)
         else:
-            windows = Windows.of(geometry, len(rows), depthwise)
-        codes, events = (self._depthwise if depthwise else self._dot)(operands, windows)
+            codes, events = self._dot(operands, windows, len(rows))
         return (codes if geometry is None else codes.reshape(len(rows), *geometry.output_shape, -1)), events
 
-    def _dot(self, operands: Codes, windows: Windows) -> tuple[Codes, LayerEvents]:
+    def _dot(self, operands: Codes, windows: Windows, num_samples: int) -> tuple[Codes, LayerEvents]:
         """Multiply windows with all channels; returns (positions, channels)."""
-        safe, per_group = self.safe, self.safe.layer.num_outputs
+        safe = self.safe
         outputs = np.empty((windows.num_windows, len(safe.layer.weights)), dtype=safe.requantizers[0].dtype)
-        step = min(safe.packed[0].positions_at_a_time(SUM_BYTES), windows.num_windows)
-        room, events, fed = safe.packed[0].room_for(step), LayerEvents(), self._fed(operands)
-        magnitudes, first_bases, image = self._magnitudes(fed), windows.bases, cache(partial(self.steps.image, fed))
-        for group, packed in enumerate(safe.packed):
-            part = slice(group * per_group, (group + 1) * per_group)
-            bases, reach = first_bases + group * windows.group_offset, self._marks.packed_magnitudes[group]
-            reaching, proofs = (None if reach is None else reach.room_for(step)), self._marks.proofs[group]
-            prove = None if proofs is None else partial(proofs.unmark, operands, magnitudes)
-            step_all = False
-            for begin, end, asked in _pieces(bases.size, step):
-                some = bases[begin:end]
-                if step_all and not asked:
-                    sums, marks = room[: some.size], self._marks.everything(group, some.size)
-                else:
-                    sums = packed.sums(operands, some, windows.segments, room)
-                    if reach is not None and reaching is not None:
-                        reached = reach.sums(magnitudes, some, windows.segments, reaching)
-                        marks = self._marks.mark(group, sums, reached, some, prove)
-                        step_all = self._marks.are_most(group, marks, some.size)
-                if reach is not None:
-                    events += self.steps.step(Marked(group, *marks, some, 1), fed, image, sums)
-                if not safe.group_lanes:
-                    safe.requantizers[group].store(sums, outputs[begin:end, part])
-                    continue
-                lanes, stride = safe.group_lanes[group], outputs.shape[1]
-                place = begin * stride + part.start
-                _requantize(sums, some.size, per_group, lanes, outputs, place, stride)
+        run, events = _Pieces(self, operands, windows, outputs), LayerEvents()
+        for group, proofs in enumerate(self._marks.extremes):
+            left = None if proofs is None else proofs.run(operands, num_samples, outputs)
+            events += run.run(group, left)
         return outputs, events
 
     def _depthwise(self, operands: Codes, windows: Windows) -> tuple[Codes, LayerEvents]:
@@ -158,7 +136,7 @@ class LayerAtRisk:
         outputs = np.empty((windows.num_windows, run), dtype=requantizer.dtype)
         step = min(max(1, SUM_BYTES // (4 * run)), windows.num_windows)
         room, reaching = (aligned_empty((step * run + LANES,), np.int32)[:-LANES].reshape(step, run) for _ in range(2))
-        magnitudes, all_bases = self._magnitudes(fed), windows.bases
+        magnitudes, all_bases = self._magnitudes(fed), windows.make_bases()
         for begin in range(0, all_bases.size, step):
             bases = all_bases[begin : begin + step]
             sums, reached = room[: bases.size], reaching[: bases.size]
@@ -202,6 +180,103 @@ class LayerAtRisk:
         if self.safe.words:
             return less_than_nothing(fed)
         return np.abs(fed).astype(np.uint8)
+
+
+class _Pieces:
+    """A layer that runs piece by piece: sums, bounds, proofs, steps and codes of some positions, then of more.
+
+    Parameters
+    ----------
+    at_risk : LayerAtRisk
+        The layer.
+    operands : uint8 or int16 array
+        From `SafeLayer.operands`.
+    windows : Windows
+        Where they lie.
+    outputs : array, shape (positions, channels)
+        Output.
+    """
+
+    def __init__(self, at_risk: LayerAtRisk, operands: Codes, windows: Windows, outputs: Codes) -> None:
+        self.at_risk, self.operands, self.windows, self.outputs = at_risk, operands, windows, outputs
+
+    @cached_property
+    def _fed(self) -> Codes:
+        return self.at_risk._fed(self.operands)
+
+    @cached_property
+    def _magnitudes(self) -> Codes:
+        return self.at_risk._magnitudes(self._fed)
+
+    @cached_property
+    def _image(self) -> npt.NDArray[Any]:
+        return self.at_risk.steps.image(self._fed)
+
+    @cached_property
+    def _bases(self) -> Int64:
+        return self.windows.make_bases()
+
+    @cached_property
+    def _room(self) -> Int32:
+        """Room for the sums of a piece."""
+        packed = self.at_risk.safe.packed[0]
+        return packed.room_for(min(packed.positions_at_a_time(SUM_BYTES), self.windows.num_windows))
+
+    def run(self, group: int, places: Int64 | None) -> LayerEvents:
+        """Store the codes of a group of channels, and return the events that were counted.
+
+        Parameters
+        ----------
+        group : int
+            Of channels.
+        places : int64 array, optional
+            Positions, ascending; all by default.
+        """
+        events = LayerEvents()
+        if places is not None and places.size == 0:
+            return events
+        at_risk, windows = self.at_risk, self.windows
+        safe, marking = at_risk.safe, at_risk.steps.marks
+        packed, reach, proofs = safe.packed[group], marking.packed_magnitudes[group], marking.proofs[group]
+        bases = (self._bases if places is None else self._bases[places]) + group * windows.group_offset
+        step = min(packed.positions_at_a_time(SUM_BYTES), bases.size)
+        reaching = None if reach is None else reach.room_for(step)
+        prove = None if proofs is None else partial(proofs.unmark, self.operands, self._magnitudes)
+        step_all = False
+        for begin, end, asked in _pieces(bases.size, step):
+            some = bases[begin:end]
+            if step_all and not asked:
+                sums, marks = self._room[: some.size], marking.everything(group, some.size)
+            else:
+                sums = packed.sums(self.operands, some, windows.segments, self._room)
+                if reach is not None and reaching is not None:
+                    reached = reach.sums(self._magnitudes, some, windows.segments, reaching)
+                    marks = marking.mark(group, sums, reached, some, prove)
+                    step_all = marking.are_most(group, marks, some.size)
+            if reach is not None:
+                events += at_risk.steps.step(Marked(group, *marks, some, 1), self._fed, lambda: self._image, sums)
+            if places is None:
+                self._store(group, sums, self.outputs[begin:end])
+            else:
+                codes = np.empty((some.size, self.outputs.shape[1]), dtype=self.outputs.dtype)
+                self._store(group, sums, codes)
+                part = self._part(group)
+                self.outputs[places[begin:end], part] = codes[:, part]
+        return events
+
+    def _part(self, group: int) -> slice:
+        """Return the channels of a group."""
+        per_group = self.at_risk.safe.layer.num_outputs
+        return slice(group * per_group, (group + 1) * per_group)
+
+    def _store(self, group: int, sums: Int32, codes: Codes) -> None:
+        """Bring the sums of a group to its channels among codes (positions, channels)."""
+        safe, part = self.at_risk.safe, self._part(group)
+        if not safe.group_lanes:
+            safe.requantizers[group].store(sums, codes[:, part])
+            return
+        lanes = safe.group_lanes[group]
+        _requantize(sums, len(codes), part.stop - part.start, lanes, codes, part.start, codes.shape[1])
 
 
 def _pieces(count: int, step: int) -> Iterator[tuple[int, int, bool]]:

@@ -222,14 +222,14 @@ class SafeLayer:
         integer array, shape (images, height, width, channels) or (positions, n)
             Codes, in the narrowest type that holds the clamp's range.
         """
-        geometry, windows = self.layer.geometry, self._windows(len(rows))
+        geometry, windows = self.layer.geometry, self.windows(len(rows))
         operands = self.operands(rows)
         if geometry is None:
             return self._dot(operands, windows)
         codes = self._depthwise(operands, windows) if self.depthwise else self._dot(operands, windows)
         return codes.reshape(len(rows), *geometry.output_shape, -1)
 
-    def _windows(self, length: int) -> Windows:
+    def windows(self, length: int) -> Windows:
         """Return the windows of as many images or vectors; kept, as batches have one length or two."""
         made = self._made_windows.get(length)
         if made is None:
@@ -245,7 +245,7 @@ class SafeLayer:
 
     @cached_property
     def _made_windows(self) -> dict[int, Windows]:
-        """What `_windows` keeps."""
+        """What `windows` keeps."""
         return {}
 
     @property

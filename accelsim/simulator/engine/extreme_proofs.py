@@ -1,0 +1,217 @@
+"""Layers proven safe by the extremes of their windows, part by part, while they run: docs/numerics.md (114)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.program.geometry import Geometry
+from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
+from accelsim.simulator.engine.lanes import LaneConstants
+from accelsim.simulator.engine.layer_blocks import taps_of_window
+from accelsim.simulator.engine.layer_operands import Codes
+from accelsim.simulator.engine.safe import NEAR_SUM_BYTES, Int64, SafeLayer
+from accelsim.simulator.engine.windows import Windows
+from accelsim_kernels.extremes import bound_layer
+from accelsim_kernels.vectors.code import GROUP_BYTES, has_dot_instructions
+
+Int32 = npt.NDArray[np.int32]
+Room = tuple[Int64, Int64]
+
+_GROUPS = 8
+"""Groups of bytes that a part has at least, where there are so many: a look at the sums costs as much as about five."""
+
+_CUTS = 4, 2, 1
+"""Parts are as many times as long, where that proves enough."""
+
+_SAMPLE = 256
+"""Positions that tell which cut of the reduction is worth its time."""
+
+_WORTH, _WORTH_AT_ONCE = 4, 32
+"""Of so many positions one may be left for the shortest parts to be worth their time, and for longer ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """A group of channels whose reduction is cut in parts.
+
+    Parameters
+    ----------
+    packed : PackedWeights
+        By part, tap and channel.
+    terms, image, where, extremes : tuple
+        As `accelsim_kernels.extremes.bound_layer` takes them.
+    """
+
+    packed: PackedWeights
+    terms: tuple[Int64, Int64, npt.NDArray[np.uint8], Int32]
+    image: Any
+    where: Any
+    extremes: Any
+
+    @staticmethod
+    def of(weights: Int32, channels: int, offset: int, room: Room, geometry: Geometry, group: int) -> _Cut | None:
+        """Cut the weights of a group; None where sums of a part's weights do not fit 16 bits.
+
+        Parameters
+        ----------
+        weights : int32 array, shape (channels, kernel rows, kernel columns, input channels)
+            Weights.
+        channels : int
+            Input channels of a part, a power of two.
+        offset, room
+            As in `ExtremeProofs.of`.
+        geometry : Geometry
+            Where they lie.
+        group : int
+            Of channels.
+        """
+        num_channels, rows, columns, depth = weights.shape
+        parts = weights.reshape(num_channels, -1, depth // channels, channels).transpose(0, 2, 1, 3).astype(np.int64)
+        up, down = (side.sum(axis=(2, 3)).T for side in (np.maximum(parts, 0), np.minimum(parts, 0)))
+        if up.max() >= 1 << 15 or down.min() < -(1 << 15):
+            return None
+        added, ends = offset * (up + down), np.iinfo(np.int32)
+        before = np.cumsum(added, axis=0) - added
+        packed = PackedWeights(parts.reshape(num_channels, -1, channels), False)
+        constants = aligned_empty((4, len(up), packed.width), np.int32)
+        constants[:2], constants[2], constants[3] = 0, ends.min, ends.max  # where there is no channel
+        limits = [np.clip(limit - before, ends.min, ends.max) for limit in room]
+        for row, values in zip(constants, (_pair(up, down), _pair(down, up), *limits), strict=True):
+            row[:, :num_channels] = values
+        halvings, by_part = channels.bit_length() - 1, np.arange(len(up))
+        taps = np.add.outer(taps_of_window(geometry).reshape(-1), np.arange(packed.groups) * GROUP_BYTES)
+        places = np.add.outer(by_part * channels, taps).reshape(-1)
+        windows = Windows.of(geometry, 1, False)
+        counts, distances = windows.places(1)[:2], windows.places(1)[2:]
+        line = (geometry.input_shape[2] + geometry.pads[1] + geometry.pads[3]) * geometry.input_shape[0]
+        across, down_by = geometry.dilations[1] * geometry.input_shape[0], geometry.dilations[0] * line
+        steps = np.array([(columns, across >> halvings), (rows, down_by >> halvings)], dtype=np.int64)
+        return _Cut(
+            packed,
+            (places, by_part, packed.packed, constants),
+            tuple(np.int64(number) for number in (windows.image_step, group * depth, group * depth >> halvings)),
+            tuple((*counts, *(np.int64(step >> by) for step in distances)) for by in (0, halvings)),
+            (np.int64(offset), np.int64(halvings), steps),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ExtremeProofs:
+    """A group of channels with what proves its outputs safe.
+
+    Parameters
+    ----------
+    cuts : tuple
+        The reduction in parts, the longest first.
+    lanes : LaneConstants
+        How sums become codes.
+    part : tuple of int64
+        The channels of all groups, the first of the group, how many it has.
+    """
+
+    cuts: tuple[_Cut, ...]
+    lanes: LaneConstants
+    part: Any
+
+    @staticmethod
+    def of(safe: SafeLayer, group: int, offset: int, room: Room) -> ExtremeProofs | None:
+        """Return the proofs of a group; None where there are none.
+
+        Parameters
+        ----------
+        safe : SafeLayer
+            The layer.
+        group : int
+            Of channels.
+        offset : int
+            What the kernels' operands are less than the activations as the PEs multiply them.
+        room : tuple of int64 arrays, shape (channels,)
+            Least and greatest value that the products may add up to.
+
+        Notes
+        -----
+        There are some of 8-bit operands whose terms are added channel by channel, where codes are made in 32-bit lanes.
+        Parts have a channel each where there are less than four, else equal powers of two from four on.
+        """
+        if safe.words or not safe.group_lanes or not has_dot_instructions() or abs(offset) >= 1 << 14:
+            return None
+        per_group, geometry = safe.layer.num_outputs, safe.layer.geometry
+        weights = safe.by_tap[group * per_group : (group + 1) * per_group]
+        taps, depth = weights[0, :, :, 0].size, weights.shape[3]
+        if safe.spatial_first and taps > 1:
+            return None
+        if geometry is None:  # a vector is an image of one position
+            geometry = Geometry((depth, 1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1))
+        cuts = [
+            _Cut.of(weights, channels, offset, room, geometry, group) for channels in _channels_of_parts(depth, taps)
+        ]  # fmt: skip
+        part = tuple(np.int64(number) for number in (len(safe.layer.weights), group * per_group, per_group))
+        made = tuple(cut for cut in cuts if cut is not None)
+        return ExtremeProofs(made, safe.group_lanes[group], part) if made else None
+
+    def run(self, operands: Codes, num_images: int, outputs: Codes) -> Int64 | None:
+        """Store the codes of exact sums, and return the positions that are not proven safe.
+
+        Parameters
+        ----------
+        operands : uint8 array
+            From `SafeLayer.operands`.
+        num_images : int
+            Images or vectors.
+        outputs : array, shape (positions, channels)
+            Output.
+
+        Returns
+        -------
+        int64 array or None
+            None where so many of the first positions are left that no others were looked at.
+        """
+        per_image = len(outputs) // num_images
+        sample = min(-(-_SAMPLE // per_image), num_images)
+        found = np.empty(len(outputs), dtype=np.uint8)
+        for cut in self.cuts:
+            left = self._run(cut, operands, outputs, found, 0, sample)
+            if left * (_WORTH if cut is self.cuts[-1] else _WORTH_AT_ONCE) <= sample * per_image:
+                break
+        else:
+            return None
+        if sample < num_images:
+            left += self._run(cut, operands, outputs, found, sample, num_images)
+        return np.flatnonzero(found) if left else np.empty(0, dtype=np.int64)
+
+    def _run(
+        self, cut: _Cut, operands: Codes, outputs: Codes, found: npt.NDArray[np.uint8], begin: int, end: int
+    ) -> int:
+        """Do the work of `run` for the images ``begin .. end - 1``; returns how many positions are found."""
+        windows = int(cut.where[0][0] * cut.where[0][1])
+        some = slice(begin * windows, end * windows)
+        stored = outputs[some].reshape(-1).view(f"uint{8 * outputs.itemsize}")
+        room = cut.packed.room_for(min(cut.packed.positions_at_a_time(NEAR_SUM_BYTES), (end - begin) * windows))
+        own = operands[begin * int(cut.image[0]) :]
+        return int(
+            bound_layer(
+                own, cut.image, cut.where, cut.extremes, cut.terms, room, (self.lanes.constants, self.lanes.two), stored,
+                self.part, found[some],
+            )
+        )  # fmt: skip
+
+
+def _channels_of_parts(depth: int, taps: int) -> list[int]:
+    """Return how many of a window's channels make a part, the most first; none where the kernels take none."""
+    if depth < GROUP_BYTES:
+        return [1]
+    if depth % GROUP_BYTES != 0:
+        return []
+    fewest = GROUP_BYTES
+    while fewest * taps < GROUP_BYTES * _GROUPS and depth % (2 * fewest) == 0:
+        fewest *= 2
+    return [times * fewest for times in _CUTS if depth % (times * fewest) == 0]
+
+
+def _pair(low: Any, high: Any) -> Any:
+    """Return two numbers of 16 bits as one of 32."""
+    return (low & 0xFFFF) | (high << 16)

@@ -1,0 +1,198 @@
+"""Whole layers proven safe by the extremes of their windows while they run: docs/numerics.md (114)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels.layer_rows import Codes, Places, fill_bases, requantize_lanes
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, Bytes, prefer_wide_vectors
+from accelsim_kernels.vectors.dots import ROWS_OF_NARROW_TILE
+from accelsim_kernels.vectors.extreme_tiles import ROWS_OF_TILE, extreme_1, extreme_2, extreme_4
+
+Narrow = npt.NDArray[np.int32]
+Wide = npt.NDArray[np.int64]
+
+Terms = tuple[Any, Any, Any, Any]
+"""Of the step's arguments ``places``, ``parts``, ``channels`` and ``constants``."""
+
+_FOUR, _TWO = 4 * LANES, 2 * LANES
+_ROWS_OF_FOUR, _ROWS_OF_TWO, _ROWS_OF_ONE = (ROWS_OF_TILE[vectors] for vectors in (4, 2, 1))
+
+_REACH_ITEMS = 1 << 15
+"""Extremes that are held at a time, where an image has no more: with the sums they stay in the second-level cache."""
+
+
+@kernel
+def most_of_windows(rows: Bytes, flipped: Int, halvings: Int, steps: Wide, near: Bytes, far: Bytes) -> None:
+    """Set ``near[i]`` to the greatest of the activations, or of their complements, of some channels in a window.
+
+    Parameters
+    ----------
+    rows : uint8 array
+        Activations, channels last.
+    flipped : int64
+        255 for complements ``255 - x'``, else 0.
+    halvings : int64
+        A power of two of channels is one item: 0, or 2 and more.
+    steps : int64 array, shape (2, 2)
+        Of both axes of a window: how many taps, and the distance from one to the next in items.
+    near, far : uint8 arrays
+        Room for the items, or for those of four channels, and as many behind them as a window spans. ``near`` is the
+        output; where a window would end behind the activations, anything.
+    """
+    prefer_wide_vectors()
+    flip, size = np.uint8(flipped), rows.size >> halvings
+    if halvings == 0:
+        for i in range(size):
+            near[i] = rows[i] ^ flip
+    else:
+        words, flips = rows.view(np.uint32), np.uint32(flipped * 0x01010101)
+        for i in range(words.size):
+            word = words[i] ^ flips
+            low = max(word & np.uint32(255), (word >> np.uint32(8)) & np.uint32(255))
+            high = max((word >> np.uint32(16)) & np.uint32(255), word >> np.uint32(24))
+            near[i] = max(low, high)
+        for halving in range(2, halvings):
+            left = rows.size >> (halving + 1)
+            for i in range(left):
+                far[i] = max(near[2 * i], near[2 * i + 1])
+            for i in range(left):
+                near[i] = far[i]
+    (columns, across), (rows_of_window, down) = steps
+    spread_most(near, columns, across, far[:size])
+    spread_most(far, rows_of_window, down, near[:size])
+
+
+@kernel
+def spread_most(items: Bytes, taps: Int, step: Int, most: Bytes) -> None:
+    """Set ``most[i] = max(items[i], items[i + step], ...)`` of as many items as there are taps."""
+    prefer_wide_vectors()
+    for i in range(most.size):
+        most[i] = items[i]
+    for tap in range(1, taps):
+        others = items[tap * step :]
+        for i in range(most.size):
+            most[i] = max(most[i], others[i])
+
+
+@kernel
+def reach_of_windows(
+    rows: Bytes, offset: Int, halvings: Int, steps: Wide, near: Bytes, far: Bytes, reach: Narrow
+) -> None:
+    """Set reach to what activations lie between in every window, 0 among it: two numbers of 16 bits, the greater low.
+
+    Parameters
+    ----------
+    rows, halvings, steps, near, far
+        As of `most_of_windows`.
+    offset : int64
+        What the kernels' operands are less than the activations as the PEs multiply them; with 0 none is negative.
+    reach : int32 array
+        Output, one for each item.
+    """
+    prefer_wide_vectors()
+    size, more = rows.size >> halvings, np.int32(offset)
+    most_of_windows(rows, np.int64(0), halvings, steps, near, far)
+    for i in range(size):
+        reach[i] = max(np.int32(near[i]) + more, np.int32(0))
+    if offset != 0:
+        most_of_windows(rows, np.int64(255), halvings, steps, near, far)
+        for i in range(size):
+            reach[i] |= min(np.int32(255) - np.int32(near[i]) + more, np.int32(0)) << np.int32(16)
+
+
+@kernel
+def bound_rows(
+    rows: Bytes, bases: Wide, terms: Terms, reach: Narrow, corners: Wide, sums: Narrow, found: Bytes
+) -> None:
+    """Multiply positions with channels and find those that are not proven safe; arguments are those of the step."""
+    places, parts, channels, constants = terms
+    column = 0
+    while column < sums.shape[1]:
+        left, begin = sums.shape[1] - column, column * places.size * GROUP_BYTES
+        if left >= _FOUR:
+            for first in range(0, sums.shape[0], _ROWS_OF_FOUR):
+                extreme_4(
+                    rows, bases, first, places, channels, begin, reach, corners, parts, constants, sums, column, found
+                )  # fmt: skip
+            column += _FOUR
+        elif left >= _TWO:
+            for first in range(0, sums.shape[0], _ROWS_OF_TWO):
+                extreme_2(
+                    rows, bases, first, places, channels, begin, reach, corners, parts, constants, sums, column, found
+                )  # fmt: skip
+            column += _TWO
+        else:
+            for first in range(0, sums.shape[0], _ROWS_OF_ONE):
+                extreme_1(
+                    rows, bases, first, places, channels, begin, reach, corners, parts, constants, sums, column, found
+                )  # fmt: skip
+            column += LANES
+
+
+@kernel
+def bound_layer(
+    rows: Bytes, image: tuple[Any, Any, Any], where: tuple[Places, Places], extremes: tuple[Any, Any, Any],
+    terms: Terms, sums: Narrow, storing: tuple[Any, Any], codes: Codes, part: tuple[Any, Any, Any], found: Bytes,
+) -> Int:  # fmt: skip
+    """Multiply all windows with the channels of a group, store their codes, and find those that are not proven safe.
+
+    Parameters
+    ----------
+    rows : uint8 array
+        Activations of images, channels last, with some slack behind them.
+    image : tuple of int64
+        Bytes of an image; where the group's channels begin, in bytes and in items.
+    where : tuple
+        Where windows begin, counted in bytes and in items.
+    extremes : tuple
+        Offset, halvings and steps of `reach_of_windows`.
+    terms : tuple
+        See `Terms`.
+    sums : int32 array, shape (positions, channels)
+        Room for sums; its size is how many positions are worked on at a time, a multiple of `ROWS_OF_NARROW_TILE`.
+    storing : tuple
+        ``constants`` and ``two`` of `accelsim_kernels.layer_rows.requantize_lanes`.
+    codes, part
+        As of `accelsim_kernels.layer_rows.dot_layer`.
+    found : uint8 array, shape (positions,)
+        Output: whether a register may leave its range there; the codes are those of the exact sums.
+
+    Returns
+    -------
+    int64
+        How many are found.
+    """
+    (size, first_byte, first_item), (offset, halvings, steps), (stride, channel, valid) = image, extremes, part
+    windows, at_a_time, flat = where[0][0] * where[0][1], sums.shape[0], sums.reshape(-1)
+    items, span = size >> halvings, (steps[0, 0] - 1) * steps[0, 1] + (steps[1, 0] - 1) * steps[1, 1]
+    num_images = found.size // windows
+    held = size >> min(halvings, 2)  # before they are halved once more
+    images = min(max(_REACH_ITEMS // held, 1), num_images)
+    near, far = np.empty(images * held + span, dtype=np.uint8), np.empty(images * held + span, dtype=np.uint8)
+    reach, marks = np.empty(images * items, dtype=np.int32), np.empty(at_a_time, dtype=np.uint8)
+    bases, corners, total = np.empty(at_a_time, dtype=np.int64), np.empty(at_a_time, dtype=np.int64), np.int64(0)
+    for first in range(0, num_images, images):
+        some = min(images, num_images - first)
+        own, done = rows[first * size :], first * windows
+        reach_of_windows(own[: some * size], offset, halvings, steps, near, far, reach)
+        for begin in range(0, some * windows, at_a_time):
+            count = min(at_a_time, some * windows - begin)
+            tiles = (count + ROWS_OF_NARROW_TILE - 1) // ROWS_OF_NARROW_TILE * ROWS_OF_NARROW_TILE
+            for places, into in ((where[0], bases), (where[1], corners)):
+                fill_bases(begin, places, into[:count])
+                into[count:tiles] = into[count - 1]
+            marks[:tiles] = 0
+            bound_rows(
+                own[first_byte:], bases[:tiles], terms, reach[first_item:], corners, sums[:tiles], marks
+            )  # fmt: skip
+            for i in range(count):
+                found[done + begin + i] = marks[i]
+                total += np.int64(marks[i])
+            place = (done + begin) * stride + channel
+            requantize_lanes(flat, count, valid, *storing, codes, place, stride)
+    return total
