@@ -255,4 +255,5 @@ class _Model:
         held += 16 * layer.num_positions + (0 if at_risk is None else at_risk.bytes_per_operand * operands)
         gathered = 0 if has_dot_instructions() else layer.reduction * layer.groups * layer.num_positions
         pieces = (2 + safe.wide if at_risk is None else 6) * SUM_BYTES + (GATHERED_BYTES if gathered else 0)
+        pieces += 0 if at_risk is None else at_risk.scratch_bytes
         return _Stage(held, pieces, 32 * outputs + BYTES_GATHERED * gathered)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.layer_rows import Codes, Places, fill_bases, requantize_lanes
+from accelsim_kernels.layer_rows import Places, fill_bases, requantize_lanes
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, Bytes, prefer_wide_vectors
 from accelsim_kernels.vectors.dots import ROWS_OF_NARROW_TILE
 from accelsim_kernels.vectors.extreme_tiles import ROWS_OF_TILE, extreme_1, extreme_2, extreme_4
@@ -22,7 +22,7 @@ Terms = tuple[Any, Any, Any, Any]
 _FOUR, _TWO = 4 * LANES, 2 * LANES
 _ROWS_OF_FOUR, _ROWS_OF_TWO, _ROWS_OF_ONE = (ROWS_OF_TILE[vectors] for vectors in (4, 2, 1))
 
-_REACH_ITEMS = 1 << 15
+REACH_ITEMS = 1 << 15
 """Extremes that are held at a time, where an image has no more: with the sums they stay in the second-level cache."""
 
 
@@ -137,7 +137,7 @@ def bound_rows(
 @kernel
 def bound_layer(
     rows: Bytes, image: tuple[Any, Any, Any], where: tuple[Places, Places], extremes: tuple[Any, Any, Any],
-    terms: Terms, sums: Narrow, storing: tuple[Any, Any], codes: Codes, part: tuple[Any, Any, Any], found: Bytes,
+    terms: Terms, sums: Narrow, storing: tuple[Any, Any], codes: Bytes, part: tuple[Any, Any, Any], found: Bytes,
 ) -> Int:  # fmt: skip
     """Multiply all windows with the channels of a group, store their codes, and find those that are not proven safe.
 
@@ -172,7 +172,7 @@ def bound_layer(
     items, span = size >> halvings, (steps[0, 0] - 1) * steps[0, 1] + (steps[1, 0] - 1) * steps[1, 1]
     num_images = found.size // windows
     held = size >> min(halvings, 2)  # before they are halved once more
-    images = min(max(_REACH_ITEMS // held, 1), num_images)
+    images = min(max(REACH_ITEMS // held, 1), num_images)
     near, far = np.empty(images * held + span, dtype=np.uint8), np.empty(images * held + span, dtype=np.uint8)
     reach, marks = np.empty(images * items, dtype=np.int32), np.empty(at_a_time, dtype=np.uint8)
     bases, corners, total = np.empty(at_a_time, dtype=np.int64), np.empty(at_a_time, dtype=np.int64), np.int64(0)

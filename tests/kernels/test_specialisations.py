@@ -38,6 +38,7 @@ ENTRANCES = {
     "exact.dot_rows",
     "exact.ends_of",
     "exact.to_next_line",
+    "extremes.bound_layer",
     "grid.broadcast.step_broadcast",
     "grid.output_stationary.step_output_stationary",
     "grid.stationary_operand.step_stationary_operand",

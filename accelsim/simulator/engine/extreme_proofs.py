@@ -15,7 +15,7 @@ from accelsim.simulator.engine.layer_blocks import taps_of_window
 from accelsim.simulator.engine.layer_operands import Codes
 from accelsim.simulator.engine.safe import NEAR_SUM_BYTES, Int64, SafeLayer
 from accelsim.simulator.engine.windows import Windows
-from accelsim_kernels.extremes import bound_layer
+from accelsim_kernels.extremes import REACH_ITEMS, bound_layer
 from accelsim_kernels.vectors.code import GROUP_BYTES, has_dot_instructions
 
 Int32 = npt.NDArray[np.int32]
@@ -134,10 +134,12 @@ class ExtremeProofs:
 
         Notes
         -----
-        There are some of 8-bit operands whose terms are added channel by channel, where codes are made in 32-bit lanes.
-        Parts have a channel each where there are less than four, else equal powers of two from four on.
+        There are some of operands and codes of 8 bits whose terms are added channel by channel, where codes are made in
+        32-bit lanes. Parts have a channel each where there are less than four, else equal powers of two from four on.
         """
         if safe.words or not safe.group_lanes or not has_dot_instructions() or abs(offset) >= 1 << 14:
+            return None
+        if safe.requantizers[group].dtype.itemsize > 1:
             return None
         per_group, geometry = safe.layer.num_outputs, safe.layer.geometry
         weights = safe.by_tap[group * per_group : (group + 1) * per_group]
@@ -153,6 +155,13 @@ class ExtremeProofs:
         made = tuple(cut for cut in cuts if cut is not None)
         return ExtremeProofs(made, safe.group_lanes[group], part) if made else None
 
+    @property
+    def scratch_bytes(self) -> int:
+        """What the kernel holds besides the sums, of as many images at a time as have few extremes, or of one."""
+        cut = self.cuts[-1]
+        image, halvings = int(cut.image[0]), int(cut.extremes[1])
+        return 6 * max(REACH_ITEMS, image >> min(halvings, 2))
+
     def run(self, operands: Codes, num_images: int, outputs: Codes) -> Int64 | None:
         """Store the codes of exact sums, and return the positions that are not proven safe.
 
@@ -162,7 +171,7 @@ class ExtremeProofs:
             From `SafeLayer.operands`.
         num_images : int
             Images or vectors.
-        outputs : array, shape (positions, channels)
+        outputs : int8 or uint8 array, shape (positions, channels)
             Output.
 
         Returns
@@ -189,13 +198,13 @@ class ExtremeProofs:
         """Do the work of `run` for the images ``begin .. end - 1``; returns how many positions are found."""
         windows = int(cut.where[0][0] * cut.where[0][1])
         some = slice(begin * windows, end * windows)
-        stored = outputs[some].reshape(-1).view(f"uint{8 * outputs.itemsize}")
+        stored = outputs[some].reshape(-1).view(np.uint8)
         room = cut.packed.room_for(min(cut.packed.positions_at_a_time(NEAR_SUM_BYTES), (end - begin) * windows))
         own = operands[begin * int(cut.image[0]) :]
         return int(
             bound_layer(
-                own, cut.image, cut.where, cut.extremes, cut.terms, room, (self.lanes.constants, self.lanes.two), stored,
-                self.part, found[some],
+                own, cut.image, cut.where, cut.extremes, cut.terms, room, (self.lanes.constants, self.lanes.two),
+                stored, self.part, found[some],
             )
         )  # fmt: skip
 

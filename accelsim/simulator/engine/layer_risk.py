@@ -165,6 +165,11 @@ class LayerAtRisk:
             return self.steps.bytes_of_image
         return self.steps.bytes_of_image + (0 if self._marks.offset == 0 else 2) + (6 if self.safe.words else 3)
 
+    @property
+    def scratch_bytes(self) -> int:
+        """What proofs by extremes hold at once."""
+        return max((proofs.scratch_bytes for proofs in self._marks.extremes if proofs is not None), default=0)
+
     def _fed(self, operands: Codes) -> Codes:
         """Return the kernels' operands as the PEs multiply them, int16 where they differ."""
         if self._marks.offset == 0:
@@ -238,13 +243,14 @@ class _Pieces:
         at_risk, windows = self.at_risk, self.windows
         safe, marking = at_risk.safe, at_risk.steps.marks
         packed, reach, proofs = safe.packed[group], marking.packed_magnitudes[group], marking.proofs[group]
-        bases = (self._bases if places is None else self._bases[places]) + group * windows.group_offset
-        step = min(packed.positions_at_a_time(SUM_BYTES), bases.size)
+        count, first = len(self.outputs) if places is None else places.size, group * windows.group_offset
+        step = min(packed.positions_at_a_time(SUM_BYTES), count)
         reaching = None if reach is None else reach.room_for(step)
         prove = None if proofs is None else partial(proofs.unmark, self.operands, self._magnitudes)
         step_all = False
-        for begin, end, asked in _pieces(bases.size, step):
-            some = bases[begin:end]
+        for begin, end, asked in _pieces(count, step):
+            chosen = slice(begin, end) if places is None else places[begin:end]
+            some = self._bases[chosen] + first
             if step_all and not asked:
                 sums, marks = self._room[: some.size], marking.everything(group, some.size)
             else:
@@ -261,7 +267,7 @@ class _Pieces:
                 codes = np.empty((some.size, self.outputs.shape[1]), dtype=self.outputs.dtype)
                 self._store(group, sums, codes)
                 part = self._part(group)
-                self.outputs[places[begin:end], part] = codes[:, part]
+                self.outputs[chosen, part] = codes[:, part]
         return events
 
     def _part(self, group: int) -> slice:

@@ -21,6 +21,7 @@ from accelsim_kernels.vectors.code import (
     Bytes,
     cgutils,
     index,
+    plus_pairs,
     spread,
     vectorised,
 )
@@ -73,8 +74,8 @@ def _extreme_tile(num_rows: int, num_vectors: int) -> Any:
         parts : int64 array
             Where those of each part are, after a row's corner.
         constants : int32 array, shape (4, parts, channels)
-            `UP`, two numbers of 16 bits, the sums of the positive and of the negative weights of a part; `DOWN`, the same
-            the other way round; `LOW` and `HIGH`, what the sum before a part must not pass with the part's products.
+            `UP`, two numbers of 16 bits, the sums of the positive and of the negative weights of a part; `DOWN`, the
+            other way round; `LOW` and `HIGH`, what the sum before a part must not pass with the part's products.
         sums : int32 array, shape (rows, channels)
             Output.
         column : int64
@@ -121,10 +122,8 @@ def _extreme_tile(num_rows: int, num_vectors: int) -> Any:
         num_groups = builder.udiv(arrays.array(3).nitems, num_parts)
         size = GROUP_BYTES * LANES
 
-        def plus_products(r: int, v: int, pair: Any, constant: Any) -> Any:
-            """Add two products to a sum; written as the instruction, as the sum is needed again."""
-            operands = [builder.load(totals[r, v]), pair, constant]
-            return builder.asm(signature, "vpdpwssd $3, $2, $0", "=v,0,v,v", operands, False)
+        def added(r: int, v: int, pair: Any, constant: Any) -> Any:
+            return plus_pairs(builder, builder.load(totals[r, v]), pair, constant)
 
         def outside(value: Any, limit: Any, sign: str) -> Any:
             return builder.bitcast(builder.icmp_signed(sign, value, limit), INT16)
@@ -146,7 +145,7 @@ def _extreme_tile(num_rows: int, num_vectors: int) -> Any:
                 up, down = constant(UP, v), constant(DOWN, v)
                 most = least = None
                 for r in tile_rows:
-                    over, under = plus_products(r, v, pairs[r], up), plus_products(r, v, pairs[r], down)
+                    over, under = added(r, v, pairs[r], up), added(r, v, pairs[r], down)
                     most = over if most is None else builder.call(greater, [most, over])
                     least = under if least is None else builder.call(lesser, [least, under])
                 marks = builder.or_(marks, outside(most, constant(HIGH, v), ">"))
@@ -155,7 +154,7 @@ def _extreme_tile(num_rows: int, num_vectors: int) -> Any:
                 for r in tile_rows:  # which rows they are is seldom asked
                     pair, marks = reached(r), nothing
                     for v in vectors:
-                        over, under = (plus_products(r, v, pair, constant(kind, v)) for kind in (UP, DOWN))
+                        over, under = (added(r, v, pair, constant(kind, v)) for kind in (UP, DOWN))
                         marks = builder.or_(marks, outside(over, constant(HIGH, v), ">"))
                         marks = builder.or_(marks, outside(under, constant(LOW, v), "<"))
                     some = builder.zext(builder.icmp_signed("!=", marks, nothing), INT8)

@@ -19,15 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
 from accelsim_kernels._jit import Int
-from accelsim_kernels.vectors.code import INT1, INT32, INT64, LANES, VECTOR, Arrays, cgutils, index, spread
-
-llvmlite.binding.initialize_native_asmparser()  # for `Tile.plus_product`
+from accelsim_kernels.vectors.code import INT1, INT32, INT64, LANES, VECTOR, Arrays, cgutils, index, plus_pairs, spread
 
 ROWS = 6
 """Rows that are stepped together."""
@@ -139,15 +136,10 @@ class Tile:
         return spread(self.builder, loaded)
 
     def plus_product(self, total: Any, vector: Any, number: Any) -> Any:
-        """Return ``total + Σ terms`` modulo 2**32.
-
-        Of pairs this is one instruction, written as such: where LLVM sees that the total is needed again, or that
-        nothing has been added yet, it multiplies and adds in two for a shorter wait, though nothing waits.
-        """
+        """Return ``total + Σ terms`` modulo 2**32."""
         builder = self.builder
         if self.paired:
-            signature, operands = ir.FunctionType(VECTOR, [VECTOR] * 3), [total, vector, number]
-            return builder.asm(signature, "vpdpwssd $3, $2, $0", "=v,0,v,v", operands, False)
+            return plus_pairs(builder, total, vector, number)
         return builder.add(total, builder.mul(number, vector))
 
     def plus_product_clamped(self, total: Any, vector: Any, number: Any) -> Any:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import accelsim as ax
 from accelsim.program.geometry import Geometry
-from accelsim.simulator.engine import layer_marks, layer_steps, part_proofs, tracked
+from accelsim.simulator.engine import extreme_proofs, layer_marks, layer_steps, part_proofs, tracked
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.layer_steps import LayerEvents
 from accelsim.simulator.engine.safe import SafeLayer
@@ -81,7 +81,8 @@ def test_a_layer_at_risk_is_the_oracle(
     )  # fmt: skip
     by_order = weights if reduction_order == "channel_first" else weights.transpose(0, 2, 3, 1)
     starts = rng.integers(-start, start + 1, channels)
-    layer = mac_layer(by_order, starts, geometry, x, (-(2**15), 2**15 - 1), "tflite", offset, pad)
+    clamp = (-(2**15), 2**15 - 1) if x.bits > 8 else (-128, 127)
+    layer = mac_layer(by_order, starts, geometry, x, clamp, "tflite", offset, pad)
     with path(way):
         safe = SafeLayer.of(layer, machine)
         at_risk = None if safe is None else LayerAtRisk.of(safe, machine)
@@ -161,7 +162,7 @@ def test_an_output_is_stepped_exactly_when_the_worst_order_does_not_fit(
 @pytest.mark.parametrize("inner", [False, True])
 def test_small_layers_equal_the_oracle_also_by_the_scalar_loops(x, inner, monkeypatch):
     if settings.DISABLE_JIT:  # what the instructions do is then done by the loops that they equal
-        for module in (layer_marks, tracked):
+        for module in (extreme_proofs, layer_marks, tracked):
             monkeypatch.setattr(module, "has_dot_instructions", lambda: True)
     rng, x = np.random.default_rng(7), ax.IntegerFormat(*x)
     geometry = Geometry((5, 2, 4), (2, 2), (1, 1), (0, 0, 0, 0), (1, 1), (1, 3))
@@ -231,3 +232,77 @@ def test_proofs_are_tried_at_some_positions_before_the_others(bits, low, asked, 
     assert events == expected
     assert np.array_equal(stored.transpose(0, 3, 1, 2), requantized(layer, sums))
     assert met == (asked if has_dot_instructions() else [])
+
+
+def left_by_extremes(layer, codes, weights, machine, channels, group):
+    """Positions of which (114) does not prove every channel of a group safe, with parts of so many input channels."""
+    g, low, high = layer.geometry, -(2 ** (machine.accumulator_bits - 1)), 2 ** (machine.accumulator_bits - 1) - 1
+    (top, left, bottom, right), (rows, columns), (down, across) = g.pads, g.kernel_shape, g.dilations
+    fed = np.pad(
+        codes.astype(int) - layer.input_offset, ((0, 0), (0, 0), (top, bottom), (left, right)),
+        constant_values=layer.pad_value,
+    )  # fmt: skip
+    depth, per_group = g.group_channels, layer.num_outputs
+    positions = []
+    for image in fed[:, group * depth : (group + 1) * depth]:
+        for y in range(g.output_shape[0]):
+            for x in range(g.output_shape[1]):
+                first = y * g.strides[0], x * g.strides[1]
+                window = image[:, first[0] :, first[1] :][:, : rows * down : down, : columns * across : across]
+                safe = True
+                for n in range(group * per_group, (group + 1) * per_group):
+                    before = int(layer.start[n])
+                    for begin in range(0, depth, channels):
+                        w, own = (v[begin : begin + channels].reshape(-1).tolist() for v in (weights[n], window))
+                        up, down_by = sum(v for v in w if v > 0), sum(v for v in w if v < 0)
+                        most, least = max(0, *own), min(0, *own)
+                        safe &= low <= before + most * down_by + least * up
+                        safe &= before + most * up + least * down_by <= high
+                        before += sum(a * b for a, b in zip(w, own, strict=True))
+                positions.append(not safe)
+    return np.flatnonzero(positions)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "outputs", "bits", "cuts"),
+    [
+        (Geometry((16, 3, 5), (3, 3), (2, 1), (1, 0, 1, 2), (1, 1), (2, 5)), 7, 15, [16, 8, 4]),
+        (Geometry((24, 4, 4), (2, 3), (1, 1), (0, 1, 0, 1), (2, 1), (2, 4), 2), 2 * 49, 14, [4]),
+        (Geometry((3, 4, 6), (3, 2), (1, 2), (0, 0, 2, 0), (1, 1), (4, 3)), 17, 13, [1]),
+        (Geometry((192, 1, 3), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 3)), 33, 15, [64, 32]),
+    ],
+)
+@pytest.mark.parametrize("offset", [0, 20])
+def test_positions_are_left_exactly_where_extremes_prove_nothing(geometry, outputs, bits, cuts, offset, monkeypatch):
+    if settings.DISABLE_JIT:
+        monkeypatch.setattr(extreme_proofs, "has_dot_instructions", lambda: True)
+        monkeypatch.setattr(layer_marks, "has_dot_instructions", lambda: True)
+    elif not has_dot_instructions():
+        pytest.skip("this processor has no dot-product instructions")
+    rng, x = np.random.default_rng(3), ax.IntegerFormat(8, False)
+    weights = rng.integers(-9, 10, (outputs, geometry.group_channels, *geometry.kernel_shape))
+    codes = rng.integers(0, 85, (3, *geometry.input_shape)) * rng.choice([0, 1, 3], (3, 1, *geometry.input_shape[1:]))
+    layer = mac_layer(weights, rng.integers(-99, 100, outputs), geometry, x, (-128, 127), "tflite", offset, 5)
+    machine = ax.Machine(dataflow="output_stationary", accumulator_bits=bits)
+    safe = SafeLayer.of(layer, machine)
+    at_risk, rows = LayerAtRisk.of(safe, machine), np.ascontiguousarray(codes.astype(np.uint8).transpose(0, 2, 3, 1))
+    sums, expected = oracle(layer, codes, weights, machine)
+    seen = []
+    for group, proofs in enumerate(at_risk.steps.marks.extremes):
+        assert [1 << int(cut.extremes[1]) for cut in proofs.cuts] == cuts
+        for cut in proofs.cuts:
+            codes_of = np.zeros((3 * geometry.output_shape[0] * geometry.output_shape[1], outputs), dtype=np.int8)
+            found = np.full(len(codes_of), 7, dtype=np.uint8)
+            left = proofs._run(cut, safe.operands(rows), codes_of, found, 0, 3)
+            places = left_by_extremes(layer, codes, weights, machine, 1 << int(cut.extremes[1]), group)
+            assert np.array_equal(np.flatnonzero(found), places)
+            assert left == len(places)
+            seen.append(left)
+            part = slice(group * layer.num_outputs, (group + 1) * layer.num_outputs)
+            safe_ones = requantized(layer, sums).transpose(0, 2, 3, 1).reshape(codes_of.shape)[found == 0, part]
+            assert np.array_equal(codes_of[found == 0, part], safe_ones)
+    assert min(seen) < len(codes_of), seen
+    assert max(seen) > 0, seen
+    stored, events = at_risk.run(rows)
+    assert events == expected
+    assert np.array_equal(stored.transpose(0, 3, 1, 2), requantized(layer, sums))

@@ -1,0 +1,66 @@
+"""Proofs by the extremes of windows: docs/numerics.md (114)."""
+
+import numpy as np
+import pytest
+
+from accelsim_kernels.extremes import reach_of_windows
+from accelsim_kernels.vectors import code, extreme_tiles
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
+from tests.kernels.test_vectors import compiled, jit_only
+
+
+@jit_only
+@pytest.mark.parametrize("vectors", [1, 2, 4])
+def test_a_tile_of_extremes_is_its_scalar_loop(vectors):
+    if not code.has_dot_instructions():
+        pytest.skip("this processor has no dot-product instructions")
+    step, rng = getattr(extreme_tiles, f"extreme_{vectors}"), np.random.default_rng(0)
+    kernel, rows, channels = compiled(step), extreme_tiles.ROWS_OF_TILE[vectors], 16 + vectors * LANES
+    places, parts = rng.integers(0, 200, 6), np.array([3, 0, 5])
+    weights = rng.integers(0, 256, 7 + places.size * GROUP_BYTES * vectors * LANES).astype(np.uint8)
+    pairs = rng.integers(0, 2**15, (2, 40)) * np.array([[1], [-(2**16)]])
+    reach = (pairs[0] | rng.choice([0, 1], 40) * pairs[1]).astype(np.int32)
+    limits = rng.choice([-(2**31), 2**31 - 1, -40000, 40000, 0], (2, 3, channels), p=[0.3, 0.3, 0.19, 0.19, 0.02])
+    for scale in (1, 4, 200):  # of the reach: rows with few marks and with many
+        constants = np.zeros((4, 3, channels), dtype=np.int32)
+        constants[0] = rng.integers(0, scale, (3, channels)) | rng.integers(-scale, 1, (3, channels)) << 16
+        constants[1] = constants[0] >> 16 & 0xFFFF | (constants[0] & 0xFFFF) << 16
+        constants[2:] = np.sort(limits, axis=0)
+        arguments = (
+            rng.integers(0, 256, 400).astype(np.uint8), rng.integers(0, 190, rows + 2), 1, places, weights, 7, reach,
+            rng.integers(0, 35, rows + 2), parts, constants,
+        )  # fmt: skip
+        results = []
+        for run in (kernel, step.scalar):
+            sums, found = np.full((rows + 2, channels), -7, dtype=np.int32), np.zeros(rows + 2, dtype=np.uint8)
+            run(*arguments, sums, 16, found)
+            results.append((sums, found))
+        for vector, scalar in zip(*results, strict=True):
+            assert np.array_equal(vector, scalar)
+        assert (results[0][0][[0, -1]] == -7).all()
+        assert (results[0][0][:, :16] == -7).all()
+
+
+@pytest.mark.parametrize("offset", [0, -100])
+@pytest.mark.parametrize(("depth", "halvings"), [(3, 0), (8, 2), (8, 3), (32, 5)])
+@pytest.mark.parametrize(("kernel_shape", "dilations"), [((1, 1), (1, 1)), ((3, 2), (1, 3)), ((1, 4), (1, 1))])
+def test_activations_lie_within_the_reach_of_their_window(offset, depth, halvings, kernel_shape, dilations):
+    rng, channels = np.random.default_rng(1), 1 << halvings
+    images = rng.integers(0, 256, (2, 5, 7, depth)).astype(np.uint8)
+    size, per_pixel = images.size >> halvings, depth >> halvings
+    (rows, columns), (down, across) = kernel_shape, dilations
+    steps = np.array([(columns, across * per_pixel), (rows, down * 7 * per_pixel)])
+    span = int(((steps[:, 0] - 1) * steps[:, 1]).sum())
+    near, far = (np.full((images.size >> min(halvings, 2)) + span, 255, dtype=np.uint8) for _ in range(2))
+    reach = np.full(size, 7, dtype=np.int32)
+    reach_of_windows(images.reshape(-1), np.int64(offset), np.int64(halvings), steps, near, far, reach)
+    fed, pairs = images.astype(int) + offset, reach.reshape(2, 5, 7, per_pixel)
+    for row in range(5 - (rows - 1) * down):
+        for column in range(7 - (columns - 1) * across):
+            window = fed[:, row : row + rows * down : down, column : column + columns * across : across]
+            for part in range(per_pixel):
+                own = window[..., part * channels : (part + 1) * channels].reshape(2, -1)
+                for image in range(2):
+                    pair = int(pairs[image, row, column, part])
+                    ends = max(0, *own[image].tolist()), min(0, *own[image].tolist())
+                    assert ((pair & 0xFFFF), pair >> 16) == ends
