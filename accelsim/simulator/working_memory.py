@@ -250,7 +250,7 @@ class _Model:
             held += ranges.bytes_per_operand * operands + 16 * layer.num_positions
         if not safe.depthwise:  # sums of a group are filled up to whole vectors
             outputs = -(-layer.num_outputs // LANES) * LANES * layer.groups * layer.num_positions
-        if safe.in_lanes and at_risk is None:
+        if safe.in_lanes and at_risk is None and not (ranges is not None and safe.asymmetric):
             return _Stage(held, NEAR_SUM_BYTES, 4 * outputs)
         held += 16 * layer.num_positions + (0 if at_risk is None else at_risk.bytes_per_operand * operands)
         gathered = 0 if has_dot_instructions() else layer.reduction * layer.groups * layer.num_positions

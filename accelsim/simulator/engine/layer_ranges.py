@@ -6,7 +6,7 @@ registers; what is left at the end is reduced to two numbers. Overflow, sums and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -54,7 +54,8 @@ class LayerRanges:
         tile, made = terms_per_addition(machine), safe.on_machines.get("ranges")
         if made is None or made[0] != tile:  # another thread may replace what is kept, but not what is returned
             low, high = safe.bounds.of_sums(*fed_range(safe))
-            fits = not safe.asymmetric and low.min(initial=0) >= -_MOST and high.max(initial=0) <= _MOST
+            fits = low.min(initial=0) >= -_MOST and high.max(initial=0) <= _MOST
+            fits &= safe.layer.weights.max(initial=0) < 1 << 15  # stored ones of asymmetric layers may have 16 bits
             made = safe.on_machines["ranges"] = tile, LayerRanges(safe, tile) if fits else None
         found: LayerRanges | None = made[1]
         return found
@@ -78,6 +79,11 @@ class LayerRanges:
             blocks.append((LayerBlocks.of(self._layout, weights, terms), np.tile(start.reshape(-1, LANES), (1, ROWS))))
         return blocks
 
+    @cached_property
+    def _tap_weights(self) -> npt.NDArray[np.int16]:
+        """Stored weights of a depthwise layer, as `depthwise_ranges` takes them."""
+        return replace(self.safe.for_kernels, weights=self.safe.layer.weights).taps.repeated
+
     @property
     def bytes_per_operand(self) -> int:
         """What `run` takes for an operand besides operands."""
@@ -92,12 +98,27 @@ class LayerRanges:
             As in `SafeLayer.run`; at least one sample.
         """
         safe, geometry = self.safe, self.safe.layer.geometry
-        image = image_of(safe.operands(rows), self._layout.dtype, safe.shift - safe.layer.input_offset)
+        operands = safe.operands(rows)
+        image = image_of(operands, self._layout.dtype, safe.shift - safe.layer.input_offset)
         if geometry is None:
             windows = Windows.of_vectors(len(rows), safe.layer.reduction)
         else:
             windows = Windows.of(geometry, len(rows), safe.depthwise)
-        return self._depthwise(image, windows) if safe.depthwise else self._dense(image, windows)
+        least, most = self._depthwise(image, windows) if safe.depthwise else self._dense(image, windows)
+        if not safe.asymmetric:
+            return least, most
+        last_least, last_most = self._last(operands, windows)
+        return min(least, last_least), max(most, last_most)
+
+    def _last(self, operands: Codes, windows: Windows) -> tuple[int, int]:
+        """Return the least and greatest sum after addition (8), the last one."""
+        safe, ends = self.safe, []
+        per_group = len(safe.layer.weights) if safe.depthwise else safe.layer.num_outputs
+        for group, _, sums in safe.sums(operands, windows):
+            some = sums.reshape(-1, per_group) if safe.depthwise else sums[:, :per_group]
+            start = safe.start[group * per_group : (group + 1) * per_group]
+            ends.append((int((some.min(axis=0) + start).min()), int((some.max(axis=0) + start).max())))
+        return min(low for low, _ in ends), max(high for _, high in ends)
 
     def _dense(self, image: npt.NDArray[Any], windows: Windows) -> tuple[int, int]:
         """Run all channels of every group over its windows."""
@@ -114,7 +135,7 @@ class LayerRanges:
 
     def _depthwise(self, image: npt.NDArray[Any], windows: Windows) -> tuple[int, int]:
         """Run every channel over its own windows."""
-        weights, start = self.safe.depthwise_weights, self.safe.layer.start.astype(np.int32)
+        weights, start = self._tap_weights, self.safe.layer.start.astype(np.int32)
         start = np.tile(start, weights.shape[1] // start.size)
         least, most = start.copy(), start.copy()
         depthwise_ranges(

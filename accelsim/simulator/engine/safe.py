@@ -6,7 +6,7 @@ per tap where taps are apart), and the kernels read the pieces where they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -30,6 +30,7 @@ from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, has_dot_instructio
 from accelsim_kernels.vectors.row_sums import ONES
 
 Int64 = npt.NDArray[np.int64]
+Sums = npt.NDArray[np.int32] | Int64
 
 SUM_BYTES = 512 << 10
 """Sums that are held at a time: they should stay in the second-level cache."""
@@ -224,10 +225,11 @@ class SafeLayer:
         """
         geometry, windows = self.layer.geometry, self.windows(len(rows))
         operands = self.operands(rows)
-        if geometry is None:
-            return self._dot(operands, windows)
-        codes = self._depthwise(operands, windows) if self.depthwise else self._dot(operands, windows)
-        return codes.reshape(len(rows), *geometry.output_shape, -1)
+        if not self.in_lanes:
+            codes = self._pieces(operands, windows)
+        else:
+            codes = (self._depthwise_lanes if self.depthwise else self._dot_lanes)(operands, windows)
+        return codes if geometry is None else codes.reshape(len(rows), *geometry.output_shape, -1)
 
     def windows(self, length: int) -> Windows:
         """Return the windows of as many images or vectors; kept, as batches have one length or two."""
@@ -331,24 +333,41 @@ class SafeLayer:
         """Whether a layer without risk runs in one kernel call per group, and holds few sums at a time."""
         return not self.wide and bool(self.group_lanes) and (self.depthwise or has_dot_instructions())
 
-    def _dot(self, operands: Codes, windows: Windows) -> Codes:
-        """Multiply windows with all channels; returns (positions, channels)."""
-        if self.in_lanes:
-            return self._dot_lanes(operands, windows)
-        outputs = np.empty((windows.num_windows, len(self.layer.weights)), dtype=self.requantizers[0].dtype)
-        per_group, first_bases = self.layer.num_outputs, windows.make_bases()
-        weights: list[Any] = list(self.for_kernels.of_groups)
-        step = weights[0].positions_at_a_time(SUM_BYTES)
-        room = weights[0].room_for(min(step, windows.num_windows))
-        for group, (packed, requantizer) in enumerate(zip(weights, self.requantizers, strict=True)):
+    def sums(self, operands: Codes, windows: Windows) -> Iterator[tuple[int, slice, Sums]]:
+        """Multiply windows with all channels, piece by piece.
+
+        Yields
+        ------
+        tuple
+            Group; windows; their sums, an array (windows, channels of the group, filled up), of a depthwise layer
+            (windows, run), which the next one may overwrite.
+        """
+        count, first_bases = windows.num_windows, windows.make_bases()
+        weights: list[Any]
+        if self.depthwise:
+            step, weights = max(1, SUM_BYTES // ((8 if self.wide else 4) * windows.run)), [self.for_kernels.of_channels]
+            room = weights[0].room_for(min(step, count), windows.run)
+        else:
+            weights = list(self.for_kernels.of_groups)
+            step = weights[0].positions_at_a_time(SUM_BYTES)
+            room = weights[0].room_for(min(step, count))
+        for group, multiplied in enumerate(weights):
             bases = first_bases + group * windows.group_offset
             for begin in range(0, bases.size, step):
-                sums = packed.sums(operands, bases[begin : begin + step], windows.segments, room)
-                requantizer.store(sums, outputs[begin : begin + step, group * per_group : (group + 1) * per_group])
-        return outputs
+                some = slice(begin, min(begin + step, bases.size))
+                yield group, some, multiplied.sums(operands, bases[some], windows.segments, room)
+
+    def _pieces(self, operands: Codes, windows: Windows) -> Codes:
+        """Run the layer with sums that are requantized by themselves; returns (positions, channels)."""
+        channels, per_group = len(self.layer.weights), self.layer.num_outputs
+        length, width = (windows.run, windows.run) if self.depthwise else (channels, per_group)
+        outputs = np.empty((windows.num_windows, length), dtype=self.requantizers[0].dtype)
+        for group, some, sums in self.sums(operands, windows):
+            self.requantizers[group].store(sums, outputs[some, group * width : (group + 1) * width])
+        return outputs.reshape(-1, channels)
 
     def _dot_lanes(self, operands: Codes, windows: Windows) -> Codes:
-        """Do the work of `_dot` in one call per group."""
+        """Multiply windows with all channels, in one call per group; returns (positions, channels)."""
         channels, per_group = len(self.layer.weights), self.layer.num_outputs
         outputs = np.empty((windows.num_windows, channels), dtype=self.requantizers[0].dtype)
         stored = outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}")
@@ -362,25 +381,17 @@ class SafeLayer:
             )  # fmt: skip
         return outputs
 
-    def _depthwise(self, operands: Codes, windows: Windows) -> Codes:
-        """Convolve every channel with its own kernel; returns (positions, channels)."""
-        requantizer, run = self.requantizers[0], windows.run
-        outputs = np.empty((windows.num_windows, run), dtype=requantizer.dtype)
-        if self.in_lanes:
-            lanes, at_a_time = self.group_lanes[0], max(1, NEAR_SUM_BYTES // (4 * run))
-            near = aligned_empty((min(at_a_time, windows.num_windows) * run + LANES,), np.int32)
-            stored = outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}")
-            where = operands, windows.places(1), np.int64(run), windows.segments, self.depthwise_weights
-            how = near[:-LANES], lanes.constants, lanes.two, stored
-            if self.for_kernels.taps.by_four:
-                depthwise_layer_dots(*where, self.for_kernels.taps.fours(windows.segments), *how)
-            else:
-                depthwise_layer(*where, *how)
-            return outputs.reshape(-1, len(self.layer.weights))
-        step = max(1, SUM_BYTES // ((8 if self.wide else 4) * run))
-        taps, all_bases = self.for_kernels.of_channels, windows.make_bases()
-        room: Any = taps.room_for(min(step, windows.num_windows), run)
-        for begin in range(0, all_bases.size, step):
-            sums = taps.sums(operands, all_bases[begin : begin + step], windows.segments, room)
-            requantizer.store(sums, outputs[begin : begin + step])
+    def _depthwise_lanes(self, operands: Codes, windows: Windows) -> Codes:
+        """Convolve every channel with its own kernel, in one call; returns (positions, channels)."""
+        run, taps = windows.run, self.for_kernels.taps
+        outputs = np.empty((windows.num_windows, run), dtype=self.requantizers[0].dtype)
+        lanes, at_a_time = self.group_lanes[0], max(1, NEAR_SUM_BYTES // (4 * run))
+        near = aligned_empty((min(at_a_time, windows.num_windows) * run + LANES,), np.int32)
+        stored = outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}")
+        where = operands, windows.places(1), np.int64(run), windows.segments, taps.repeated
+        how = near[:-LANES], lanes.constants, lanes.two, stored
+        if taps.by_four:
+            depthwise_layer_dots(*where, taps.fours(windows.segments), *how)
+        else:
+            depthwise_layer(*where, *how)
         return outputs.reshape(-1, len(self.layer.weights))

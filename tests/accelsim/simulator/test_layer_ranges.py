@@ -24,9 +24,10 @@ def oracle(layer, images, weights, machine):
     g = layer.geometry
     fed = images.astype(int) - layer.input_offset
     # The oracle folds the zero point, which the layer knows only as what a padded tap holds: take the term (7) back.
-    bias = layer.start + layer.pad_value * weights.reshape(len(weights), -1).sum(axis=1)
+    own = weights.reshape(len(weights), -1) - layer.weight_zero_points[:, None]
+    bias, zeros = layer.start + layer.pad_value * own.sum(axis=1), layer.weight_zero_points.tolist()
     outputs = naive.conv2d(
-        fed.tolist(), weights.tolist(), machine, bias.tolist(), None, layer.pad_value, g.strides, g.pads, g.dilations,
+        fed.tolist(), weights.tolist(), machine, bias.tolist(), zeros, layer.pad_value, g.strides, g.pads, g.dilations,
         g.groups,
     )  # fmt: skip
     flat = [output for image in outputs for plane in image for row in plane for output in row]
@@ -38,18 +39,20 @@ def oracle(layer, images, weights, machine):
     case=convolutions(), x=st.sampled_from([(4, True), (8, False), (8, True), (11, False), (16, True), (16, False)]),
     spread=st.sampled_from([1, 127, 2**10]), dataflow=st.sampled_from(DATAFLOWS), rows=st.integers(1, 5),
     reduction_order=st.sampled_from(["channel_first", "spatial_first"]), start=st.sampled_from([0, 50, 2**20]),
-    images=st.integers(1, 2), seed=st.integers(0, 2**32 - 1),
+    images=st.integers(1, 2), seed=st.integers(0, 2**32 - 1), zero_points=st.booleans(),
 )  # fmt: skip
 @example(
     case=(Geometry((40, 2, 3), (2, 2), (1, 1), (0, 1, 0, 0), (1, 1), (1, 3), 40), 40), x=(16, False), spread=127,
     dataflow="weight_stationary", rows=3, reduction_order="spatial_first", start=50, images=2, seed=1,
+    zero_points=False,
 )  # fmt: skip
 @example(
     case=(Geometry((3, 1, 70), (1, 2), (1, 1), (0, 0, 0, 0), (1, 1), (1, 69), 3), 3), x=(8, False), spread=127,
     dataflow="output_stationary", rows=1, reduction_order="channel_first", start=2**20, images=1, seed=2,
+    zero_points=True,
 )  # fmt: skip
 def test_the_range_of_a_layer_is_that_of_its_outputs(
-    way, case, x, spread, dataflow, rows, reduction_order, start, images, seed
+    way, case, x, spread, dataflow, rows, reduction_order, start, images, seed, zero_points
 ):
     geometry, channels = case
     rng, x = np.random.default_rng(seed), ax.IntegerFormat(*x)
@@ -59,7 +62,8 @@ def test_the_range_of_a_layer_is_that_of_its_outputs(
     machine = ax.Machine(rows=rows, columns=rows, dataflow=dataflow, reduction_order=reduction_order, **WIDE)
     by_order = weights if reduction_order == "channel_first" else weights.transpose(0, 2, 3, 1)
     starts = rng.integers(-start, start + 1, channels)
-    layer = mac_layer(by_order, starts, geometry, x, (-(2**15), 2**15 - 1), "tflite", offset, pad)
+    zeros = rng.integers(-spread, spread + 1, channels) if zero_points else np.zeros(channels, dtype=np.int64)
+    layer = mac_layer(by_order, starts, geometry, x, (-(2**15), 2**15 - 1), "tflite", offset, pad, zeros=zeros)
     with path(way):
         safe = SafeLayer.of(layer, machine)
         ranges = None if safe is None else LayerRanges.of(safe, machine)

@@ -20,7 +20,6 @@ from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.digits import Digits
 from accelsim.simulator.engine.dots import PackedWeights, exact_float
 from accelsim.simulator.engine.exact import exact_sums
-from accelsim.simulator.engine.layer_ranges import LayerRanges
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.safe import SafeLayer
 from accelsim_kernels._jit import settings
@@ -396,7 +395,6 @@ def test_what_has_no_safe_form_takes_the_other_path():
     with_zero_points = replace(layer, weight_zero_points=np.array([0, 1, 0]))
     asymmetric = SafeLayer.of(with_zero_points, machine)
     assert LayerAtRisk.of(asymmetric, ax.Machine(accumulator_bits=8)) is None
-    assert LayerRanges.of(asymmetric, machine) is None
     assert SafeLayer.of(replace(layer, weights=layer.weights * 40000), machine) is None
     safe = SafeLayer.of(layer, machine)
     codes = np.full((1, 3, 3, 2), 3, dtype=np.int8)
