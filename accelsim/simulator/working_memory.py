@@ -234,6 +234,9 @@ class _Model:
         layer, geometry = safe.layer, safe.layer.geometry
         elements, outputs = self._sizes[layer.inputs[0]], self._sizes[layer.output]
         held = 0 if last or geometry is None or layer.channels_last else first * elements
+        if geometry is not None and layer.depth is not None:  # its planes, and these channels last
+            elements = layer.depth.num_positions * prod(geometry.input_shape)
+            held = 2 * first * elements
         if safe.times > 1:
             elements *= safe.times
             held += first * elements

@@ -76,9 +76,10 @@ class SafeLayer:
 
         Notes
         -----
-        Refused are operands that do not fit 16 x 16 bits, a third spatial axis, layers that store accumulators or whose
-        codes do not saturate, sums of more than 32 bits of 8-bit operands (100), or of more than (117) brings down to
-        them. Asymmetric weights are taken less their zero points, (116).
+        Refused are operands that do not fit 16 x 16 bits, layers that store accumulators or whose codes do not
+        saturate, sums of more than 32 bits of 8-bit operands, (100), or of more than (117) brings down to them, and a
+        padded depth whose padding is no code. Asymmetric weights are taken less their zero points, (116); planes of a
+        depth are laid out by the caller, (70).
         """
         if machine.product_shift_bits > 0:
             return None
@@ -94,7 +95,8 @@ class SafeLayer:
         prepared = SafeLayer._in_channels(layer, spatial_first)
         if layer.rescale is None or not layer.rescale.requantizer.saturates:
             return None
-        if layer.depth is not None:
+        stored, pad = layer.input_format, layer.pad_value + layer.input_offset
+        if layer.depth is not None and not stored.minimum <= pad <= stored.maximum:
             return None
         low, high = int(prepared.weights.min()), int(prepared.weights.max())
         if low < -(1 << 15) or high >= 1 << 15:

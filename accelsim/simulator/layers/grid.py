@@ -80,15 +80,33 @@ def images_of(layer: kinds.MacLayer, fed: npt.NDArray[Any]) -> Int32:
     assert geometry is not None
     if depth is None:
         return planes(fed, geometry.input_shape, layer.channels_last)
+    return unfolded(layer, fed.astype(np.int32, copy=False), layer.pad_value)
+
+
+def unfolded(layer: kinds.MacLayer, values: Codes, pad: int) -> Codes:
+    """Return the planes of a three-dimensional convolution, (planes, channels * taps, height, width), contiguous.
+
+    Parameters
+    ----------
+    layer : MacLayer
+        The convolution.
+    values : integer array, samples along axis 0
+        Codes or operands.
+    pad : int
+        What a padded tap holds among them.
+    """
+    geometry, depth = layer.geometry, layer.depth
+    assert geometry is not None
+    assert depth is not None
     channels, height, width = geometry.input_shape
-    volumes = fed.reshape(-1, channels // depth.kernel, depth.length, height, width)
+    volumes = values.reshape(-1, channels // depth.kernel, depth.length, height, width)
     shape = (volumes.shape[0], depth.num_positions, channels // depth.kernel, depth.kernel, height, width)
-    unfolded = np.full(shape, layer.pad_value, dtype=np.int32)
+    planes_of_taps = np.full(shape, pad, dtype=values.dtype)
     for position, taps in enumerate(depth.taps()):
         for tap, index in enumerate(taps):
             if index is not None:
-                unfolded[:, position, :, tap] = volumes[:, :, index]
-    return unfolded.reshape(-1, *geometry.input_shape)
+                planes_of_taps[:, position, :, tap] = volumes[:, :, index]
+    return planes_of_taps.reshape(-1, *geometry.input_shape)
 
 
 class Grid:
@@ -247,7 +265,9 @@ class Grid:
             self._track_range(layer, rows)
             return run(rows).reshape(codes.shape[0], *layer.output_shape)
         channels, height, width = layer.geometry.input_shape
-        if layer.channels_last:
+        if layer.depth is not None:
+            images = unfolded(layer, codes, layer.pad_value + layer.input_offset).transpose(0, 2, 3, 1)
+        elif layer.channels_last:
             images = codes.reshape(-1, height, width, channels)
         else:
             images = codes.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
@@ -255,6 +275,9 @@ class Grid:
         zeros.add_channels_last(rows, layer.input_offset, layer.geometry, layer.pad_value)
         self._track_range(layer, rows)
         stored, shape = run(rows), (codes.shape[0], *layer.output_shape)
+        if layer.depth is not None:
+            stored = stored.reshape(-1, layer.depth.num_positions, *stored.shape[1:])
+            return stored.transpose(0, 4, 1, 2, 3).reshape(shape)
         return stored.reshape(shape) if layer.channels_last else stored.transpose(0, 3, 1, 2).reshape(shape)
 
     def _track_range(self, layer: kinds.MacLayer, rows: Codes) -> None:
