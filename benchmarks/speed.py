@@ -265,7 +265,8 @@ def forms(paths: list[str]) -> None:
     """Print times of networks in other forms as ratios to those with symmetric weights of 8 bits and 8-bit activations.
 
     Images are 64 unless the path ends with their number: ``model.onnx:8``. Then, of one layer, a depthwise convolution
-    with two or four kernels per channel next to one of as many channels with one each.
+    with two or four kernels per channel next to one of as many channels with one each, and a convolution over three
+    axes next to one of its planes, whose channels are all taps along the depth.
     """
     rows = []
     for path in paths or [str(digits_model_path())]:
@@ -276,6 +277,8 @@ def forms(paths: list[str]) -> None:
         plain = _network(graph, images, {})
         for name, config in FORMS.items():
             rows.append([Path(file).stem, str(batch), name, *_times(_network(graph, images, config), plain, batch)])
+        tracked = (_network(graph, images, config, "range") for config in (FORMS["asymmetric weights"], {}))
+        rows.append([Path(file).stem, str(batch), "asymmetric weights, running ranges", *_times(*tracked, batch)])
     for channels, size, stride in ((64, 28, 1), (128, 14, 2)):
         image = np.random.default_rng(0).normal(size=(32, channels, size, size)).astype(np.float32)
         for times in (2, 4):
@@ -286,6 +289,8 @@ def forms(paths: list[str]) -> None:
             )
             name = f"depthwise {channels}x{size}x{size}, stride {stride}"
             rows.append([name, "32", f"{times} kernels per channel", *_times(*runs, 32)])
+    volumes, planes = integer_convolution((4, 16, 16, 16, 16), 16), integer_convolution((64, 48, 16, 16), 48)
+    rows.append(["16 to 32 channels, 16x16x16", "4", "kernels of 3x3x3", *_times(volumes, planes, 4)])
     print(text_table(["network", "images", "form", "ms an image", "plain, ms an image", "ratio"], rows))
 
 
@@ -307,11 +312,34 @@ def depthwise(channels: int, size: int, stride: int, times: int) -> bytes:
     return helper.make_model(model, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
 
 
-def _network(graph: ax.Graph, images: np.ndarray, config: dict[str, object]) -> Callable[[], object]:
+def integer_convolution(shape: tuple[int, ...], channels: int) -> Callable[[], object]:
+    """Return a run of a quantized convolution to 32 channels with kernels of length 3 along all axes."""
+    rng, axes = np.random.default_rng(0), len(shape) - 2
+    codes = rng.integers(0, 256, shape, dtype=np.uint8)
+    constants = {
+        "scale": np.float32(0.25), "zero": np.uint8(3), "w_zero": np.int8(0), "y_scale": np.float32(8),
+        "w": rng.integers(-63, 64, (32, channels, *[3] * axes), dtype=np.int8), "w_scale": np.float32(0.01),
+    }  # fmt: skip
+    inputs = ["x", "scale", "zero", "w", "w_scale", "w_zero", "y_scale", "zero"]
+    graph = helper.make_graph(
+        [helper.make_node("QLinearConv", inputs, ["y"], pads=[1] * (2 * axes))],
+        "convolution",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, shape)],
+        [helper.make_empty_tensor_value_info("y")],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    program, machine = ax.load_integer_onnx(model), ax.Machine()
+    return lambda: ax.simulate(program, {"x": codes}, machine, track="overflow")
+
+
+def _network(
+    graph: ax.Graph, images: np.ndarray, config: dict[str, object], track: str = "overflow"
+) -> Callable[[], object]:
     """Return a run of a quantized network whose accumulators hold everything."""
     machine = ax.Machine(accumulator_bits=64)
     program = lower(ax.quantize(graph, calibration=images[:8], config=ax.PTQConfig(**config)), machine)
-    return lambda: ax.simulate(program, images, machine, track="overflow")
+    return lambda: ax.simulate(program, images, machine, track=track)
 
 
 def _times(ours: Callable[[], object], peer: Callable[[], object], batch: int) -> list[str]:
