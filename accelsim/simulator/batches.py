@@ -60,6 +60,8 @@ class BatchRun:
     def run(self, executions: Sequence[Execution]) -> None:
         """Run all batches, one thread for each execution; each takes the next batch when it is done with one.
 
+        The first execution has the thread that calls: what it needs is in that processor's caches.
+
         Raises
         ------
         AccelsimError
@@ -68,8 +70,14 @@ class BatchRun:
         if len(executions) == 1:
             self._work(executions[0])
         else:
-            with ThreadPoolExecutor(len(executions)) as pool:
-                list(pool.map(self._work, executions))
+            with ThreadPoolExecutor(len(executions) - 1) as pool:
+                others = [pool.submit(self._work, execution) for execution in executions[1:]]
+                try:
+                    self._work(executions[0])
+                finally:  # an interrupt ends the others, too
+                    self._batches = iter(())
+                for other in others:
+                    other.result()
         if self.failures:
             raise min(self.failures, key=lambda failure: failure[0])[1]
 

@@ -30,6 +30,12 @@ from accelsim.simulator.working_memory import WorkingMemory
 DEFAULT_MEMORY_BYTES = 64 << 20
 """What the arrays of all batches that run at a time may take."""
 
+WORTH_A_THREAD = 150_000
+"""Codes that a layer stores of a batch, on average over the layers, from which on threads are faster than one.
+
+They take a tenth of a millisecond. Where kernels are shorter, threads wait for the interpreter's lock instead.
+"""
+
 BUILT_IN = ("requantizer", "zero_point", "reduction_order", "product_shift_bits", "weight_bits", "activation_bits")
 """Fields of a machine that lowering builds into a program, or checks it against."""
 
@@ -82,8 +88,9 @@ def simulate(
     seed : int
         Of that draw.
     threads : int
-        Batches that run at a time; results are the same for any number. Bit toggles are counted in one thread, as they
-        depend on the sample before, and the stepped engine has one batch.
+        Batches that run at a time, at most: small ones run in fewer threads, see `WORTH_A_THREAD`; results are the same
+        for any number. Bit toggles are counted in one thread, as they depend on the sample before, and the stepped
+        engine has one batch.
     memory_bytes : int
         Bound of what the arrays of all running batches take together, see `accelsim.simulator.working_memory`; at least
         one sample runs at a time in each thread. The stepped engine, and what is returned, are not bounded by it.
@@ -119,7 +126,7 @@ def simulate(
     by_rows = fast and sampling is None
     memory = WorkingMemory.of(program, machine, by_rows, fast, frozenset(kept), track == "range")
     size, threads = (
-        batches_of(feeds.num_samples, memory, memory_bytes, threads) if fast else (feeds.num_samples, 1)
+        spread(program, feeds.num_samples, memory, memory_bytes, threads) if fast else (feeds.num_samples, 1)
     )  # fmt: skip
     executions = [
         Execution(program, machine, engine, track, feeds.num_samples, energy, sampling) for _ in range(threads)
@@ -162,6 +169,18 @@ def _samples_merged(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if array.ndim == 1:  # the model stores a scalar
         return array.reshape(()) if array.size == 1 else array
     return array.reshape(-1, *array.shape[2:])
+
+
+def spread(
+    program: IntegerProgram, num_samples: int, memory: WorkingMemory, memory_bytes: int, threads: int
+) -> tuple[int, int]:
+    """Return how many samples run at a time, and in how many threads: not in more than pay, see `WORTH_A_THREAD`."""
+    stored = sum(prod(layer.output_shape) for layer in program.layers)
+    for count in range(min(threads, num_samples), 1, -1):
+        size, used = batches_of(num_samples, memory, memory_bytes, count)
+        if size * stored >= WORTH_A_THREAD * len(program.layers):
+            return size, used
+    return batches_of(num_samples, memory, memory_bytes, 1)
 
 
 def batches_of(num_samples: int, memory: WorkingMemory, memory_bytes: int, threads: int) -> tuple[int, int]:

@@ -73,6 +73,7 @@ class ZeroCounter:
         self.activations = np.zeros_like(weights)
         self.num_positions = 0
         self._geometry: Geometry | None = None
+        self._kinds: Int64 | None = None  # of the rows of an image, once there was one
         self._places: Int32 | None = None  # (kinds of rows, width, channels): rows with something else than 0 there
         self._padded_images = 0  # images whose padded taps are still to be counted
 
@@ -106,11 +107,12 @@ class ZeroCounter:
         if geometry.is_pointwise:
             self.activations += self._count_unequal(images, zero).reshape(self.activations.shape)
         else:
-            kinds = Meeting.of(geometry).kinds
+            if self._kinds is None:
+                self._kinds = Meeting.of(geometry).kinds
             if self._places is None:
-                self._places = np.zeros((int(kinds.max()) + 1, *images.shape[2:]), dtype=np.int32)
+                self._places = np.zeros((int(self._kinds.max()) + 1, *images.shape[2:]), dtype=np.int32)
             flat = self._places.reshape(len(self._places), -1)
-            kernels.count_unequal_rows(_unsigned(images).reshape(-1), _unsigned_code(images, zero), kinds, flat)
+            kernels.count_unequal_rows(_unsigned(images).reshape(-1), _unsigned_code(images, zero), self._kinds, flat)
             self._add_padding(len(images), geometry, pad_value)
         self.num_positions += len(images) * geometry.num_positions
 
@@ -192,7 +194,7 @@ class ZeroCounter:
         return ZeroOperands(
             everything - int(self.weights.sum()) * p,
             everything - int(self.activations.sum()) * n,
-            everything - int((self.weights * self.activations).sum()),
+            everything - int(np.vdot(self.weights, self.activations)),
         )
 
 
@@ -405,7 +407,7 @@ def _scaled(count: int, whole: int, part: int) -> int:
 def _unsigned(codes: Codes) -> Codes:
     """Return codes as unsigned integers of their width, in 16 bits where they are wider than that."""
     narrow = codes if codes.itemsize <= 2 else codes.astype(np.uint16)
-    return narrow.view(np.dtype(f"uint{8 * narrow.itemsize}"))
+    return narrow.view(np.uint8 if narrow.itemsize == 1 else np.uint16)
 
 
 def _comparable(operands: Codes) -> Codes:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels.exact import dot_rows
+from accelsim_kernels.exact import dot_rows, to_next_line
 from accelsim_kernels.layer_rows import Lost, add_row_sums
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, has_dot_instructions
 from accelsim_kernels.vectors.dots import ROWS_OF_NARROW_TILE
@@ -33,11 +33,16 @@ GATHERED_BYTES, BYTES_GATHERED = 4 << 20, 18
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     """Return an uninitialised array that begins with a line of the cache."""
-    size = prod(shape) * np.dtype(dtype).itemsize
-    memory = np.empty(size + _LINE_BYTES, dtype=np.uint8)
-    begin = -memory.__array_interface__["data"][0] % _LINE_BYTES
-    array: npt.NDArray[Any] = memory[begin : begin + size].view(dtype).reshape(shape)
+    size = -(-prod(shape) * np.dtype(dtype).itemsize // 8)
+    memory = np.empty(size + _LINE_BYTES // 8, dtype=np.int64)
+    begin = to_next_line(memory)
+    array: npt.NDArray[Any] = memory[begin : begin + size].view(dtype)[: prod(shape)].reshape(shape)
     return array
+
+
+def bits_of(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return codes of 8 or 16 bits as the unsigned integers that kernels store, in one line."""
+    return codes.reshape(-1).view(np.uint8 if codes.itemsize == 1 else np.uint16)
 
 
 def exact_float(weights: npt.NDArray[Any], greatest: int) -> Any:

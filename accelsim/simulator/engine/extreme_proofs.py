@@ -86,7 +86,7 @@ class _Cut:
         taps = np.add.outer(taps_of_window(geometry).reshape(-1), np.arange(packed.groups) * GROUP_BYTES)
         places = np.add.outer(by_part * channels, taps).reshape(-1)
         windows = Windows.of(geometry, 1, False)
-        counts, distances = windows.places(1)[:2], windows.places(1)[2:]
+        counts, distances = windows.in_bytes(1)[0][:2], windows.in_bytes(1)[0][2:]
         line = (geometry.input_shape[2] + geometry.pads[1] + geometry.pads[3]) * geometry.input_shape[0]
         across, down_by = geometry.dilations[1] * geometry.input_shape[0], geometry.dilations[0] * line
         steps = np.array([(columns, across >> halvings), (rows, down_by >> halvings)], dtype=np.int64)

@@ -20,7 +20,7 @@ from accelsim.program.layers import MacLayer
 from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.codes import RowRequantizer
 from accelsim.simulator.engine.digits import Digits
-from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
+from accelsim.simulator.engine.dots import PackedWeights, aligned_empty, bits_of
 from accelsim.simulator.engine.lanes import LaneConstants
 from accelsim.simulator.engine.layer_operands import Codes, LayerOperands
 from accelsim.simulator.engine.layer_weights import LayerWeights
@@ -370,16 +370,16 @@ class SafeLayer:
 
     def _dot_lanes(self, operands: Codes, windows: Windows) -> Codes:
         """Multiply windows with all channels, in one call per group; returns (positions, channels)."""
-        channels, per_group = len(self.layer.weights), self.layer.num_outputs
-        outputs = np.empty((windows.num_windows, channels), dtype=self.requantizers[0].dtype)
-        stored = outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}")
-        flat, size, packed = operands.view(np.uint8), operands.itemsize, self.packed[0]
-        room = packed.room_for(min(packed.positions_at_a_time(NEAR_SUM_BYTES), windows.num_windows))
-        for group, (packed, lanes) in enumerate(zip(self.packed, self.group_lanes, strict=True)):
+        groups, num_windows = self.packed, windows.num_windows
+        channels, per_group = len(self.by_tap), len(self.by_tap) // len(groups)
+        outputs = np.empty((num_windows, channels), dtype=self.requantizers[0].dtype)
+        flat, size, stored = operands.view(np.uint8), operands.itemsize, bits_of(outputs)
+        places, segments = windows.in_bytes(size)
+        room = groups[0].room_for(min(groups[0].positions_at_a_time(NEAR_SUM_BYTES), num_windows))
+        for group, (packed, lanes) in enumerate(zip(groups, self.group_lanes, strict=True)):
             dot_layer(
-                flat[group * windows.group_offset * size :], windows.places(size), windows.segments * size,
-                np.int64(packed.groups), packed.packed, self.words, packed.lost, room, lanes.constants, lanes.two,
-                stored, (np.int64(channels), np.int64(group * per_group), np.int64(per_group)),
+                flat[group * windows.group_offset * size :], places, segments, packed.groups, packed.packed, self.words,
+                packed.lost, room, lanes.constants, lanes.two, stored, (channels, group * per_group, per_group),
             )  # fmt: skip
         return outputs
 
@@ -389,9 +389,8 @@ class SafeLayer:
         outputs = np.empty((windows.num_windows, run), dtype=self.requantizers[0].dtype)
         lanes, at_a_time = self.group_lanes[0], max(1, NEAR_SUM_BYTES // (4 * run))
         near = aligned_empty((min(at_a_time, windows.num_windows) * run + LANES,), np.int32)
-        stored = outputs.reshape(-1).view(f"uint{8 * outputs.itemsize}")
-        where = operands, windows.places(1), np.int64(run), windows.segments, taps.repeated
-        how = near[:-LANES], lanes.constants, lanes.two, stored
+        where = operands, windows.in_bytes(1)[0], run, windows.segments, taps.repeated
+        how = near[:-LANES], lanes.constants, lanes.two, bits_of(outputs)
         if taps.by_four:
             depthwise_layer_dots(*where, taps.fours(windows.segments), *how)
         else:

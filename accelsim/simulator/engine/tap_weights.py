@@ -81,5 +81,13 @@ class TapWeights:
         return np.ascontiguousarray(by_four).reshape(-1).view(np.uint8)
 
     def fours(self, segments: Int64) -> tuple[Int64, npt.NDArray[np.uint8]]:
-        """Return the places of taps, filled up to a multiple of four, and the bytes that they meet."""
-        return np.concatenate([segments, np.repeat(segments[-1:], -segments.size % 4)]), self._packed
+        """Return the places of taps, filled up to a multiple of four, and the bytes that they meet; kept."""
+        given = segments.tobytes()
+        if given not in self._filled_up:
+            self._filled_up[given] = np.concatenate([segments, np.repeat(segments[-1:], -segments.size % 4)])
+        return self._filled_up[given], self._packed
+
+    @cached_property
+    def _filled_up(self) -> dict[bytes, Int64]:
+        """The places that `fours` keeps."""
+        return {}

@@ -58,10 +58,18 @@ class Windows:
         rows = np.add.outer(np.arange(self.images) * self.image_step, np.arange(self.rows) * self.row_step)
         return np.add.outer(rows, np.arange(self.columns) * self.column_step).reshape(-1)
 
-    def places(self, size: int) -> Places:
-        """Return the kernels' tuple, distances times the size of an operand."""
-        image, row, column = (np.int64(step * size) for step in (self.image_step, self.row_step, self.column_step))
-        return np.int64(self.columns), np.int64(self.rows), image, row, column
+    def in_bytes(self, size: int) -> tuple[Places, Int64]:
+        """Return the kernels' tuple and the pieces, distances times the size of an operand; kept."""
+        made = self._in_bytes.get(size)
+        if made is None:
+            steps = self.columns, self.rows, self.image_step * size, self.row_step * size, self.column_step * size
+            made = self._in_bytes[size] = steps, self.segments * size
+        return made
+
+    @cached_property
+    def _in_bytes(self) -> dict[int, tuple[Places, Int64]]:
+        """What `in_bytes` keeps."""
+        return {}
 
     @staticmethod
     def of_vectors(num_positions: int, reduction: int) -> Windows:

@@ -1,10 +1,14 @@
 """Batches and threads: nothing that a run returns depends on them, and memory stays within its bound."""
 
+import threading
+
 import numpy as np
 import pytest
 
 import accelsim as ax
 from accelsim.program.lowering import lower
+from accelsim.simulator import run
+from accelsim.simulator.batches import BatchRun
 from tests.accelsim.run.networks import residuals
 
 
@@ -15,6 +19,12 @@ def network():
     rng = np.random.default_rng(0)
     images = {name: rng.normal(size=(13, *shape)).astype(np.float32) for name, shape in shapes.items()}
     return ax.quantize(graph, calibration=images), images
+
+
+@pytest.fixture(autouse=True)
+def _threads_always_pay(request, monkeypatch):
+    if "by_default" not in request.node.name:
+        monkeypatch.setattr(run, "WORTH_A_THREAD", 0)
 
 
 @pytest.mark.parametrize("track", ["overflow", "range"])
@@ -46,6 +56,36 @@ def test_small_batches_are_spread_over_threads(network, samples):
             assert np.array_equal(several.tensors[name], codes)
         for name, values in one.real_outputs.items():
             assert np.array_equal(several.real_outputs[name], values)
+
+
+def test_by_default_no_thread_has_less_than_it_is_worth(network, monkeypatch):
+    quantized, images = network
+    program = lower(quantized, ax.Machine())
+    least = sum(np.prod(layer.output_shape) for layer in program.layers) / len(program.layers)
+    assert 13 * least < run.WORTH_A_THREAD
+    for threads, worth, size in (
+        (2, run.WORTH_A_THREAD, 13), (2, 7 * least, 7), (2, 7 * least + 1, 13), (5, 4 * least, 4), (5, 5.1 * least, 7),
+        (13, 1.1 * least, 2), (99, least, 1),
+    ):  # fmt: skip
+        monkeypatch.setattr(run, "WORTH_A_THREAD", worth)
+        assert ax.simulate(program, images, threads=threads).batch_samples == size
+
+
+def test_an_interrupt_of_the_thread_that_calls_ends_all(network, monkeypatch):
+    quantized, images = network
+    caller, interrupted, began = threading.current_thread(), threading.Event(), []
+
+    def run_batch(self, execution, start, stop):
+        began.append(start)
+        if threading.current_thread() is caller:
+            interrupted.set()
+            raise KeyboardInterrupt
+        assert interrupted.wait(60)
+
+    monkeypatch.setattr(BatchRun, "_run_batch", run_batch)
+    with pytest.raises(KeyboardInterrupt):
+        ax.simulate(quantized, images, threads=2, memory_bytes=1)
+    assert 1 <= len(began) < 13
 
 
 def test_memory_is_bounded_and_reported(network):
