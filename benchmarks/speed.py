@@ -90,6 +90,7 @@ def gemm() -> None:
             "exact sums": lambda b=bounds, a=activations, c=channels, r=room: exact_sums(b, a, 0, 255, c, r),
             "ax.matmul, 32 bits": lambda w=weights, a=activations: ax.matmul(w, a),
             "ax.matmul, its counts read": lambda w=weights, a=activations: _counts(ax.matmul(w, a)),
+            "64-bit results filled, no more": lambda n=n, p=p: in_large_pages((n, p)).view(np.uint8).fill(7),
         }
         inside = {"accumulator_bits": 24, "partial_sum_bits": 17, "adder_tree_bits": 17}
         if n * k * p > 10**8:
