@@ -169,8 +169,9 @@ def risk() -> None:
     The limit is a power of two, so the operands are scaled to it. "At few positions": 60 of 4096 have activations up to
     255, all others up to 7. "Everywhere": what all products of an output reach differs by a few percent from output to
     output, and the weights are such that the largest exceed the limit. "At single outputs": 1 % of all outputs, here
-    and there, are not proven safe. "All": every output could overflow in some order of additions, which is not the
-    machine's. Last, what stepping everything costs.
+    and there, are not proven safe by parts. "All": every output could overflow in some order of additions, which is not
+    the machine's. "As in a network": normal weights and rectified normal activations; with 18 bits the first overflow.
+    Last, what stepping everything costs.
     """
     rng, rows = np.random.default_rng(0), []
     n, k, p = 64, 576, 4096
@@ -185,6 +186,9 @@ def risk() -> None:
     cases["everywhere"] = (weights, smaller.astype(np.uint8), 22)
     cases["at single outputs"] = (weights, (activations * np.float32(0.6)).astype(np.uint8), 21)
     cases["all"] = (weights, activations, 22)
+    usual = np.clip(np.round(rng.normal(0, 30, (n, k))), -127, 127).astype(np.int8)
+    rectified = np.clip(rng.normal(0, 60, (k, p)), 0, 255).astype(np.uint8)
+    cases |= {f"as in a network, {bits} bits": (usual, rectified, bits) for bits in (21, 20, 19, 18)}
     cases["all, most of them overflow"] = (weights, activations, 17)
     ways = [("output_stationary", "wrap"), ("output_stationary", "saturate"), ("broadcast", "wrap")]
     ways.append(("weight_stationary", "wrap"))

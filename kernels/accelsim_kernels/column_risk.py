@@ -10,22 +10,23 @@ import numpy.typing as npt
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.exact import no_ends
 from accelsim_kernels.listed_proofs import lay_groups, unmark_listed
-from accelsim_kernels.marked_outputs import SPARSE, choose_ways, step_pass, unmark_beyond, with_room
+from accelsim_kernels.marked_outputs import SPARSE, THIN, choose_ways, step_pass, unmark_beyond, with_room
 from accelsim_kernels.marked_tiles import Steps
+from accelsim_kernels.panel_marks import LONG, QUARTERS, SHORT, Parts, find_reach, sum_and_mark
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, Bytes
 from accelsim_kernels.vectors.columns import CHANNELS_OF_TILE, POSITIONS, pack_positions
 from accelsim_kernels.vectors.listed_ranges import CHANNELS
-from accelsim_kernels.vectors.part_tiles import Narrow, part_tile_s16, part_tile_u8
 
 Weights = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 Columns = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Narrow = npt.NDArray[np.int32]
 Wide = npt.NDArray[np.int64]
-
-Parts = tuple[Any, Any, Any]
-"""Groups of a part; `sums` and `limits` of `limit_parts`."""
 
 _WORTH = 4
 """Marks that are looked at once more for one that is taken off: where there are more, no others are."""
+
+_MANY = 64
+"""Outputs of which no more than one shall be left: where more are, parts are made shorter, if that spares as many."""
 
 _PANELS, _PACKED_BYTES, _LINE_BYTES = 16, 1 << 20, 64
 """Most panels that are packed at a time, most bytes of them, and a line of the cache."""
@@ -123,7 +124,7 @@ def sum_and_step(
         int64 array, shape (length + 2,); outputs with events, see `accelsim_kernels.marked_tiles.note`; a bit per
         position that was stepped, int32 array, shape (n, blocks of positions).
     """
-    part_groups, (positive, negative), (low, high) = parts[0], parts[1], parts[2]
+    low, high = parts[2]
     num_channels, num_positions = accumulators.shape
     size, flat = weights.itemsize, weights.view(np.uint8)
     per_group, panel = GROUP_BYTES // size, flat.shape[1] * POSITIONS
@@ -150,6 +151,9 @@ def sum_and_step(
     end: Int = 0
     stepped: Int = 0
     total: Int = 0
+    settled = False
+    settled_length: Int = QUARTERS
+    reach = np.empty((2, num_channels), dtype=np.int32)
     tried: Int = 0
     proven: Int = 0
     while end < num_positions:
@@ -162,34 +166,40 @@ def sum_and_step(
                 pack_positions(columns, k, position, 0, panels, place, survey, own)
         for i in range((end - begin + POSITIONS - 1) // POSITIONS):
             note_ends(seen[i], size, ends[i], survey[-2:])
-        for first in range(0, num_channels, CHANNELS_OF_TILE):
-            for position in range(begin, end, POSITIONS):
-                place = (position - begin) * flat.shape[1]
-                if size == 1:
-                    part_tile_u8(
-                        flat, first, panels, place, start, tiles, position, accumulators, part_groups, positive,
-                        negative, low, high, ends, (position - begin) // POSITIONS, masks,
-                    )  # fmt: skip
-                else:
-                    part_tile_s16(
-                        flat, first, panels, place, start, tiles, position, accumulators, part_groups, positive,
-                        negative, low, high, ends, (position - begin) // POSITIONS, masks,
-                    )  # fmt: skip
-        inside = False
-        for position in range(begin, end, POSITIONS):
-            inside |= mark_inner(ends[(position - begin) // POSITIONS], position, inner, masks)
-        if end == num_positions:
-            unmark_beyond(masks, end)
+        count = (end - begin + POSITIONS - 1) // POSITIONS
         ways = every[:, :, : (end - begin + LANES - 1) // LANES]
-        work, marks = choose_ways(masks, begin // LANES, max(thin, SPARSE), ways)
+        outputs: Int = num_channels * (end - begin)
+        length: Int = settled_length
+        before: Int = -1
+        inside = False
+        while True:
+            sum_and_mark(
+                weights, panels, begin, count, start, tiles, length, parts, reach, ends, accumulators, masks
+            )  # fmt: skip
+            for i in range(count):
+                inside |= mark_inner(ends[i], begin + i * POSITIONS, inner, masks)
+            if end == num_positions:
+                unmark_beyond(masks, end)
+            rows, marks, alone = choose_ways(masks, begin // LANES, max(thin, SPARSE), ways)
+            cost = SPARSE * rows + alone
+            if before >= 0 and (before - cost) * _MANY < outputs:
+                settled = True
+                if settled_length != QUARTERS:
+                    find_reach(weights, settled_length, reach)
+                break
+            settled_length = length
+            if settled or inside or length == SHORT or cost * _MANY <= outputs:
+                break
+            length, before = LONG if length == QUARTERS else SHORT, cost
+            find_reach(weights, length, reach)
         if marks > 0:
             if np.any(ways[2]) and not inside and tried <= _WORTH * proven:
                 if tried == 0:
                     lay_groups(weights, groups)
                 some, safe = unmark_listed(groups, packed, begin, low, high, ways[2], masks)
                 tried, proven = tried + some, proven + safe
-            work, marks = choose_ways(masks, begin // LANES, thin, ways)
-        stepped, total = stepped + work, total + num_channels * ways.shape[2]
+            rows, marks, alone = choose_ways(masks, begin // LANES, thin, ways)
+        stepped, total = stepped + rows + alone // THIN, total + num_channels * ways.shape[2]
         if stepped * 16 > most * total:
             return False, survey, listed, masks
         if marks > 0:

@@ -44,7 +44,7 @@ def num_bits(mask: Int) -> Int:
 
 
 @kernel
-def choose_ways(masks: Narrow, begin: Int, thin: Int, ways: Narrow) -> tuple[Int, Int]:
+def choose_ways(masks: Narrow, begin: Int, thin: Int, ways: Narrow) -> tuple[Int, Int, Int]:
     """Say how the marked outputs of every square of sixteen channels by sixteen positions are stepped.
 
     Parameters
@@ -62,10 +62,11 @@ def choose_ways(masks: Narrow, begin: Int, thin: Int, ways: Narrow) -> tuple[Int
     Returns
     -------
     tuple of int64
-        Rows of sixteen that take as long, and marks.
+        Rows of sixteen that are stepped, marks in all, and those that are stepped one by one.
     """
     rows: Int = 0
     marks: Int = 0
+    alone: Int = 0
     ways[:] = 0
     for n in range(masks.shape[0]):
         found, line = ways[0, n // LANES], masks[n, begin : begin + ways.shape[2]]
@@ -90,7 +91,7 @@ def choose_ways(masks: Narrow, begin: Int, thin: Int, ways: Narrow) -> tuple[Int
             fewest = min(num_bits(found), by_channel, by_both)
             if count < thin * fewest:
                 found, channels, ways[2, b, v] = np.int64(0), np.int64(0), 1
-                fewest = (count + THIN - 1) // THIN
+                alone, fewest = alone + count, np.int64(0)
             elif num_bits(found) == fewest:
                 channels = np.int64(0)
             elif by_channel == fewest:
@@ -99,7 +100,7 @@ def choose_ways(masks: Narrow, begin: Int, thin: Int, ways: Narrow) -> tuple[Int
                 found, channels = rest, heavy
             ways[0, b, v], ways[1, b, v] = found, channels
             rows += fewest
-    return rows, marks
+    return rows, marks, alone
 
 
 @kernel

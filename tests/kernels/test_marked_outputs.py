@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from accelsim_kernels._jit import settings
 from accelsim_kernels.listed_proofs import lay_groups, unmark_listed
 from accelsim_kernels.marked_outputs import ALONE, THIN, choose_ways, num_bits, unmark_beyond, with_room
+from accelsim_kernels.panel_marks import LONG, SHORT, find_reach, sum_and_mark
 from accelsim_kernels.term_layout import lay_block, lay_channels, lay_position, lay_terms
 from accelsim_kernels.vectors.code import LANES, has_dot_instructions
 from accelsim_kernels.vectors.columns import POSITIONS
@@ -91,8 +92,8 @@ def test_the_way_of_a_square_is_the_one_with_the_fewest_steps(data, thin):
             n, v = data.draw(st.integers(0, 19)), data.draw(st.integers(0, 4))
             masks[n, v] = data.draw(st.sampled_from([0xFFFF, 1, 0x8000]) | st.integers(0, 0xFFFF))
     ways = np.full((3, 2, 4), -7, dtype=np.int32)
-    rows, marks = choose_ways(masks, np.int64(1), np.int64(thin), ways)
-    expected_rows = expected_marks = 0
+    counted = choose_ways(masks, np.int64(1), np.int64(thin), ways)
+    expected_rows = expected_marks = expected_alone = 0
     for b in range(2):
         for v in range(4):
             square = [
@@ -107,12 +108,12 @@ def test_the_way_of_a_square_is_the_one_with_the_fewest_steps(data, thin):
             expected_marks += len(square)
             if len(square) < thin * fewest:
                 assert ways[:, b, v].tolist() == [0, 0, 1]
-                expected_rows += -(-len(square) // THIN)
+                expected_alone += len(square)
                 continue
             expected_rows += fewest
             chosen = next(way for way in ways_to_do if len(way[0]) + len(way[1]) == fewest)
             assert ways[:, b, v].tolist() == [*(sum(1 << i for i in some) for some in chosen), 0]
-    assert (rows, marks) == (expected_rows, expected_marks)
+    assert counted == (expected_rows, expected_marks, expected_alone)
 
 
 @pytest.mark.parametrize(("kind", "unsigned"), [(np.int8, np.uint8), (np.int16, np.int16)])
@@ -120,9 +121,7 @@ def test_marks_are_taken_off_where_the_running_sum_stays_inside(kind, unsigned):
     if not has_dot_instructions() and not settings.DISABLE_JIT:
         pytest.skip("this processor has no dot-product instructions")
     rng, per_group = np.random.default_rng(3), 4 // np.dtype(kind).itemsize
-    weights = rng.integers(-9, 10, (70, 3 * per_group)).astype(
-        kind
-    )  # two blocks of sixty-four channels, the last short
+    weights = rng.integers(-9, 10, (70, 3 * per_group)).astype(kind)  # of the second sixty-four channels only six
     panels = rng.integers(0 if kind == np.int8 else -9, 10, (2, 3, POSITIONS, per_group)).astype(unsigned)
     low, high = rng.integers(-200, 0, 70).astype(np.int32), rng.integers(0, 200, 70).astype(np.int32)
     masks = rng.integers(0, 1 << 16, (70, 11)).astype(np.int32) & rng.integers(0, 1 << 16, (70, 11)).astype(np.int32)
@@ -151,6 +150,50 @@ def test_marks_are_taken_off_where_the_running_sum_stays_inside(kind, unsigned):
     assert np.array_equal(masks, before)
     assert (tried, taken_off) == (looked_at, safe)
     assert 0 < safe < looked_at
+
+
+@pytest.mark.parametrize("part_groups", [LONG, SHORT])
+@pytest.mark.parametrize(("kind", "unsigned"), [(np.int8, np.uint8), (np.int16, np.int16)])
+def test_sums_of_panels_are_marked_where_a_part_may_pass_a_limit(kind, unsigned, part_groups):
+    if not has_dot_instructions() and not settings.DISABLE_JIT:
+        pytest.skip("this processor has no dot-product instructions")
+    rng, per_group = np.random.default_rng(5), 4 // np.dtype(kind).itemsize
+    weights = rng.integers(-9, 10, (5, 7 * per_group)).astype(kind)  # an odd number of channels, ragged parts
+    panels = rng.integers(0 if kind == np.int8 else -9, 10, (2, 7, POSITIONS, per_group)).astype(unsigned)
+    values = panels.transpose(0, 2, 1, 3).reshape(2 * POSITIONS, -1).tolist()
+    ends = np.array([[min(0, *column) for column in values], [max(0, *column) for column in values]], dtype=np.int32)
+    ends = np.ascontiguousarray(ends.reshape(2, 2, POSITIONS).transpose(1, 0, 2))
+    low, high = np.array([-700] * 5, dtype=np.int32), np.array([700, 700, 900, 500, 600], dtype=np.int32)
+    start, rows = rng.integers(-99, 99, 5), np.array([0, 1, 2, 3, 4, 4, 4])
+    reach, masks = np.empty((2, 5), dtype=np.int32), np.full((5, 9), -7, dtype=np.int32)
+    accumulators = np.full((5, 16 + 2 * POSITIONS - 3), -7, dtype=np.int64)
+    parts = (np.int64(1), np.zeros((2, 5, 1), dtype=np.int32), np.stack((low, high)))
+    find_reach(weights, np.int64(part_groups), reach)
+    sum_and_mark(
+        weights, panels.reshape(-1).view(np.uint8), np.int64(16), np.int64(2), start, rows, np.int64(part_groups),
+        parts, reach, ends, accumulators, masks,
+    )  # fmt: skip
+    size, marks = part_groups * per_group, 0
+    for n, row in enumerate(weights.tolist()):
+        parts = [row[begin : begin + size] for begin in range(0, len(row), size)]
+        up, down = (
+            pick(sum(w for w in part if w * side > 0) for part in parts) for side, pick in ((1, max), (-1, min))
+        )
+        assert reach[:, n].tolist() == [up, down]
+        whole = len(row) // size * size
+        begins = [*range(0, whole, size), *range(whole, len(row), per_group)]
+        for p, column in enumerate(values):
+            products, least, greatest = [w * x for w, x in zip(row, column, strict=True)], min(0, *column), max(column)
+            sums = [sum(products[:begin]) for begin in begins]
+            outside = max(sums) + greatest * up + least * down > high[n]
+            outside |= min(sums) + greatest * down + least * up < low[n]
+            assert masks[n, 1 + p // LANES] >> p % LANES & 1 == outside
+            marks += outside
+            if p < 2 * POSITIONS - 3:
+                assert accumulators[n, 16 + p] == start[n] + sum(products)
+    assert 0 < marks < 10 * POSITIONS
+    assert (masks[:, 0] == -7).all()
+    assert (accumulators[:, :16] == -7).all()
 
 
 def test_bits_are_counted_and_those_beyond_the_end_taken_away():

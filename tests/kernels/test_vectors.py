@@ -17,6 +17,7 @@ from accelsim_kernels.vectors import (
     part_tiles,
     requantization,
     row_sums,
+    running_tiles,
     scattered,
     trees,
     windows,
@@ -196,6 +197,34 @@ def test_a_tile_of_parts_is_its_scalar_loop(name, position):
         assert np.array_equal(vector, scalar)
     assert 0 < np.count_nonzero(results[0][1] > 0) < 28
     assert (results[0][0][[4, 5, 6, 8, 9]] == -7).all()
+
+
+@jit_only
+@pytest.mark.parametrize("name", ["running_tile_u8_4", "running_tile_u8_2", "running_tile_s16_4", "running_tile_s16_2"])
+@pytest.mark.parametrize("position", [0, 64])
+def test_a_tile_of_running_sums_is_its_scalar_loop(name, position):
+    if not code.has_dot_instructions():
+        pytest.skip("this processor has no dot-product instructions")
+    step, rng = getattr(running_tiles, name), np.random.default_rng(8)
+    kernel, rows, num_groups = compiled(step), np.array([9, 0, 3, 3, 1]), 11  # no multiple of 2 or 4
+    start, reach = rng.integers(-(2**40), 2**40, 10), rng.integers(0, 2000, (2, 10)).astype(np.int32)
+    reach[1] *= -1
+    ends = rng.integers(0, 256, (3, 2, 64)).astype(np.int32) * np.array([[[-1], [1]]], dtype=np.int32)
+    scale = 10**8
+    if "u8" in name:
+        ends[:, 0], scale = 0, 255 * 1000
+    limits = rng.integers(scale // 2, 2 * scale, (2, 10)).astype(np.int32) * np.array([[-1], [1]], dtype=np.int32)
+    weights = rng.integers(0, 256, (10, num_groups * GROUP_BYTES)).astype(np.uint8)
+    packed = rng.integers(0, 8, num_groups * GROUP_BYTES * 64 + 9).astype(np.uint8)
+    results = []
+    for run in (kernel, step.scalar):
+        sums, masks = np.full((10, 77), -7), np.full((10, 9), -7, dtype=np.int32)
+        run(weights, 1, packed, 4, start, rows, position, sums, reach, *limits, ends, 1, masks)
+        results.append((sums, masks))
+    for vector, scalar in zip(*results, strict=True):
+        assert np.array_equal(vector, scalar)
+    assert 0 < np.unpackbits(np.maximum(results[0][1], 0).view(np.uint8)).sum() < 2 * 64
+    assert (results[0][0][[1, 2, 4, 5, 6, 7, 8, 9]] == -7).all()
 
 
 @jit_only

@@ -1,6 +1,4 @@
-"""Single outputs that cannot overflow are not stepped, and nobody can tell: docs/numerics.md (108), (109) and (120)."""
-
-from math import ceil
+"""Single outputs that cannot overflow are not stepped, and nobody can tell: docs/numerics.md (108) to (121)."""
 
 import numpy as np
 import pytest
@@ -27,26 +25,14 @@ operands = st.integers(-128, 127) | st.sampled_from([-128, 127, 0, 1])
 
 
 def proven(machine, row, column, start, words):
-    """Whether (108) or (120), and (109), prove an output safe, in Python's integers."""
+    """Whether (120) and (109) prove an output safe, in Python's integers; (120) proves what (108) and (121) do."""
     low, high = -(2 ** (machine.accumulator_bits - 1)), 2 ** (machine.accumulator_bits - 1) - 1
-    ends = min(0, *column, 0), max(0, *column, 0)
-    group = 2 if words else 4  # terms of four bytes; a part is whole groups
-    size = ceil(ceil(len(row) / group) / 4) * group
-    before, fits = start, True
-
-    def reach(weights):
-        up, down = sum(w for w in weights if w > 0), sum(w for w in weights if w < 0)
-        return ends[1] * down + ends[0] * up, ends[1] * up + ends[0] * down
-
-    for begin in range(0, len(row), size):
-        under, over = reach(row[begin : begin + size])
-        fits &= low <= before + under and before + over <= high
-        before += sum(w * x for w, x in zip(row[begin : begin + size], column[begin : begin + size], strict=True))
-    products, met = [w * x for w, x in zip(row, column, strict=True)], [start]
-    for begin in range(0, len(products), 1 if words else 4):
-        some, before = products[begin : begin + (1 if words else 4)], met[-1]
+    ends, met = (min(0, *column, 0), max(0, *column, 0)), [start]
+    products, size = [w * x for w, x in zip(row, column, strict=True)], 1 if words else 4
+    for begin in range(0, len(products), size):
+        some, before = products[begin : begin + size], met[-1]
         met += [before + sum(p for p in some if p < 0), before + sum(p for p in some if p > 0), before + sum(some)]
-    fits |= low <= min(met) and max(met) <= high
+    fits = low <= min(met) and max(met) <= high
     inner = machine.adder_tree_bits if machine.dataflow == "broadcast" else machine.partial_sum_bits
     if inner is not None and machine.dataflow != "output_stationary":
         tile = terms_per_addition(machine)
