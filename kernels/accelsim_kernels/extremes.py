@@ -37,11 +37,11 @@ def most_of_windows(rows: Bytes, flipped: Int, halvings: Int, steps: Wide, near:
     flipped : int64
         255 for complements ``255 - x'``, else 0.
     halvings : int64
-        A power of two of channels is one item: 0, or 2 and more.
+        ``2**halvings`` channels are one item.
     steps : int64 array, shape (2, 2)
         Of both axes of a window: how many taps, and the distance from one to the next in items.
     near, far : uint8 arrays
-        Room for the items, or for those of four channels, and as many behind them as a window spans. ``near`` is the
+        Room for the items, or for those of two channels, and as many behind them as a window spans. ``near`` is the
         output; where a window would end behind the activations, anything.
     """
     prefer_wide_vectors()
@@ -50,16 +50,10 @@ def most_of_windows(rows: Bytes, flipped: Int, halvings: Int, steps: Wide, near:
         for i in range(size):
             near[i] = rows[i] ^ flip
     else:
-        words, flips = rows.view(np.uint32), np.uint32(flipped * 0x01010101)
-        for i in range(words.size):
-            word = words[i] ^ flips
-            low = max(word & np.uint32(255), (word >> np.uint32(8)) & np.uint32(255))
-            high = max((word >> np.uint32(16)) & np.uint32(255), word >> np.uint32(24))
-            near[i] = max(low, high)
-        for halving in range(2, halvings):
+        most_of_pairs(rows, flipped, near)
+        for halving in range(1, halvings):
             left = rows.size >> (halving + 1)
-            for i in range(left):
-                far[i] = max(near[2 * i], near[2 * i + 1])
+            most_of_pairs(near[: 2 * left], np.int64(0), far)
             for i in range(left):
                 near[i] = far[i]
     (columns, across), (rows_of_window, down) = steps
@@ -68,12 +62,24 @@ def most_of_windows(rows: Bytes, flipped: Int, halvings: Int, steps: Wide, near:
 
 
 @kernel
+def most_of_pairs(items: Bytes, flipped: Int, most: Bytes) -> None:
+    """Set ``most[i]`` to the greater of ``items[2 * i]`` and the next one, bits flipped."""
+    prefer_wide_vectors()
+    pairs, flips = items.view(np.uint16), np.uint16(257 * flipped)
+    for i in range(pairs.size):
+        pair = np.uint16(pairs[i] ^ flips)  # numba widens what is not narrowed at once
+        first, second = np.uint16(pair & np.uint16(255)), np.uint16(pair >> np.uint16(8))
+        most[i] = np.uint8(first if first > second else second)
+
+
+@kernel
 def spread_most(items: Bytes, taps: Int, step: Int, most: Bytes) -> None:
     """Set ``most[i] = max(items[i], items[i + step], ...)`` of as many items as there are taps."""
     prefer_wide_vectors()
-    for i in range(most.size):
-        most[i] = items[i]
-    for tap in range(1, taps):
+    second, third = items[min(1, taps - 1) * step :], items[min(2, taps - 1) * step :]
+    for i in range(most.size):  # three at once: most windows have no more
+        most[i] = max(max(items[i], second[i]), third[i])
+    for tap in range(3, taps):
         others = items[tap * step :]
         for i in range(most.size):
             most[i] = max(most[i], others[i])
@@ -83,18 +89,30 @@ def spread_most(items: Bytes, taps: Int, step: Int, most: Bytes) -> None:
 def reach_of_windows(
     rows: Bytes, offset: Int, halvings: Int, steps: Wide, near: Bytes, far: Bytes, reach: Narrow
 ) -> None:
-    """Set reach to what activations lie between in every window, 0 among it: two numbers of 16 bits, the greater low.
+    """Set reach to what activations lie between in every window, 0 among it: two numbers of 16 bits each.
 
     Parameters
     ----------
-    rows, halvings, steps, near, far
+    rows, near, far
         As of `most_of_windows`.
     offset : int64
         What the kernels' operands are less than the activations as the PEs multiply them; with 0 none is negative.
+    halvings : int64
+        ``2**halvings`` channels make a part.
+    steps : int64 array, shape (2, 2)
+        As of `most_of_windows`; where no activation is negative, an item is half a part if that is more than a channel.
     reach : int32 array
-        Output, one for each item.
+        Output, one for each part. The low number is the greatest activation and the high one the least; where none is
+        negative, they are the greatest of one half of the channels and of the other.
     """
     prefer_wide_vectors()
+    if offset == 0 and halvings > 0:
+        most_of_windows(rows, np.int64(0), halvings - 1, steps, near, far)
+        halves = near[: 2 * (rows.size >> halvings)].view(np.uint16)
+        for i in range(halves.size):
+            pair = np.int32(halves[i])
+            reach[i] = (pair & np.int32(255)) | ((pair >> np.int32(8)) << np.int32(16))
+        return
     size, more = rows.size >> halvings, np.int32(offset)
     most_of_windows(rows, np.int64(0), halvings, steps, near, far)
     for i in range(size):
@@ -171,7 +189,7 @@ def bound_layer(
     windows, at_a_time, flat = where[0][0] * where[0][1], sums.shape[0], sums.reshape(-1)
     items, span = size >> halvings, (steps[0, 0] - 1) * steps[0, 1] + (steps[1, 0] - 1) * steps[1, 1]
     num_images = found.size // windows
-    held = size >> min(halvings, 2)  # before they are halved once more
+    held = size >> min(halvings, 1)  # before items are put together once more
     images = min(max(REACH_ITEMS // held, 1), num_images)
     near, far = np.empty(images * held + span, dtype=np.uint8), np.empty(images * held + span, dtype=np.uint8)
     reach, marks = np.empty(images * items, dtype=np.int32), np.empty(at_a_time, dtype=np.uint8)

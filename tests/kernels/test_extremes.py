@@ -47,11 +47,12 @@ def test_a_tile_of_extremes_is_its_scalar_loop(vectors):
 def test_activations_lie_within_the_reach_of_their_window(offset, depth, halvings, kernel_shape, dilations):
     rng, channels = np.random.default_rng(1), 1 << halvings
     images = rng.integers(0, 256, (2, 5, 7, depth)).astype(np.uint8)
-    size, per_pixel = images.size >> halvings, depth >> halvings
+    size, per_pixel, halves = images.size >> halvings, depth >> halvings, offset == 0 and halvings > 0
     (rows, columns), (down, across) = kernel_shape, dilations
-    steps = np.array([(columns, across * per_pixel), (rows, down * 7 * per_pixel)])
+    items = depth >> (halvings - halves)
+    steps = np.array([(columns, across * items), (rows, down * 7 * items)])
     span = int(((steps[:, 0] - 1) * steps[:, 1]).sum())
-    near, far = (np.full((images.size >> min(halvings, 2)) + span, 255, dtype=np.uint8) for _ in range(2))
+    near, far = (np.full((images.size >> min(halvings, 1)) + span, 255, dtype=np.uint8) for _ in range(2))
     reach = np.full(size, 7, dtype=np.int32)
     reach_of_windows(images.reshape(-1), np.int64(offset), np.int64(halvings), steps, near, far, reach)
     fed, pairs = images.astype(int) + offset, reach.reshape(2, 5, 7, per_pixel)
@@ -59,8 +60,9 @@ def test_activations_lie_within_the_reach_of_their_window(offset, depth, halving
         for column in range(7 - (columns - 1) * across):
             window = fed[:, row : row + rows * down : down, column : column + columns * across : across]
             for part in range(per_pixel):
-                own = window[..., part * channels : (part + 1) * channels].reshape(2, -1)
+                own = window[..., part * channels : (part + 1) * channels]
                 for image in range(2):
-                    pair = int(pairs[image, row, column, part])
-                    ends = max(0, *own[image].tolist()), min(0, *own[image].tolist())
-                    assert ((pair & 0xFFFF), pair >> 16) == ends
+                    pair, each = int(pairs[image, row, column, part]), own[image].reshape(-1, channels)
+                    first, second = (each[:, half].reshape(-1).tolist() for half in np.array_split(range(channels), 2))
+                    ends = max(0, *first, *second), min(0, *first, *second)
+                    assert ((pair & 0xFFFF), pair >> 16) == ((max(first), max(second)) if halves else ends)

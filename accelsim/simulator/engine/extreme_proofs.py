@@ -71,16 +71,24 @@ class _Cut:
         """
         num_channels, rows, columns, depth = weights.shape
         parts = weights.reshape(num_channels, -1, depth // channels, channels).transpose(0, 2, 1, 3).astype(np.int64)
-        up, down = (side.sum(axis=(2, 3)).T for side in (np.maximum(parts, 0), np.minimum(parts, 0)))
+        sides = np.maximum(parts, 0), np.minimum(parts, 0)
+        up, down = (side.sum(axis=(2, 3)).T for side in sides)
         if up.max() >= 1 << 15 or down.min() < -(1 << 15):
             return None
+        halves = offset == 0 and channels > 1
+        half = channels // 2
+        over, under = _pair(up, down), _pair(down, up)
+        if halves:
+            over, under = (
+                _pair(side[..., :half].sum(axis=(2, 3)).T, side[..., half:].sum(axis=(2, 3)).T) for side in sides
+            )
         added, ends = offset * (up + down), np.iinfo(np.int32)
         before = np.cumsum(added, axis=0) - added
         packed = PackedWeights(parts.reshape(num_channels, -1, channels), False)
         constants = aligned_empty((4, len(up), packed.width), np.int32)
         constants[:2], constants[2], constants[3] = 0, ends.min, ends.max  # where there is no channel
         limits = [np.clip(limit - before, ends.min, ends.max) for limit in room]
-        for row, values in zip(constants, (_pair(up, down), _pair(down, up), *limits), strict=True):
+        for row, values in zip(constants, (over, under, *limits), strict=True):
             row[:, :num_channels] = values
         halvings, by_part = channels.bit_length() - 1, np.arange(len(up))
         taps = np.add.outer(taps_of_window(geometry).reshape(-1), np.arange(packed.groups) * GROUP_BYTES)
@@ -89,7 +97,8 @@ class _Cut:
         counts, distances = windows.in_bytes(1)[0][:2], windows.in_bytes(1)[0][2:]
         line = (geometry.input_shape[2] + geometry.pads[1] + geometry.pads[3]) * geometry.input_shape[0]
         across, down_by = geometry.dilations[1] * geometry.input_shape[0], geometry.dilations[0] * line
-        steps = np.array([(columns, across >> halvings), (rows, down_by >> halvings)], dtype=np.int64)
+        item = halvings - 1 if halves else halvings
+        steps = np.array([(columns, across >> item), (rows, down_by >> item)], dtype=np.int64)
         return _Cut(
             packed,
             (places, by_part, packed.packed, constants),
@@ -160,7 +169,7 @@ class ExtremeProofs:
         """What the kernel holds besides the sums, of as many images at a time as have few extremes, or of one."""
         cut = self.cuts[-1]
         image, halvings = int(cut.image[0]), int(cut.extremes[1])
-        return 6 * max(REACH_ITEMS, image >> min(halvings, 2))
+        return 6 * max(REACH_ITEMS, image >> min(halvings, 1))
 
     def run(self, operands: Codes, num_images: int, outputs: Codes) -> Int64 | None:
         """Store the codes of exact sums, and return the positions that are not proven safe.

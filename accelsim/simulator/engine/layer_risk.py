@@ -250,7 +250,7 @@ class _Pieces:
         step_all = False
         for begin, end, asked in _pieces(count, step):
             chosen = slice(begin, end) if places is None else places[begin:end]
-            some = self._bases[chosen] + first
+            some = (self._bases[chosen] if places is None else windows.bases_at(places[begin:end])) + first
             if step_all and not asked:
                 sums, marks = self._room[: some.size], marking.everything(group, some.size)
             else:

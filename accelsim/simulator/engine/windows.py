@@ -58,6 +58,13 @@ class Windows:
         rows = np.add.outer(np.arange(self.images) * self.image_step, np.arange(self.rows) * self.row_step)
         return np.add.outer(rows, np.arange(self.columns) * self.column_step).reshape(-1)
 
+    def bases_at(self, places: Int64) -> Int64:
+        """Return where the windows of some numbers begin."""
+        lines, column = np.divmod(places, self.columns)
+        image, row = np.divmod(lines, self.rows)
+        bases: Int64 = image * self.image_step + row * self.row_step + column * self.column_step
+        return bases
+
     def in_bytes(self, size: int) -> tuple[Places, Int64]:
         """Return the kernels' tuple and the pieces, distances times the size of an operand; kept."""
         made = self._in_bytes.get(size)

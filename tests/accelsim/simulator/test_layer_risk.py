@@ -253,12 +253,15 @@ def left_by_extremes(layer, codes, weights, machine, channels, group):
                 for n in range(group * per_group, (group + 1) * per_group):
                     before = int(layer.start[n])
                     for begin in range(0, depth, channels):
-                        w, own = (v[begin : begin + channels].reshape(-1).tolist() for v in (weights[n], window))
-                        up, down_by = sum(v for v in w if v > 0), sum(v for v in w if v < 0)
-                        most, least = max(0, *own), min(0, *own)
-                        safe &= low <= before + most * down_by + least * up
-                        safe &= before + most * up + least * down_by <= high
-                        before += sum(a * b for a, b in zip(w, own, strict=True))
+                        most = least = before
+                        apart = max(channels // 2, 1) if layer.input_offset == 0 else channels
+                        for some in range(begin, begin + channels, apart):
+                            w, own = (v[some : some + apart].reshape(-1).tolist() for v in (weights[n], window))
+                            up, down_by = sum(v for v in w if v > 0), sum(v for v in w if v < 0)
+                            most += max(0, *own) * up + min(0, *own) * down_by
+                            least += max(0, *own) * down_by + min(0, *own) * up
+                            before += sum(a * b for a, b in zip(w, own, strict=True))
+                        safe &= low <= least and most <= high
                 positions.append(not safe)
     return np.flatnonzero(positions)
 
