@@ -30,7 +30,7 @@ _CUTS = 4, 2, 1
 _SAMPLE = 256
 """Positions that tell which cut of the reduction is worth its time."""
 
-_WORTH, _WORTH_AT_ONCE = 4, 32
+_WORTH, _WORTH_AT_ONCE = 4, 128
 """Of so many positions one may be left for the shortest parts to be worth their time, and for longer ones."""
 
 

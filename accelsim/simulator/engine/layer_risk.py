@@ -221,12 +221,6 @@ class _Pieces:
     def _bases(self) -> Int64:
         return self.windows.make_bases()
 
-    @cached_property
-    def _room(self) -> Int32:
-        """Room for the sums of a piece."""
-        packed = self.at_risk.safe.packed[0]
-        return packed.room_for(min(packed.positions_at_a_time(SUM_BYTES), self.windows.num_windows))
-
     def run(self, group: int, places: Int64 | None) -> LayerEvents:
         """Store the codes of a group of channels, and return the events that were counted.
 
@@ -245,16 +239,16 @@ class _Pieces:
         packed, reach, proofs = safe.packed[group], marking.packed_magnitudes[group], marking.proofs[group]
         count, first = len(self.outputs) if places is None else places.size, group * windows.group_offset
         step = min(packed.positions_at_a_time(SUM_BYTES), count)
-        reaching = None if reach is None else reach.room_for(step)
+        room, reaching = packed.room_for(step), None if reach is None else reach.room_for(step)
         prove = None if proofs is None else partial(proofs.unmark, self.operands, self._magnitudes)
         step_all = False
         for begin, end, asked in _pieces(count, step):
             chosen = slice(begin, end) if places is None else places[begin:end]
             some = (self._bases[chosen] if places is None else windows.bases_at(places[begin:end])) + first
             if step_all and not asked:
-                sums, marks = self._room[: some.size], marking.everything(group, some.size)
+                sums, marks = room[: some.size], marking.everything(group, some.size)
             else:
-                sums = packed.sums(self.operands, some, windows.segments, self._room)
+                sums = packed.sums(self.operands, some, windows.segments, room)
                 if reach is not None and reaching is not None:
                     reached = reach.sums(self._magnitudes, some, windows.segments, reaching)
                     marks = marking.mark(group, sums, reached, some, prove)

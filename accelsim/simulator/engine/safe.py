@@ -38,6 +38,9 @@ SUM_BYTES = 512 << 10
 NEAR_SUM_BYTES = 16 << 10
 """Sums that are held at a time where they are requantized in 32-bit lanes: they stay in the first-level cache."""
 
+_MOST_ANSWERS = 64
+"""Ranges of which a layer remembers whether they are safe."""
+
 _MADE: WeakKeyDictionary[MacLayer, tuple[bool, SafeLayer | None]] = WeakKeyDictionary()
 """Layers that ran before, with the order of their reduction."""
 
@@ -189,28 +192,36 @@ class SafeLayer:
         return stored.minimum - offset, stored.maximum - offset
 
     def is_safe(self, machine: Machine, codes: Codes) -> bool:
-        """Whether no register can overflow: by the format's range, else by the range of these codes."""
+        """Whether no register can overflow: by the format's range, else by the range of these codes, samples first."""
         if self.is_safe_always(machine):
             return True
-        least, greatest = int(codes.min()) - self.layer.input_offset, int(codes.max()) - self.layer.input_offset
-        return self._is_safe_between(machine, least, greatest)
+        offset = self.layer.input_offset
+        for some in (codes[:1], codes):  # mostly one sample has the codes that put the layer at risk
+            if not self._is_safe_between(machine, int(some.min()) - offset, int(some.max()) - offset):
+                return False
+        return True
 
     def is_safe_always(self, machine: Machine) -> bool:
         """Whether no register can overflow with any codes of the format."""
-        registers = machine.dataflow, machine.accumulator_bits, machine.partial_sum_bits, machine.adder_tree_bits
-        if registers not in self._safe_by_format:
-            self._safe_by_format[registers] = self._is_safe_between(machine, *self.fed_range)
-        return self._safe_by_format[registers]
+        return self._is_safe_between(machine, *self.fed_range)
 
     @cached_property
-    def _safe_by_format(self) -> dict[tuple[object, ...], bool]:
-        """Whether the format's range proves the layer safe, by the registers of the machines that it ran on."""
+    def _safe_between(self) -> dict[tuple[object, ...], bool]:
+        """What `_is_safe_between` found, by the registers of the machines that the layer ran on."""
         return {}
 
     def _is_safe_between(self, machine: Machine, least: int, greatest: int) -> bool:
         """Whether no register can overflow with activations of ``least .. greatest``, and padding."""
-        pad = () if self.layer.geometry is None else (self.layer.pad_value,)
-        return bool(self.bounds.safe(machine, min(least, *pad, least), max(greatest, *pad, greatest)).all())
+        registers = machine.dataflow, machine.accumulator_bits, machine.partial_sum_bits, machine.adder_tree_bits
+        asked = *registers, least, greatest
+        found = self._safe_between.get(asked)
+        if found is None:
+            if len(self._safe_between) >= _MOST_ANSWERS:
+                self._safe_between.clear()
+            pad = () if self.layer.geometry is None else (self.layer.pad_value,)
+            found = bool(self.bounds.safe(machine, min(least, *pad, least), max(greatest, *pad, greatest)).all())
+            self._safe_between[asked] = found
+        return found
 
     def run(self, rows: Codes) -> Codes:
         """Run the layer.
