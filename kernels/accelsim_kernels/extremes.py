@@ -156,7 +156,7 @@ def bound_rows(
 def bound_layer(
     rows: Bytes, image: tuple[Any, Any, Any], where: tuple[Places, Places], extremes: tuple[Any, Any, Any],
     terms: Terms, sums: Narrow, storing: tuple[Any, Any], codes: Bytes, part: tuple[Any, Any, Any], found: Bytes,
-) -> Int:  # fmt: skip
+) -> None:  # fmt: skip
     """Multiply all windows with the channels of a group, store their codes, and find those that are not proven safe.
 
     Parameters
@@ -178,28 +178,24 @@ def bound_layer(
     codes, part
         As of `accelsim_kernels.layer_rows.dot_layer`.
     found : uint8 array, shape (positions,)
-        Output: whether a register may leave its range there; the codes are those of the exact sums.
-
-    Returns
-    -------
-    int64
-        How many are found.
+        Output, as many as are looked at: whether a register may leave its range. The codes are those of exact sums.
     """
     (size, first_byte, first_item), (offset, halvings, steps), (stride, channel, valid) = image, extremes, part
     windows, at_a_time, flat = where[0][0] * where[0][1], sums.shape[0], sums.reshape(-1)
     items, span = size >> halvings, (steps[0, 0] - 1) * steps[0, 1] + (steps[1, 0] - 1) * steps[1, 1]
-    num_images = found.size // windows
+    num_images = (found.size + windows - 1) // windows
     held = size >> min(halvings, 1)  # before items are put together once more
     images = min(max(REACH_ITEMS // held, 1), num_images)
     near, far = np.empty(images * held + span, dtype=np.uint8), np.empty(images * held + span, dtype=np.uint8)
     reach, marks = np.empty(images * items, dtype=np.int32), np.empty(at_a_time, dtype=np.uint8)
-    bases, corners, total = np.empty(at_a_time, dtype=np.int64), np.empty(at_a_time, dtype=np.int64), np.int64(0)
+    bases, corners = np.empty(at_a_time, dtype=np.int64), np.empty(at_a_time, dtype=np.int64)
     for first in range(0, num_images, images):
         some = min(images, num_images - first)
         own, done = rows[first * size :], first * windows
         reach_of_windows(own[: some * size], offset, halvings, steps, near, far, reach)
-        for begin in range(0, some * windows, at_a_time):
-            count = min(at_a_time, some * windows - begin)
+        left = min(some * windows, found.size - done)
+        for begin in range(0, left, at_a_time):
+            count = min(at_a_time, left - begin)
             tiles = (count + ROWS_OF_NARROW_TILE - 1) // ROWS_OF_NARROW_TILE * ROWS_OF_NARROW_TILE
             for places, into in ((where[0], bases), (where[1], corners)):
                 fill_bases(begin, places, into[:count])
@@ -210,7 +206,5 @@ def bound_layer(
             )  # fmt: skip
             for i in range(count):
                 found[done + begin + i] = marks[i]
-                total += np.int64(marks[i])
             place = (done + begin) * stride + channel
             requantize_lanes(flat, count, valid, *storing, codes, place, stride)
-    return total

@@ -27,15 +27,15 @@ _GROUPS = 8
 _CUTS = 4, 2, 1
 """Parts are as many times as long, where that proves enough."""
 
-_SAMPLE = 256
-"""Positions that tell which cut of the reduction is worth its time."""
+_SAMPLE, _SAMPLED = 256, 16
+"""Positions that tell which cut of the reduction is worth its time: so many, of so many one."""
 
 _WORTH, _WORTH_AT_ONCE = 4, 128
 """Of so many positions one may be left for the shortest parts to be worth their time, and for longer ones."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Cut:
+class Cut:
     """A group of channels whose reduction is cut in parts.
 
     Parameters
@@ -53,7 +53,7 @@ class _Cut:
     extremes: Any
 
     @staticmethod
-    def of(weights: Int32, channels: int, offset: int, room: Room, geometry: Geometry, group: int) -> _Cut | None:
+    def of(weights: Int32, channels: int, offset: int, room: Room, geometry: Geometry, group: int) -> Cut | None:
         """Cut the weights of a group; None where sums of a part's weights do not fit 16 bits.
 
         Parameters
@@ -99,7 +99,7 @@ class _Cut:
         across, down_by = geometry.dilations[1] * geometry.input_shape[0], geometry.dilations[0] * line
         item = halvings - 1 if halves else halvings
         steps = np.array([(columns, across >> item), (rows, down_by >> item)], dtype=np.int64)
-        return _Cut(
+        return Cut(
             packed,
             (places, by_part, packed.packed, constants),
             tuple(np.int64(number) for number in (windows.image_step, group * depth, group * depth >> halvings)),
@@ -122,7 +122,7 @@ class ExtremeProofs:
         The channels of all groups, the first of the group, how many it has.
     """
 
-    cuts: tuple[_Cut, ...]
+    cuts: tuple[Cut, ...]
     lanes: LaneConstants
     part: Any
 
@@ -158,7 +158,7 @@ class ExtremeProofs:
         if geometry is None:  # a vector is an image of one position
             geometry = Geometry((depth, 1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1))
         cuts = [
-            _Cut.of(weights, channels, offset, room, geometry, group) for channels in _channels_of_parts(depth, taps)
+            Cut.of(weights, channels, offset, room, geometry, group) for channels in _channels_of_parts(depth, taps)
         ]  # fmt: skip
         part = tuple(np.int64(number) for number in (len(safe.layer.weights), group * per_group, per_group))
         made = tuple(cut for cut in cuts if cut is not None)
@@ -171,15 +171,13 @@ class ExtremeProofs:
         image, halvings = int(cut.image[0]), int(cut.extremes[1])
         return 6 * max(REACH_ITEMS, image >> min(halvings, 1))
 
-    def run(self, operands: Codes, num_images: int, outputs: Codes) -> Int64 | None:
+    def run(self, operands: Codes, outputs: Codes) -> Int64 | None:
         """Store the codes of exact sums, and return the positions that are not proven safe.
 
         Parameters
         ----------
         operands : uint8 array
             From `SafeLayer.operands`.
-        num_images : int
-            Images or vectors.
         outputs : int8 or uint8 array, shape (positions, channels)
             Output.
 
@@ -188,34 +186,33 @@ class ExtremeProofs:
         int64 array or None
             None where so many of the first positions are left that no others were looked at.
         """
-        per_image = len(outputs) // num_images
-        sample = min(-(-_SAMPLE // per_image), num_images)
-        found = np.empty(len(outputs), dtype=np.uint8)
-        for cut in self.cuts:
-            left = self._run(cut, operands, outputs, found, 0, sample)
-            if left * (_WORTH if cut is self.cuts[-1] else _WORTH_AT_ONCE) <= sample * per_image:
-                break
-        else:
+        sample = min(_SAMPLE, max(len(outputs) // _SAMPLED, 1))
+        *longer, cut = self.cuts
+        if _WORTH * np.count_nonzero(self.positions_left(cut, operands, outputs[:sample])) > sample:
             return None
-        if sample < num_images:
-            left += self._run(cut, operands, outputs, found, sample, num_images)
-        return np.flatnonzero(found) if left else np.empty(0, dtype=np.int64)
+        for other in longer:
+            if _WORTH_AT_ONCE * np.count_nonzero(self.positions_left(other, operands, outputs[:sample])) <= sample:
+                cut = other
+                break
+        return np.flatnonzero(self.positions_left(cut, operands, outputs))
 
-    def _run(
-        self, cut: _Cut, operands: Codes, outputs: Codes, found: npt.NDArray[np.uint8], begin: int, end: int
-    ) -> int:
-        """Do the work of `run` for the images ``begin .. end - 1``; returns how many positions are found."""
-        windows = int(cut.where[0][0] * cut.where[0][1])
-        some = slice(begin * windows, end * windows)
-        stored = outputs[some].reshape(-1).view(np.uint8)
-        room = cut.packed.room_for(min(cut.packed.positions_at_a_time(NEAR_SUM_BYTES), (end - begin) * windows))
-        own = operands[begin * int(cut.image[0]) :]
-        return int(
-            bound_layer(
-                own, cut.image, cut.where, cut.extremes, cut.terms, room, (self.lanes.constants, self.lanes.two),
-                stored, self.part, found[some],
-            )
+    def positions_left(self, cut: Cut, operands: Codes, outputs: Codes) -> npt.NDArray[np.uint8]:
+        """Return 1 for each of the first positions that a cut does not prove safe; codes of all are stored.
+
+        Parameters
+        ----------
+        cut : Cut
+            One of the proofs'.
+        operands, outputs
+            As of `run`; as many positions as there are outputs.
+        """
+        found = np.empty(len(outputs), dtype=np.uint8)
+        room = cut.packed.room_for(min(cut.packed.positions_at_a_time(NEAR_SUM_BYTES), len(outputs)))
+        bound_layer(
+            operands, cut.image, cut.where, cut.extremes, cut.terms, room, (self.lanes.constants, self.lanes.two),
+            outputs.reshape(-1).view(np.uint8), self.part, found,
         )  # fmt: skip
+        return found
 
 
 def _channels_of_parts(depth: int, taps: int) -> list[int]:

@@ -113,19 +113,16 @@ class LayerAtRisk:
         geometry, depthwise = self.safe.layer.geometry, self.safe.depthwise
         operands = self.safe.operands(rows, MOST_PARTS * GROUP_BYTES)
         windows = self.safe.windows(len(rows))
-        if depthwise:
-            codes, events = self._depthwise(operands, windows)
-        else:
-            codes, events = self._dot(operands, windows, len(rows))
+        codes, events = (self._depthwise if depthwise else self._dot)(operands, windows)
         return (codes if geometry is None else codes.reshape(len(rows), *geometry.output_shape, -1)), events
 
-    def _dot(self, operands: Codes, windows: Windows, num_samples: int) -> tuple[Codes, LayerEvents]:
+    def _dot(self, operands: Codes, windows: Windows) -> tuple[Codes, LayerEvents]:
         """Multiply windows with all channels; returns (positions, channels)."""
         safe = self.safe
         outputs = np.empty((windows.num_windows, len(safe.layer.weights)), dtype=safe.requantizers[0].dtype)
         run, events = _Pieces(self, operands, windows, outputs), LayerEvents()
         for group, proofs in enumerate(self._marks.extremes):
-            left = None if proofs is None else proofs.run(operands, num_samples, outputs)
+            left = None if proofs is None else proofs.run(operands, outputs)
             events += run.run(group, left)
         return outputs, events
 
