@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -120,11 +120,14 @@ class ExtremeProofs:
         How sums become codes.
     part : tuple of int64
         The channels of all groups, the first of the group, how many it has.
+    last : dict
+        Which cut proved enough of the last run, as "cut"; any other would leave other positions, but the same results.
     """
 
     cuts: tuple[Cut, ...]
     lanes: LaneConstants
     part: Any
+    last: dict[str, Cut] = field(default_factory=dict)
 
     @staticmethod
     def of(safe: SafeLayer, group: int, offset: int, room: Room) -> ExtremeProofs | None:
@@ -186,15 +189,26 @@ class ExtremeProofs:
         int64 array or None
             None where so many of the first positions are left that no others were looked at.
         """
+        cut = self.last.get("cut") or self._asked(operands, outputs)
+        if cut is None:
+            return None
+        left = np.flatnonzero(self.positions_left(cut, operands, outputs))
+        if _WORTH * left.size > len(outputs):
+            self.last.clear()  # another thread may put one there at once, which is as good
+        else:
+            self.last["cut"] = cut
+        return left
+
+    def _asked(self, operands: Codes, outputs: Codes) -> Cut | None:
+        """Return the cut that some of the positions tell to be worth its time."""
         sample = min(_SAMPLE, max(len(outputs) // _SAMPLED, 1))
         *longer, cut = self.cuts
         if _WORTH * np.count_nonzero(self.positions_left(cut, operands, outputs[:sample])) > sample:
             return None
         for other in longer:
             if _WORTH_AT_ONCE * np.count_nonzero(self.positions_left(other, operands, outputs[:sample])) <= sample:
-                cut = other
-                break
-        return np.flatnonzero(self.positions_left(cut, operands, outputs))
+                return other
+        return cut
 
     def positions_left(self, cut: Cut, operands: Codes, outputs: Codes) -> npt.NDArray[np.uint8]:
         """Return 1 for each of the first positions that a cut does not prove safe; codes of all are stored.

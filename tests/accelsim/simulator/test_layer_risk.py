@@ -304,6 +304,7 @@ def test_positions_are_left_exactly_where_extremes_prove_nothing(geometry, outpu
             assert np.array_equal(codes_of[found == 0, part], safe_ones)
     assert min(seen) < len(codes_of), seen
     assert max(seen) > 0, seen
-    stored, events = at_risk.run(rows)
-    assert events == expected
-    assert np.array_equal(stored.transpose(0, 3, 1, 2), requantized(layer, sums))
+    for _ in range(2):  # which cut proved enough is remembered
+        stored, events = at_risk.run(rows)
+        assert events == expected
+        assert np.array_equal(stored.transpose(0, 3, 1, 2), requantized(layer, sums))
