@@ -106,3 +106,20 @@ def kernel(function: Function) -> Function:
     finally:
         settings.CACHE_DIR = before
     return cast(Function, compiled)
+
+
+def inlined(function: Function) -> Function:
+    """Let a kernel be compiled as a part of the one that calls it, and not by itself first.
+
+    Parameters
+    ----------
+    function : callable
+        Called by one kernel, once: what it calls is then compiled with one kernel less around it.
+
+    Returns
+    -------
+    callable
+        What kernels call; with ``NUMBA_DISABLE_JIT=1`` the function itself.
+    """
+    compiled: Any = numba.njit(inline="always", nogil=True, error_model="python")(function)
+    return cast(Function, compiled)

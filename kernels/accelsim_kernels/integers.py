@@ -1,4 +1,4 @@
-"""Bring a value into a register: docs/numerics.md (9) to (11)."""
+"""Integers alone: what a register holds, docs/numerics.md (9) to (11), and bits that are set."""
 
 from __future__ import annotations
 
@@ -41,3 +41,12 @@ def bring_in(value: Int, low: Int, high: Int, saturate: bool) -> Int:
 def wrap32(value: Int) -> Int:
     """Return the low 32 bits of a value in two's complement, (10) with b = 32."""
     return bring_in(value, np.int64(-(1 << 31)), np.int64((1 << 31) - 1), False)
+
+
+@kernel
+def num_bits(mask: Int) -> Int:
+    """Count the bits of a mask of sixteen."""
+    mask -= (mask >> 1) & 0x5555
+    mask = (mask & 0x3333) + ((mask >> 2) & 0x3333)
+    mask = (mask + (mask >> 4)) & 0x0F0F
+    return (mask + (mask >> 8)) & 0x1F

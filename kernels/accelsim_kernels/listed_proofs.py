@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels.integers import num_bits
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 from accelsim_kernels.vectors.columns import POSITIONS
 from accelsim_kernels.vectors.listed_ranges import CHANNELS, LISTED, listed_ranges_s16, listed_ranges_u8
@@ -113,13 +114,11 @@ def list_marks(ways: Narrow, block: Int, column: Int, masks: Narrow, channels: N
             if ways[b, v] == 0:
                 continue
             for n in range(b * LANES, min((b + 1) * LANES, masks.shape[0] - block * LANES)):
-                mask, position = masks[block * LANES + n, column + v], v * LANES
+                mask = np.int64(masks[block * LANES + n, column + v])
                 while mask != 0:
-                    if mask & 1:
-                        channels[count], positions[count] = n, position
-                        count += 1
-                    mask >>= 1
-                    position += 1
+                    channels[count], positions[count] = n, v * LANES + num_bits((mask & -mask) - 1)
+                    count += 1
+                    mask &= mask - 1
     for place in range(count, (count + LISTED - 1) // LISTED * LISTED):
         channels[place], positions[place] = 0, 0
     return count

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, inlined, kernel
+from accelsim_kernels.integers import num_bits
 from accelsim_kernels.marked_tiles import Steps, step_channels, step_positions
 from accelsim_kernels.scattered import load_listed, step_listed
 from accelsim_kernels.term_layout import lay_channels
@@ -32,15 +33,6 @@ ALONE = LANES + 1
 
 _LISTED = 1024
 """Outputs that are brought together at a time."""
-
-
-@kernel
-def num_bits(mask: Int) -> Int:
-    """Count the bits of a mask of sixteen."""
-    mask -= (mask >> 1) & 0x5555
-    mask = (mask & 0x3333) + ((mask >> 2) & 0x3333)
-    mask = (mask + (mask >> 4)) & 0x0F0F
-    return (mask + (mask >> 8)) & 0x1F
 
 
 @kernel
@@ -103,7 +95,7 @@ def choose_ways(masks: Narrow, begin: Int, thin: Int, ways: Narrow) -> tuple[Int
     return rows, marks, alone
 
 
-@kernel
+@inlined
 def step_pass(
     weights: Any, packed: Any, begin: Int, num_terms: Int, masks: Narrow, start: Wide, ways: Narrow, steps: Steps,
     room: Room, accumulators: Wide, listed: Wide, taken: Int,
@@ -165,7 +157,7 @@ def unmark_beyond(masks: Narrow, end: Int) -> None:
             masks[n, block] &= (1 << max(end - block * LANES, 0)) - 1
 
 
-@kernel
+@inlined
 def step_marks(
     weights: Any, packed: Any, begin: Int, masks: Narrow, start: Wide, ways: Narrow, steps: Steps, accumulators: Wide,
     listed: Wide, taken: Int,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, inlined, kernel
 from accelsim_kernels.accumulate import Register
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.ordered_tiles import State, load_row, step_tile
@@ -75,7 +75,7 @@ def note(
     return taken
 
 
-@kernel
+@inlined
 def step_positions(
     packed: Any, begin: Int, num_terms: Int, start: Wide, ways: Narrow, steps: Steps, vectors: Any,
     accumulators: Wide, listed: Wide, taken: Int,
@@ -139,7 +139,7 @@ def step_positions(
     return taken
 
 
-@kernel
+@inlined
 def step_channels(
     packed: Any, begin: Int, num_terms: Int, start: Wide, ways: Narrow, steps: Steps, rows: Narrow, room: Any,
     accumulators: Wide, listed: Wide, taken: Int,

@@ -6,8 +6,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from accelsim_kernels._jit import settings
+from accelsim_kernels.integers import num_bits
 from accelsim_kernels.listed_proofs import lay_groups, unmark_listed
-from accelsim_kernels.marked_outputs import ALONE, THIN, choose_ways, num_bits, unmark_beyond, with_room
+from accelsim_kernels.marked_outputs import ALONE, THIN, choose_ways, unmark_beyond, with_room
 from accelsim_kernels.panel_marks import LONG, SHORT, find_reach, sum_and_mark
 from accelsim_kernels.term_layout import lay_block, lay_channels, lay_position, lay_terms
 from accelsim_kernels.vectors.code import LANES, has_dot_instructions
