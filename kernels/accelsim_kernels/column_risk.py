@@ -153,7 +153,7 @@ def sum_and_step(
     total: Int = 0
     settled = False
     settled_length: Int = QUARTERS
-    reach = np.empty((2, num_channels), dtype=np.int32)
+    reach = np.empty((2, 2, num_channels), dtype=np.int32)  # of short parts, of long ones
     tried: Int = 0
     proven: Int = 0
     while end < num_positions:
@@ -164,17 +164,18 @@ def sum_and_step(
                 place = (position - begin) * flat.shape[1] + k // per_group * GROUP_BYTES * POSITIONS
                 own = seen[(position - begin) // POSITIONS]
                 pack_positions(columns, k, position, 0, panels, place, survey, own)
-        for i in range((end - begin + POSITIONS - 1) // POSITIONS):
-            note_ends(seen[i], size, ends[i], survey[-2:])
         count = (end - begin + POSITIONS - 1) // POSITIONS
+        for i in range(count):
+            note_ends(seen[i], size, ends[i], survey[-2:])
         ways = every[:, :, : (end - begin + LANES - 1) // LANES]
         outputs: Int = num_channels * (end - begin)
         length: Int = settled_length
         before: Int = -1
         inside = False
-        while True:
+        while True:  # with shorter parts as long as many are marked, and for good where that spared enough
             sum_and_mark(
-                weights, panels, begin, count, start, tiles, length, parts, reach, ends, accumulators, masks
+                weights, panels, begin, count, start, tiles, length, parts, reach[length // LONG], ends, accumulators,
+                masks,
             )  # fmt: skip
             for i in range(count):
                 inside |= mark_inner(ends[i], begin + i * POSITIONS, inner, masks)
@@ -184,14 +185,12 @@ def sum_and_step(
             cost = SPARSE * rows + alone
             if before >= 0 and (before - cost) * _MANY < outputs:
                 settled = True
-                if settled_length != QUARTERS:
-                    find_reach(weights, settled_length, reach)
                 break
             settled_length = length
             if settled or inside or length == SHORT or cost * _MANY <= outputs:
                 break
             length, before = LONG if length == QUARTERS else SHORT, cost
-            find_reach(weights, length, reach)
+            find_reach(weights, length, reach[length // LONG])
         if marks > 0:
             if np.any(ways[2]) and not inside and tried <= _WORTH * proven:
                 if tried == 0:

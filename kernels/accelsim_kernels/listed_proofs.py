@@ -53,7 +53,7 @@ def unmark_listed(
     low, high : int32 arrays, shape (n,)
         What a sum of products must not pass.
     ways : int32 array, shape (blocks of channels, blocks of positions)
-        Where marks are looked at; 0 afterwards where none is left.
+        Where marks are looked at.
     masks : int32 array, shape (n, blocks of all positions)
         A bit per position; updated.
 

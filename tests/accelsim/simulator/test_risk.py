@@ -230,6 +230,26 @@ def test_single_outputs_are_proven_safe_or_stepped_to_the_same(overflowing, word
 
 
 @with_instructions
+@pytest.mark.parametrize("words", [False, True])
+def test_whatever_the_length_of_parts_the_events_are_the_same(words, monkeypatch):
+    # Data as in a network: with ever fewer bits quarters of the reduction suffice, long parts, short ones, none.
+    rng = np.random.default_rng(13)
+    weights = np.clip(rng.normal(0, 30, (18, 203)), -127, 127).astype(np.int16 if words else np.int8)
+    activations = np.clip(rng.normal(0, 60, (203, 330)), 0, 255).astype(np.int16 if words else np.uint8)
+    of, counted = ColumnsAtRisk.of, []
+    for bits in np.arange(14, 22):
+        results = []
+        for take in (of, lambda *arguments: None):
+            monkeypatch.setattr(ColumnsAtRisk, "of", staticmethod(take))
+            machine = ax.Machine(dataflow="output_stationary", accumulator_bits=int(bits), overflow="saturate")
+            results.append(ax.matmul(weights, activations, machine))
+        for field in FIELDS:
+            assert np.array_equal(*(getattr(result, field) for result in results)), (bits, field)
+        counted.append(np.count_nonzero(results[0].overflow_events))
+    assert counted[0] > counted[1] > counted[2] > counted[-1] == 0
+
+
+@with_instructions
 def test_where_most_outputs_are_at_risk_all_are_stepped():
     rng = np.random.default_rng(0)
     weights, activations = rng.integers(-127, 128, (4, 30), np.int8), rng.integers(0, 256, (30, 600), np.uint8)
