@@ -26,7 +26,8 @@ from accelsim.simulator.engine.layer_ranges import LayerRanges
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.meeting import Meeting
 from accelsim.simulator.engine.safe import NEAR_SUM_BYTES, SUM_BYTES, SafeLayer
-from accelsim_kernels.vectors.code import LANES, has_dot_instructions
+from accelsim_kernels.processor import has_dot_instructions
+from accelsim_kernels.vectors.code import LANES
 
 _LARGE_ARRAYS = 11
 """Arrays as large as its accumulators that a piece of a layer has at most, where additions are stepped."""

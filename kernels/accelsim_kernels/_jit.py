@@ -18,7 +18,8 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from numba.core import config as _numba_config
+
+from accelsim_kernels.processor import instructions, settings
 
 Int = int | np.int64
 """A scalar integer of a kernel; int64 when compiled."""
@@ -27,9 +28,6 @@ Float = float | np.float64
 """A scalar real number of a kernel; float64 when compiled."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-settings: Any = _numba_config
-"""numba's settings; they are made from the environment, so a type checker cannot know them."""
 
 CACHE_VARIABLE = "ACCELSIM_CACHE_DIR"
 
@@ -48,7 +46,8 @@ def fingerprint(folder: Path) -> str:
         32 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for part in (numba.__version__, np.__version__, platform.python_version(), str(settings.BOUNDSCHECK)):
+    own = str(settings.BOUNDSCHECK), instructions().name
+    for part in (numba.__version__, np.__version__, platform.python_version(), *own):
         digest.update(part.encode() + b"\0")
     for source in sorted(folder.rglob("*.py")):
         digest.update(source.relative_to(folder).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")

@@ -9,11 +9,11 @@ from accelsim.simulator.engine.gemm import terms_per_addition
 from accelsim.simulator.engine.layer_blocks import LayerBlocks
 from accelsim.simulator.engine.tracked import Layout, layout_in_place
 from accelsim_kernels import marks
-from accelsim_kernels._jit import settings
 from accelsim_kernels.block_steps import range_blocks, step_blocks
 from accelsim_kernels.ordered_tiles import CHAINS, PRODUCTS, TILES
+from accelsim_kernels.processor import has_dot_instructions, settings
 from accelsim_kernels.vectors import block_rows, chains, running_ranges, steps
-from accelsim_kernels.vectors.code import LANES, has_dot_instructions
+from accelsim_kernels.vectors.code import LANES
 from accelsim_kernels.vectors.tile import ROWS
 from tests.kernels.test_ordered_steps import MACHINES, SIZE, STEPS, drawn, form
 from tests.kernels.test_vectors import compiled, jit_only

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from accelsim_kernels.extremes import reach_of_windows
-from accelsim_kernels.vectors import code, extreme_tiles
+from accelsim_kernels.processor import has_dot_instructions
+from accelsim_kernels.vectors import extreme_tiles
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 from tests.kernels.test_vectors import compiled, jit_only
 
@@ -12,7 +13,7 @@ from tests.kernels.test_vectors import compiled, jit_only
 @jit_only
 @pytest.mark.parametrize("vectors", [1, 2, 4])
 def test_a_tile_of_extremes_is_its_scalar_loop(vectors):
-    if not code.has_dot_instructions():
+    if not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
     step, rng = getattr(extreme_tiles, f"extreme_{vectors}"), np.random.default_rng(0)
     kernel, rows, channels = compiled(step), extreme_tiles.ROWS_OF_TILE[vectors], 16 + vectors * LANES

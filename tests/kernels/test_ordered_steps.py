@@ -10,8 +10,9 @@ from accelsim.simulator.engine.gemm import terms_per_addition
 from accelsim.simulator.engine.tracked import layout
 from accelsim_kernels.ordered_columns import lay_columns
 from accelsim_kernels.ordered_tiles import CHAINS, PRODUCTS, TILES, TREES
+from accelsim_kernels.processor import INSTRUCTIONS_VARIABLE, has_dot_instructions, instructions
 from accelsim_kernels.vectors import chains, moves, running_ranges, steps
-from accelsim_kernels.vectors.code import LANES, PORTABLE_VARIABLE, has_dot_instructions
+from accelsim_kernels.vectors.code import LANES
 from accelsim_kernels.vectors.tile import ROWS
 from tests.kernels.test_vectors import compiled, jit_only
 from tests.naive.gemm import accumulate
@@ -24,12 +25,12 @@ STEPS = {PRODUCTS: "products", TILES: "tiles", TREES: "trees", CHAINS: "chains"}
 def form(request, monkeypatch):
     """Operands by pairs of 16 bits, or of 32 bits, as on any processor."""
     if request.param == "portable":
-        monkeypatch.setenv(PORTABLE_VARIABLE, "1")
-    has_dot_instructions.cache_clear()
+        monkeypatch.setenv(INSTRUCTIONS_VARIABLE, "none")
+    instructions.cache_clear()
     if request.param == "pairs" and not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
     yield request.param
-    has_dot_instructions.cache_clear()
+    instructions.cache_clear()
 
 
 def laid_out(machine, tile, lanes, rows, ends):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accelsim_kernels.vectors.code import has_dot_instructions
+from accelsim_kernels.processor import has_dot_instructions
 
 ROOT = Path(__file__).resolve().parents[2]
 # Called from Python. All others are called by kernels, which compile them for whatever types they need.

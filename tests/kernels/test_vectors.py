@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from accelsim_kernels import exact
-from accelsim_kernels._jit import settings
+from accelsim_kernels.processor import INSTRUCTIONS_VARIABLE, has_dot_instructions, instructions, settings
+from accelsim_kernels.vectors import columns as columns_of
 from accelsim_kernels.vectors import (
-    code,
     dots,
     listed_ranges,
     marks,
@@ -22,7 +22,6 @@ from accelsim_kernels.vectors import (
     trees,
     windows,
 )
-from accelsim_kernels.vectors import columns as columns_of
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 
 jit_only = pytest.mark.skipif(
@@ -44,7 +43,7 @@ def compiled(step):
 @jit_only
 @pytest.mark.parametrize("name", DOTS)
 def test_a_tile_of_dot_products_is_its_scalar_loop(name):
-    if not code.has_dot_instructions():
+    if not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
     step = getattr(dots, name)
     num_vectors, rng = int(name[-1]), np.random.default_rng(0)
@@ -89,7 +88,7 @@ def test_a_window_of_a_depthwise_convolution_is_its_scalar_loop(name, dtype):
 
 @jit_only
 def test_a_window_of_four_taps_at_a_time_is_its_scalar_loop():
-    if not code.has_dot_instructions():
+    if not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
     step, rng = windows.window_dots, np.random.default_rng(1)
     segments = np.array([0, 3, 17, 60, 61, 2, 2, 2])
@@ -107,7 +106,7 @@ def test_a_window_of_four_taps_at_a_time_is_its_scalar_loop():
 
 @jit_only
 def test_the_sum_of_a_window_is_its_scalar_loop():
-    if not code.has_dot_instructions():
+    if not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
     step, rng = row_sums.add_row_sum, np.random.default_rng(1)
     ones = np.repeat(np.array([1, 0], dtype=np.uint8), [70, 58])
@@ -177,7 +176,7 @@ def test_scattered_outputs_are_their_scalar_loop(kinds, mode, kind):
 @pytest.mark.parametrize("name", ["part_tile_u8", "part_tile_s16"])
 @pytest.mark.parametrize("position", [0, 64])
 def test_a_tile_of_parts_is_its_scalar_loop(name, position):
-    if not code.has_dot_instructions():
+    if not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
     step, rng = getattr(part_tiles, name), np.random.default_rng(6)
     kernel, rows = compiled(step), np.array([9, 0, 3, 3, 1, 7, 2, 2])
@@ -203,7 +202,7 @@ def test_a_tile_of_parts_is_its_scalar_loop(name, position):
 @pytest.mark.parametrize("name", ["running_tile_u8_4", "running_tile_u8_2", "running_tile_s16_4", "running_tile_s16_2"])
 @pytest.mark.parametrize("position", [0, 64])
 def test_a_tile_of_running_sums_is_its_scalar_loop(name, position):
-    if not code.has_dot_instructions():
+    if not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
     step, rng = getattr(running_tiles, name), np.random.default_rng(8)
     kernel, rows, num_groups = compiled(step), np.array([9, 0, 3, 3, 1]), 11  # no multiple of 2 or 4
@@ -230,7 +229,7 @@ def test_a_tile_of_running_sums_is_its_scalar_loop(name, position):
 @jit_only
 @pytest.mark.parametrize("name", ["listed_ranges_u8", "listed_ranges_s16"])
 def test_ranges_of_listed_outputs_are_their_scalar_loop(name):
-    if not code.has_dot_instructions():
+    if not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
     step, rng = getattr(listed_ranges, name), np.random.default_rng(7)
     kernel, size, count = compiled(step), NUM_GROUPS * GROUP_BYTES * 64, listed_ranges.LISTED
@@ -290,7 +289,7 @@ def test_positions_are_packed_by_groups(dtype, flipped, k, begin):
 @pytest.mark.parametrize("name", ["panel_u8_4", "panel_u8_1", "panel_s16_4", "panel_s16_1"])
 @pytest.mark.parametrize("position", [0, 64])
 def test_a_tile_of_a_panel_is_its_scalar_loop(name, position):
-    if not code.has_dot_instructions():
+    if not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
     step, rng = getattr(columns_of, name), np.random.default_rng(5)
     kernel, panel = compiled(step), NUM_GROUPS * GROUP_BYTES * columns_of.POSITIONS
@@ -313,7 +312,7 @@ def test_a_tile_of_a_panel_is_its_scalar_loop(name, position):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 83), (13, 4, 64)])
 def test_products_of_columns_are_sums_of_products(dtype, shape):
     # With the JIT off the scalar loops of the steps run.
-    if not (code.has_dot_instructions() or settings.DISABLE_JIT):
+    if not (has_dot_instructions() or settings.DISABLE_JIT):
         pytest.skip("this processor has no dot-product instructions")
     num_outputs, reduction, num_positions = shape
     limits, rng = np.iinfo(dtype), np.random.default_rng(6)
@@ -352,13 +351,13 @@ def test_sums_by_sign_are_sums_of_one_sign(dtype):
 
 
 def test_the_processors_instructions_can_be_switched_off(monkeypatch):
-    monkeypatch.setenv(code.PORTABLE_VARIABLE, "1")
-    code.has_dot_instructions.cache_clear()
+    monkeypatch.setenv(INSTRUCTIONS_VARIABLE, "none")
+    instructions.cache_clear()
     try:
-        assert not code.has_dot_instructions()
+        assert not has_dot_instructions()
     finally:
         monkeypatch.undo()
-        code.has_dot_instructions.cache_clear()
+        instructions.cache_clear()
 
 
 @jit_only

@@ -14,10 +14,10 @@ from accelsim.simulator.engine.bounds import ChannelBounds, for_kernels, registe
 from accelsim.simulator.engine.events import ListedEvents
 from accelsim.simulator.engine.exact import ColumnSurvey
 from accelsim.simulator.engine.tracked import Layout, inner_bits, layout, order_in_lanes
-from accelsim_kernels._jit import settings
 from accelsim_kernels.column_risk import limit_parts, sum_and_step
 from accelsim_kernels.marked_outputs import ALONE, THIN
-from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, has_dot_instructions
+from accelsim_kernels.processor import has_dot_instructions, settings
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 
 Integers = npt.NDArray[Any]
 Int32 = npt.NDArray[np.int32]

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from accelsim_kernels.exact import dot_rows, to_next_line
 from accelsim_kernels.layer_rows import Lost, add_row_sums
-from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, has_dot_instructions
+from accelsim_kernels.processor import has_dot_instructions
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 from accelsim_kernels.vectors.dots import ROWS_OF_NARROW_TILE
 from accelsim_kernels.vectors.row_sums import ONES
 

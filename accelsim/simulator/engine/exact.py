@@ -11,7 +11,8 @@ import numpy.typing as npt
 from accelsim.simulator.engine.bounds import ChannelBounds, for_kernels, signed_sums
 from accelsim.simulator.engine.dots import float_up_to
 from accelsim_kernels.exact import dot_columns, to_next_line
-from accelsim_kernels.vectors.code import GROUP_BYTES, has_dot_instructions
+from accelsim_kernels.processor import has_dot_instructions
+from accelsim_kernels.vectors.code import GROUP_BYTES
 
 Integers = npt.NDArray[Any]
 Int64 = npt.NDArray[np.int64]

@@ -16,7 +16,8 @@ from accelsim.simulator.engine.layer_operands import Codes
 from accelsim.simulator.engine.safe import NEAR_SUM_BYTES, Int64, SafeLayer
 from accelsim.simulator.engine.windows import Windows
 from accelsim_kernels.extremes import REACH_ITEMS, bound_layer
-from accelsim_kernels.vectors.code import GROUP_BYTES, has_dot_instructions
+from accelsim_kernels.processor import has_dot_instructions
+from accelsim_kernels.vectors.code import GROUP_BYTES
 
 Int32 = npt.NDArray[np.int32]
 Room = tuple[Int64, Int64]

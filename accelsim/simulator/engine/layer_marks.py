@@ -23,7 +23,8 @@ from accelsim.simulator.engine.part_proofs import PartProofs
 from accelsim.simulator.engine.safe import Int64, SafeLayer
 from accelsim.simulator.engine.windows import pieces_per_window
 from accelsim_kernels.marks import count_marked, keep_marked, mark_at_risk
-from accelsim_kernels.vectors.code import LANES, has_dot_instructions
+from accelsim_kernels.processor import has_dot_instructions
+from accelsim_kernels.vectors.code import LANES
 
 Int32 = npt.NDArray[np.int32]
 Prove = Callable[[Int64, Int32], Int32]

@@ -26,7 +26,8 @@ from accelsim.simulator.engine.layer_operands import Codes, LayerOperands
 from accelsim.simulator.engine.layer_weights import LayerWeights
 from accelsim.simulator.engine.windows import Windows
 from accelsim_kernels.layer_rows import depthwise_layer, depthwise_layer_dots, dot_layer
-from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, has_dot_instructions
+from accelsim_kernels.processor import has_dot_instructions
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 from accelsim_kernels.vectors.row_sums import ONES
 
 Int64 = npt.NDArray[np.int64]

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from accelsim.simulator.engine.dots import Int32, Int64, aligned_empty
 from accelsim_kernels.depthwise import depthwise_rows
-from accelsim_kernels.vectors.code import LANES, has_dot_instructions
+from accelsim_kernels.processor import has_dot_instructions
+from accelsim_kernels.vectors.code import LANES
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,10 @@ from accelsim.simulator.engine.bounds import ChannelBounds, register
 from accelsim.simulator.engine.dots import aligned_empty
 from accelsim_kernels.ordered_columns import PANEL, range_columns, step_columns
 from accelsim_kernels.ordered_tiles import CHAINS, PRODUCTS, TILES, TREES, Stepping
+from accelsim_kernels.processor import has_dot_instructions
 from accelsim_kernels.scattered import Order
 from accelsim_kernels.term_layout import lay_numbers
-from accelsim_kernels.vectors.code import LANES, has_dot_instructions
+from accelsim_kernels.vectors.code import LANES
 from accelsim_kernels.vectors.tile import ROWS
 
 Integers = npt.NDArray[Any]

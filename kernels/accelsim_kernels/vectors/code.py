@@ -3,19 +3,16 @@
 Each is written twice: as a scalar loop, which says what it computes and is its oracle in tests, and below it as the
 LLVM code that numba puts in its place. With ``NUMBA_DISABLE_JIT=1`` the scalar loop runs.
 
-Dot products use instructions that only some processors have; `has_dot_instructions` says so, and a kernel that calls
+Dot products use instructions that only some processors have (`accelsim_kernels.processor`), and a kernel that calls
 them must not be called elsewhere. The other steps are generic vectors, which LLVM brings to any processor.
 """
 
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
-from functools import cache
 from typing import Any, TypeVar, cast
 
-import llvmlite.binding
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
@@ -23,7 +20,7 @@ from numba import types
 from numba.core import cgutils as _cgutils
 from numba.extending import intrinsic
 
-from accelsim_kernels._jit import settings
+from accelsim_kernels.processor import settings
 
 cgutils: Any = _cgutils
 """numba's generators of code, which have no types."""
@@ -38,25 +35,8 @@ LANES = 16
 GROUP_BYTES = 4
 """Bytes of the reduction that one instruction takes per lane: four of 8 bits or two of 16."""
 
-llvmlite.binding.initialize_native_asmparser()  # for `plus_pairs`
-
-_FEATURES = ("avx512f", "avx512bw", "avx512vl", "avx512vnni")
-
 INT1, INT8, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 VECTOR = ir.VectorType(INT32, LANES)
-
-
-PORTABLE_VARIABLE = "ACCELSIM_PORTABLE"
-"""Set it to 1 to do without dot-product instructions where there are some, as to compare the paths."""
-
-
-@cache
-def has_dot_instructions() -> bool:
-    """Whether this processor multiplies and adds 64 bytes in one instruction, and kernels may use it."""
-    if settings.DISABLE_JIT or os.environ.get(PORTABLE_VARIABLE) == "1":
-        return False
-    features = llvmlite.binding.get_host_cpu_features()
-    return all(features.get(name, False) for name in _FEATURES)
 
 
 def index(value: int) -> ir.Constant:
@@ -69,16 +49,6 @@ def spread(builder: Any, scalar: Any) -> Any:
     first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), scalar, ir.Constant(INT32, 0))
     zeros = ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES)
     return builder.shuffle_vector(first, ir.Constant(VECTOR, ir.Undefined), zeros)
-
-
-def plus_pairs(builder: Any, total: Any, left: Any, right: Any) -> Any:
-    """Return ``total + Σ products`` modulo 2**32, the products of two numbers of 16 bits in every lane.
-
-    The instruction is written as such: where LLVM sees that the total is needed again, or that nothing has been added
-    yet, it multiplies and adds in two for a shorter wait, though nothing waits.
-    """
-    signature = ir.FunctionType(VECTOR, [VECTOR] * 3)
-    return builder.asm(signature, "vpdpwssd $3, $2, $0", "=v,0,v,v", [total, left, right], False)
 
 
 class Arrays:

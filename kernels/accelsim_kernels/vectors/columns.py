@@ -23,6 +23,7 @@ from accelsim_kernels.vectors.code import (
     spread,
     vectorised,
 )
+from accelsim_kernels.vectors.products import plus_bytes, plus_words
 
 POSITIONS = 4 * LANES
 """Positions of a panel, which are packed together."""
@@ -191,9 +192,7 @@ def _panel_tile(words: bool, num_vectors: int) -> Any:
 
     def generate(builder: Any, arrays: Arrays) -> None:
         _, first, _, place, _, _, position, _ = arrays.values
-        name = "llvm.x86.avx512.vpdpwssd.512" if words else "llvm.x86.avx512.vpdpbusd.512"
-        kind = ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR])
-        multiply_add = cgutils.get_or_insert_function(builder.module, kind, name)
+        plus = plus_words if words else plus_bytes
         totals = [
             [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in range(num_vectors)]
             for _ in range(CHANNELS_OF_TILE)
@@ -211,7 +210,7 @@ def _panel_tile(words: bool, num_vectors: int) -> Any:
             for r in range(CHANNELS_OF_TILE):
                 operand = spread(builder, arrays.load(0, builder.add(bases[r], distance), INT32))
                 for v in range(num_vectors):
-                    total = builder.call(multiply_add, [builder.load(totals[r][v]), columns[v], operand])
+                    total = plus(builder, builder.load(totals[r][v]), columns[v], operand)
                     builder.store(total, totals[r][v])
         num_positions = builder.extract_value(arrays.array(7).shape, 1)
         left = builder.sub(num_positions, position)

@@ -22,6 +22,7 @@ from accelsim_kernels.vectors.code import (
     spread,
     vectorised,
 )
+from accelsim_kernels.vectors.products import plus_bytes, plus_words
 
 
 def _dot_tile(operands: str, num_rows: int, num_vectors: int) -> Any:
@@ -93,10 +94,7 @@ def _dot_tile(operands: str, num_rows: int, num_vectors: int) -> Any:
 
     def generate(builder: Any, arrays: Arrays) -> None:
         _, _, first, _, num_groups, _, begin, _, column = arrays.values
-        name = "llvm.x86.avx512.vpdpwssd.512" if operands == "s16s16" else "llvm.x86.avx512.vpdpbusd.512"
-        multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR]), name
-        )
+        plus = plus_words if operands == "s16s16" else plus_bytes
         totals = [
             [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in range(num_vectors)]
             for _ in range(num_rows)
@@ -115,7 +113,7 @@ def _dot_tile(operands: str, num_rows: int, num_vectors: int) -> Any:
                 for r in range(num_rows):
                     operand = spread(builder, arrays.load(0, builder.add(starts[r], distance), INT32))
                     for v in range(num_vectors):
-                        total = builder.call(multiply_add, [builder.load(totals[r][v]), operand, weights[v]])
+                        total = plus(builder, builder.load(totals[r][v]), operand, weights[v])
                         builder.store(total, totals[r][v])
         width = builder.extract_value(arrays.array(7).shape, 1)
         for r in range(num_rows):

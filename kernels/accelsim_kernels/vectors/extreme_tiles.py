@@ -21,10 +21,10 @@ from accelsim_kernels.vectors.code import (
     Bytes,
     cgutils,
     index,
-    plus_pairs,
     spread,
     vectorised,
 )
+from accelsim_kernels.vectors.products import plus_bytes, plus_pairs
 
 Narrow = npt.NDArray[np.int32]
 Wide = npt.NDArray[np.int64]
@@ -106,8 +106,6 @@ def _extreme_tile(num_rows: int, num_vectors: int) -> Any:
 
     def generate(builder: Any, arrays: Arrays) -> None:
         _, _, first, _, _, begin, _, _, _, _, _, column, _ = arrays.values
-        signature = ir.FunctionType(VECTOR, [VECTOR] * 3)
-        multiply_add = cgutils.get_or_insert_function(builder.module, signature, "llvm.x86.avx512.vpdpbusd.512")
         narrow = ir.FunctionType(VECTOR, [VECTOR, VECTOR])
         greater, lesser = (
             cgutils.get_or_insert_function(builder.module, narrow, f"llvm.{name}.v{LANES}i32")
@@ -172,7 +170,7 @@ def _extreme_tile(num_rows: int, num_vectors: int) -> Any:
                 for r in tile_rows:
                     operand = spread(builder, arrays.load(0, builder.add(bases[r], distance), INT32))
                     for v in vectors:
-                        total = builder.call(multiply_add, [builder.load(totals[r, v]), operand, weights[v]])
+                        total = plus_bytes(builder, builder.load(totals[r, v]), operand, weights[v])
                         builder.store(total, totals[r, v])
         line_width = builder.extract_value(arrays.array(10).shape, 1)
         for r, v in tile:

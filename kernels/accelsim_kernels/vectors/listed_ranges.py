@@ -7,6 +7,7 @@ outputs pick from them in turn, so that they are loaded a third as often.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from accelsim_kernels._jit import Int
+from accelsim_kernels.processor import Instructions, instructions
 from accelsim_kernels.vectors.code import (
     GROUP_BYTES,
     INT8,
@@ -29,6 +31,7 @@ from accelsim_kernels.vectors.code import (
     vectorised,
 )
 from accelsim_kernels.vectors.columns import POSITIONS
+from accelsim_kernels.vectors.products import plus_bytes, plus_words
 
 Narrow = npt.NDArray[np.int32]
 
@@ -39,6 +42,49 @@ LISTED = 3 * LANES
 """Outputs of a step."""
 
 _VECTORS = POSITIONS // LANES
+
+
+Pick = Callable[[Any], Callable[[int], Any]]
+"""Given where a group begins, a function that gives what the lanes of each vector of outputs picked."""
+
+
+def pick_out_of_registers(builder: Any, arrays: Arrays, argument: int, lanes: list[Any]) -> Pick:
+    """Let lanes pick their groups out of vectors that are loaded once.
+
+    Parameters
+    ----------
+    builder
+        numba's.
+    arrays : Arrays
+        The step's arguments.
+    argument : int
+        Which of them.
+    lanes : list
+        Of each vector of outputs, which of the `CHANNELS` groups its lanes pick.
+    """
+    signature = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    pick = cgutils.get_or_insert_function(builder.module, signature, "llvm.x86.avx512.vpermi2var.d.512")
+    half = spread(builder, ir.Constant(INT32, CHANNELS // 2))
+    upper = [builder.icmp_signed(">=", own, half) for own in lanes]
+
+    def load(element: Any) -> Callable[[int], Any]:
+        places = (builder.add(element, index(v * GROUP_BYTES * LANES)) for v in range(_VECTORS))
+        four = [arrays.load(argument, place, VECTOR) for place in places]
+
+        def picked(i: int) -> Any:
+            halves = (builder.call(pick, [four[v], lanes[i], four[v + 1]]) for v in (2, 0))
+            return builder.select(upper[i], *halves)
+
+        return picked
+
+    return load
+
+
+def pick_out_of_memory(builder: Any, arrays: Arrays, argument: int, lanes: list[Any]) -> Pick:
+    """Do what `pick_out_of_registers` does where the processor cannot choose among so many."""
+    size = ir.Constant(VECTOR, [GROUP_BYTES] * LANES)
+    places = [builder.mul(own, size) for own in lanes]
+    return lambda element: lambda i: arrays.gather(argument, element, places[i])
 
 
 def _listed_ranges(words: bool) -> Any:
@@ -102,24 +148,10 @@ def _listed_ranges(words: bool) -> Any:
 
     def generate(builder: Any, arrays: Arrays) -> None:
         _, begin, _, place, _, _, first, num_groups, _, _ = arrays.values
-        name = "llvm.x86.avx512.vpdpwssd.512" if words else "llvm.x86.avx512.vpdpbusd.512"
-        three = ir.FunctionType(VECTOR, [VECTOR] * 3)
-        multiply_add = cgutils.get_or_insert_function(builder.module, three, name)
-        pick = cgutils.get_or_insert_function(builder.module, three, "llvm.x86.avx512.vpermi2var.d.512")
         none, numbers = ir.Constant(VECTOR, None), range(0, LISTED, LANES)
         state = [[cgutils.alloca_once_value(builder, none) for _ in range(3)] for _ in numbers]
         lanes = [[arrays.load(a, builder.add(first, index(i)), VECTOR, 4) for i in numbers] for a in (4, 5)]
-        half = spread(builder, ir.Constant(INT32, CHANNELS // 2))
-        upper = [[builder.icmp_signed(">=", own, half) for own in operand] for operand in lanes]
-
-        def loaded(argument: int, element: Any) -> list[Any]:
-            places = (builder.add(element, index(v * GROUP_BYTES * LANES)) for v in range(_VECTORS))
-            return [arrays.load(argument, place, VECTOR) for place in places]
-
-        def picked(four: list[Any], own: Any, upper: Any) -> Any:
-            """Return each lane's four bytes out of the sixty-four of a group."""
-            halves = (builder.call(pick, [four[v], own, four[v + 1]]) for v in (2, 0))
-            return builder.select(upper, *halves)
+        choose = pick_out_of_registers if instructions() is Instructions.VNNI else pick_out_of_memory
 
         def meet(value: Any, register: Any, comparison: str) -> None:
             before = builder.load(register)
@@ -129,7 +161,11 @@ def _listed_ranges(words: bool) -> Any:
             before = builder.load(total)
 
             def plus(some: Any) -> Any:
-                return builder.call(multiply_add, [before, some, activation] if words else [before, activation, some])
+                return (
+                    plus_words(builder, before, some, activation)
+                    if words
+                    else plus_bytes(builder, before, activation, some)
+                )
 
             after = plus(weight)
             if words:
@@ -145,11 +181,12 @@ def _listed_ranges(words: bool) -> Any:
                 meet(plus(builder.bitcast(builder.select(positive, zeros, some), VECTOR)), low, "<")
             builder.store(after, total)
 
+        own = [choose(builder, arrays, argument, some) for argument, some in zip((0, 2), lanes, strict=True)]
         with cgutils.for_range(builder, num_groups, intp=INT64) as group:
             distance = builder.mul(group.index, index(GROUP_BYTES * POSITIONS))
-            four = [loaded(argument, builder.add(place, distance)) for argument, place in ((0, begin), (2, place))]
+            picked = [pick(builder.add(place, distance)) for pick, place in zip(own, (begin, place), strict=True)]
             for i in range(len(numbers)):
-                add(*(picked(four[a], lanes[a][i], upper[a][i]) for a in (0, 1)), *state[i])
+                add(*(operand(i) for operand in picked), *state[i])
         for i, (_, low, high) in zip(numbers, state, strict=True):
             arrays.store(builder.load(low), 8, builder.add(first, index(i)), 4)
             arrays.store(builder.load(high), 9, builder.add(first, index(i)), 4)

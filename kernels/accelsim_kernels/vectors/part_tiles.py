@@ -27,6 +27,7 @@ from accelsim_kernels.vectors.code import (
     vectorised,
 )
 from accelsim_kernels.vectors.columns import CHANNELS_OF_TILE, POSITIONS, store_tile
+from accelsim_kernels.vectors.products import plus_bytes, plus_words
 
 Narrow = npt.NDArray[np.int32]
 Wide = npt.NDArray[np.int64]
@@ -95,9 +96,7 @@ def _part_tile(words: bool) -> Any:
 
     def generate(builder: Any, arrays: Arrays) -> None:
         _, first, _, place, _, _, position, _, part_groups, *_, panel, _ = arrays.values
-        name = "llvm.x86.avx512.vpdpwssd.512" if words else "llvm.x86.avx512.vpdpbusd.512"
-        kind = ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR])
-        multiply_add = cgutils.get_or_insert_function(builder.module, kind, name)
+        plus = plus_words if words else plus_bytes
         tile = [(r, v) for r in range(CHANNELS_OF_TILE) for v in range(_VECTORS)]
         totals = [
             [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in range(_VECTORS)]
@@ -116,7 +115,6 @@ def _part_tile(words: bool) -> Any:
             [arrays.load(13, builder.add(own, index(half * POSITIONS + v * LANES)), VECTOR, 4) for v in range(_VECTORS)]
             for half in (0, 1)
         )
-        pairs = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpwssd.512")
 
         def narrow(argument: int, element: Any) -> Any:
             return spread(builder, arrays.load(argument, element, INT32, 4))
@@ -134,8 +132,8 @@ def _part_tile(words: bool) -> Any:
                         over = builder.add(over, builder.mul(lower[v], down))
                         under = builder.add(under, builder.mul(lower[v], up))
                     else:
-                        over = builder.call(pairs, [over, upper[v], up])
-                        under = builder.call(pairs, [under, upper[v], down])
+                        over = plus_words(builder, over, upper[v], up)
+                        under = plus_words(builder, under, upper[v], down)
                     outside = builder.or_(
                         builder.icmp_signed("<", under, limits[0]), builder.icmp_signed(">", over, limits[1])
                     )
@@ -158,7 +156,7 @@ def _part_tile(words: bool) -> Any:
                 for r in range(CHANNELS_OF_TILE):
                     operand = spread(builder, arrays.load(0, builder.add(bases[r], distance), INT32))
                     for v in range(_VECTORS):
-                        total = builder.call(multiply_add, [builder.load(totals[r][v]), columns[v], operand])
+                        total = plus(builder, builder.load(totals[r][v]), columns[v], operand)
                         builder.store(total, totals[r][v])
         num_positions = builder.extract_value(arrays.array(7).shape, 1)
         left = builder.sub(num_positions, position)

@@ -10,6 +10,7 @@ from llvmlite import ir
 
 from accelsim_kernels._jit import Int
 from accelsim_kernels.vectors.code import INT32, INT64, LANES, VECTOR, Arrays, Bytes, cgutils, index, spread, vectorised
+from accelsim_kernels.vectors.products import plus_bytes
 
 ONES = 4 * LANES
 """Activations that are summed at a time."""
@@ -54,9 +55,6 @@ def _scalar(
 
 def _generate(builder: Any, arrays: Arrays) -> None:
     _, base, _, _, _, _, position = arrays.values
-    multiply_add = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR]), "llvm.x86.avx512.vpdpbusd.512"
-    )
     reduce = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(INT32, [VECTOR]), f"llvm.vector.reduce.add.v{LANES}i32"
     )
@@ -68,7 +66,7 @@ def _generate(builder: Any, arrays: Arrays) -> None:
             step = builder.mul(some.index, index(ONES))
             operands = arrays.load(0, builder.add(begin, step), VECTOR)
             ones = arrays.load(3, step, VECTOR)
-            builder.store(builder.call(multiply_add, [builder.load(totals), operands, ones]), totals)
+            builder.store(plus_bytes(builder, builder.load(totals), operands, ones), totals)
     total = spread(builder, builder.call(reduce, [builder.load(totals)]))
     channels = arrays.array(4).nitems
     line = builder.mul(position, channels)

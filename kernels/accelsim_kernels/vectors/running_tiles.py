@@ -27,6 +27,7 @@ from accelsim_kernels.vectors.code import (
     vectorised,
 )
 from accelsim_kernels.vectors.columns import POSITIONS, store_tile
+from accelsim_kernels.vectors.products import plus_bytes, plus_words
 
 Narrow = npt.NDArray[np.int32]
 Wide = npt.NDArray[np.int64]
@@ -93,9 +94,7 @@ def _running_tile(words: bool, part_groups: int) -> Any:
 
     def generate(builder: Any, arrays: Arrays) -> None:
         _, first, _, place, _, _, position, *_ = arrays.values
-        name = "llvm.x86.avx512.vpdpwssd.512" if words else "llvm.x86.avx512.vpdpbusd.512"
-        kind = ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR])
-        multiply_add = cgutils.get_or_insert_function(builder.module, kind, name)
+        plus = plus_words if words else plus_bytes
         none = ir.Constant(VECTOR, None)
         totals, lows, highs = (
             [
@@ -117,7 +116,7 @@ def _running_tile(words: bool, part_groups: int) -> Any:
             for base, sums in zip(bases, totals, strict=True):
                 operand = spread(builder, arrays.load(0, builder.add(base, distance), INT32))
                 for total, column in zip(sums, columns, strict=True):
-                    builder.store(builder.call(multiply_add, [builder.load(total), column, operand]), total)
+                    builder.store(plus(builder, builder.load(total), column, operand), total)
 
         def meet() -> None:
             for registers, comparison in ((lows, "<"), (highs, ">")):
@@ -150,8 +149,6 @@ def _running_tile(words: bool, part_groups: int) -> Any:
 def _mark(builder: Any, arrays: Arrays, words: bool, rows: Any, met: Any) -> None:
     """Store the marks of the outputs of which a part may leave the limits."""
     *_, position, _, _, _, _, _, panel, _ = arrays.values
-    kind = ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR])
-    pairs = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpwssd.512")
     own = builder.mul(panel, index(2 * POSITIONS))
     blocks = builder.extract_value(arrays.array(13).shape, 1)
     channels = builder.extract_value(arrays.array(8).shape, 1)
@@ -172,7 +169,7 @@ def _mark(builder: Any, arrays: Arrays, words: bool, rows: Any, met: Any) -> Non
                     over = builder.add(over, builder.mul(end, others[1]))
             else:  # both fit 16 bits, and no activation is negative
                 under, over = (
-                    builder.call(pairs, operands) for operands in ((under, greatest, down), (over, greatest, up))
+                    plus_words(builder, *operands) for operands in ((under, greatest, down), (over, greatest, up))
                 )
             outside = builder.or_(builder.icmp_signed("<", under, low), builder.icmp_signed(">", over, high))
             mark = builder.zext(builder.bitcast(outside, INT16), INT32)

@@ -4,9 +4,9 @@ What belongs to the lanes lies in vectors; what belongs to a row is read one num
 Lanes are positions and rows channels, or the other way round.
 
 Operands have one of two forms. Of 16 bits, two terms lie side by side in the 32 bits of a lane and one instruction
-multiplies and adds both, which takes the processor to have it (`has_dot_instructions`): a row's number has two terms
-likewise (*pairs*), or one of them beside a 0 (*halves*), which leaves the vector's other term out. Of 32 bits there is
-one term everywhere, and generic vectors are multiplied.
+multiplies and adds both, which takes the processor to have it (`accelsim_kernels.processor`): a row's number has two
+terms likewise (*pairs*), or one of them beside a 0 (*halves*), which leaves the vector's other term out. Of 32 bits
+there is one term everywhere, and generic vectors are multiplied.
 
 A row's numbers lie side by side, or are read out of an image of activations of 16 or 32 bits in place: then a row is a
 window, each number has its place in it, and of 16 bits it is a term with whatever follows in the image. A vector of one
@@ -24,7 +24,8 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from accelsim_kernels._jit import Int
-from accelsim_kernels.vectors.code import INT1, INT32, INT64, LANES, VECTOR, Arrays, cgutils, index, plus_pairs, spread
+from accelsim_kernels.vectors.code import INT1, INT32, INT64, LANES, VECTOR, Arrays, cgutils, index, spread
+from accelsim_kernels.vectors.products import plus_pairs, plus_words_clamped
 
 ROWS = 6
 """Rows that are stepped together."""
@@ -145,7 +146,7 @@ class Tile:
     def plus_product_clamped(self, total: Any, vector: Any, number: Any) -> Any:
         """Return ``total + Σ terms`` clamped to 32 bits."""
         if self.paired:
-            return self.builder.call(self._function("llvm.x86.avx512.vpdpwssds.512", 3), [total, vector, number])
+            return plus_words_clamped(self.builder, total, vector, number)
         term = self.builder.mul(number, vector)
         return self.builder.call(self._function("llvm.sadd.sat.v16i32", 2), [total, term])
 

@@ -22,6 +22,7 @@ from accelsim_kernels.vectors.code import (
     index,
     vectorised,
 )
+from accelsim_kernels.vectors.products import plus_bytes
 
 
 def _window(num_vectors: int) -> Any:
@@ -134,9 +135,6 @@ def _window_dots_scalar(
 
 def _window_dots(builder: Any, arrays: Arrays) -> None:
     _, base, _, _, begin, _, place = arrays.values
-    multiply_add = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR]), "llvm.x86.avx512.vpdpbusd.512"
-    )
     totals = [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in range(4)]
 
     def interleaved(left: Any, right: Any, half: int) -> Any:
@@ -158,8 +156,7 @@ def _window_dots(builder: Any, arrays: Arrays) -> None:
                 v = 2 * half + quarter
                 operand = builder.bitcast(interleaved(pairs[0], pairs[1], quarter), VECTOR)
                 weight = arrays.load(3, builder.add(here, index(v * 4 * LANES)), VECTOR)
-                total = builder.call(multiply_add, [builder.load(totals[v]), operand, weight])
-                builder.store(total, totals[v])
+                builder.store(plus_bytes(builder, builder.load(totals[v]), operand, weight), totals[v])
     sums = [builder.load(total) for total in totals]
     for quarter in range(4):  # the channels in order again
         four = [4 * quarter + i for i in range(4)]

@@ -11,8 +11,7 @@ from accelsim.simulator.engine import extreme_proofs, layer_marks, layer_steps, 
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.layer_steps import LayerEvents
 from accelsim.simulator.engine.safe import SafeLayer
-from accelsim_kernels._jit import settings
-from accelsim_kernels.vectors.code import has_dot_instructions
+from accelsim_kernels.processor import has_dot_instructions, settings
 from tests.accelsim.simulator.gemm_cases import DATAFLOWS
 from tests.accelsim.simulator.test_safe_layers import PATHS, convolutions, mac_layer, path, requantized
 from tests.naive import conv as naive

@@ -11,9 +11,8 @@ from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.column_risk import ColumnsAtRisk
 from accelsim.simulator.engine.gemm import terms_per_addition
 from accelsim.simulator.engine.gemm_operands import GemmValues
-from accelsim_kernels._jit import settings
 from accelsim_kernels.marked_outputs import ALONE, choose_ways
-from accelsim_kernels.vectors.code import has_dot_instructions
+from accelsim_kernels.processor import has_dot_instructions, settings
 from tests.accelsim.simulator.gemm_cases import DATAFLOWS, assert_equal
 from tests.naive import gemm as naive
 

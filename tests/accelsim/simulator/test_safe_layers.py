@@ -22,8 +22,7 @@ from accelsim.simulator.engine.dots import PackedWeights, exact_float
 from accelsim.simulator.engine.exact import exact_sums
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.safe import SafeLayer
-from accelsim_kernels._jit import settings
-from accelsim_kernels.vectors import code
+from accelsim_kernels.processor import INSTRUCTIONS_VARIABLE, has_dot_instructions, instructions, settings
 from tests.naive import conv as naive
 from tests.naive.gemm import gemm as naive_gemm
 
@@ -38,13 +37,14 @@ EXACT = SimpleNamespace(
 def path(name):
     """Compute dot products in one of two ways."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(code.PORTABLE_VARIABLE, "1" if name == "portable" else "0")
-        code.has_dot_instructions.cache_clear()
+        if name == "portable":
+            patch.setenv(INSTRUCTIONS_VARIABLE, "none")
+        instructions.cache_clear()
         try:
             yield
         finally:
             patch.undo()
-            code.has_dot_instructions.cache_clear()
+            instructions.cache_clear()
 
 
 def mac_layer(
@@ -159,7 +159,7 @@ def test_a_safe_layer_is_the_convolution_by_its_definition(
 @pytest.mark.parametrize(("per_channel", "zero_point"), [(False, 0), (False, 9), (True, 0)])
 def test_kernels_of_instructions_do_the_same_by_their_scalar_loops(per_channel, zero_point, monkeypatch):
     # With the JIT off the steps are Python loops, which need no instructions.
-    if not settings.DISABLE_JIT and not code.has_dot_instructions():
+    if not settings.DISABLE_JIT and not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
     for module in (dots, safe_layers, tap_weights):
         monkeypatch.setattr(module, "has_dot_instructions", lambda: True)
@@ -214,7 +214,7 @@ def test_sums_are_exact_up_to_the_bound_and_not_beyond_it(way, words):
         weights = np.full((1, 1, terms), w)
         packed, operands = PackedWeights(weights, words), np.full(terms + 64, x, dtype=kind)
         with path(way):
-            if terms > length and not code.has_dot_instructions():
+            if terms > length and not has_dot_instructions():
                 continue  # the conversion from floating point is not defined there
             sums = packed.sums(operands, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), packed.room_for(1))
         assert (int(sums[0, 0]) == terms * x * w) == (terms == length)
@@ -295,7 +295,7 @@ def test_operands_of_few_bits_are_multiplied_as_they_are(way, activation, weight
     with path(way):
         bounds = ChannelBounds(weights, start, np.zeros_like(start))
         survey = exact_sums(bounds, columns, *ends, rows, accumulators)
-        assert (survey is not None) == code.has_dot_instructions()
+        assert (survey is not None) == has_dot_instructions()
     expected = weights.astype(np.int64) @ columns.astype(np.int64) + start[:, None]
     assert np.array_equal(accumulators[rows], expected[rows])
     assert (np.delete(accumulators, rows, axis=0) == -7).all()
@@ -315,7 +315,7 @@ def test_operands_of_few_bits_are_multiplied_as_they_are(way, activation, weight
 @pytest.mark.parametrize("weight", [np.int8, np.int16, np.int32])
 def test_every_form_of_operands_is_brought_to_the_instructions(monkeypatch, dtype, ends, surveyed, weight):
     # With the JIT off by the scalar loops of the kernel's steps.
-    if not (code.has_dot_instructions() or settings.DISABLE_JIT):
+    if not (has_dot_instructions() or settings.DISABLE_JIT):
         pytest.skip("this processor has no dot-product instructions")
     monkeypatch.setattr(exact, "has_dot_instructions", lambda: True)
     rng = np.random.default_rng(8)
@@ -342,7 +342,7 @@ def test_every_form_of_operands_is_brought_to_the_instructions(monkeypatch, dtyp
 @pytest.mark.parametrize("shape", [(2, 5, 9), (7, 8, 70)])
 def test_whole_products_of_8_bits_need_no_bounds(monkeypatch, dtype, shape):
     # With the JIT off by the scalar loops of the kernel's steps.
-    if not (code.has_dot_instructions() or settings.DISABLE_JIT):
+    if not (has_dot_instructions() or settings.DISABLE_JIT):
         pytest.skip("this processor has no dot-product instructions")
     monkeypatch.setattr(exact, "has_dot_instructions", lambda: True)
     (num_outputs, reduction, num_positions), limits = shape, np.iinfo(dtype)
@@ -371,10 +371,10 @@ def test_the_longest_reduction_of_8_bits_that_32_bits_hold_whatever_is_multiplie
     accumulators = np.empty((2, 1), dtype=np.int64)
     product = exact.exact_product(weights, columns, bounds.start)
     assert product is None or product[0].tolist() == [[-128 * 255 * reduction], [2**61 - 128 * 255 * reduction]]
-    assert (product is None) == (bool(beyond) or not code.has_dot_instructions())
+    assert (product is None) == (bool(beyond) or not has_dot_instructions())
     survey = exact_sums(bounds, columns, 0, 255, np.arange(2), accumulators)
     assert accumulators[:, 0].tolist() == [-128 * 255 * reduction, 2**61 - 128 * 255 * reduction]
-    assert (survey is None) == (bool(beyond) or not code.has_dot_instructions())
+    assert (survey is None) == (bool(beyond) or not has_dot_instructions())
 
 
 def test_one_beyond_the_bound_of_float32_can_be_wrong():

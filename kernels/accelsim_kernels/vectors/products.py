@@ -1,0 +1,91 @@
+"""Products of operands of 8 and 16 bits, added up in the lanes of a vector, as the processor does it best: (100).
+
+Some processors have instructions that multiply four pairs of bytes per lane and add them, or two pairs of 16 bits. Of
+the others many multiply two pairs of 16 bits and add these, but not to a total, and bytes become 16 bits first: the
+first and the third of a lane, then the second and the fourth. All of that is modulo 2**32, so the bits are the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+
+from accelsim_kernels.processor import Instructions, instructions
+from accelsim_kernels.vectors.code import INT16, INT32, LANES, VECTOR, cgutils
+
+llvmlite.binding.initialize_native_asmparser()  # for `plus_pairs`
+
+_HALF = LANES // 2
+_HALF_VECTOR, _HALF_WORDS, _WORDS = (ir.VectorType(kind, n) for kind, n in ((INT32, 8), (INT16, 16), (INT16, 32)))
+
+
+def plus_bytes(builder: Any, total: Any, unsigned: Any, signed: Any) -> Any:
+    """Return ``total + Σ products`` modulo 2**32 of the four bytes of every lane, unsigned ones and signed ones."""
+    if instructions() is Instructions.VNNI:
+        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", total, unsigned, signed)
+    for left, right in zip(_unsigned_words(builder, unsigned), _signed_words(builder, signed), strict=True):
+        total = builder.add(total, _pairs(builder, left, right))
+    return total
+
+
+def plus_words(builder: Any, total: Any, left: Any, right: Any) -> Any:
+    """Return ``total + Σ products`` modulo 2**32 of the two numbers of 16 bits of every lane."""
+    if instructions() is Instructions.VNNI:
+        return _call(builder, "llvm.x86.avx512.vpdpwssd.512", total, left, right)
+    return builder.add(total, _pairs(builder, left, right))
+
+
+def plus_pairs(builder: Any, total: Any, left: Any, right: Any) -> Any:
+    """Do what `plus_words` does, where the total is needed again or nothing has been added yet.
+
+    The instruction is written as such: LLVM would multiply and add in two for a shorter wait, though nothing waits.
+    """
+    if instructions() is not Instructions.VNNI:
+        return plus_words(builder, total, left, right)
+    signature = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    return builder.asm(signature, "vpdpwssd $3, $2, $0", "=v,0,v,v", [total, left, right], False)
+
+
+def plus_words_clamped(builder: Any, total: Any, left: Any, right: Any) -> Any:
+    """Return ``total + Σ products`` clamped to 32 bits."""
+    if instructions() is Instructions.VNNI:
+        return _call(builder, "llvm.x86.avx512.vpdpwssds.512", total, left, right)
+    products, least = _pairs(builder, left, right), ir.Constant(VECTOR, [-(1 << 31)] * LANES)
+    clamped = _call(builder, f"llvm.sadd.sat.v{LANES}i32", total, products)
+    # twice (-2**15)**2 is 2**31, which comes out as its negative, as nothing else does
+    greatest = ir.Constant(VECTOR, [(1 << 31) - 1] * LANES)
+    negative = builder.icmp_signed("<", total, ir.Constant(VECTOR, None))
+    raised = builder.select(negative, builder.xor(total, least), greatest)
+    return builder.select(builder.icmp_signed("==", products, least), raised, clamped)
+
+
+def _call(builder: Any, name: str, *operands: Any) -> Any:
+    signature = ir.FunctionType(VECTOR, [VECTOR] * len(operands))
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), operands)
+
+
+def _unsigned_words(builder: Any, lanes: Any) -> tuple[Any, Any]:
+    """Return a vector's even bytes and its odd ones as numbers of 16 bits."""
+    words = builder.bitcast(lanes, _WORDS)
+    even = builder.and_(words, ir.Constant(_WORDS, [0xFF] * _WORDS.count))
+    return even, builder.lshr(words, ir.Constant(_WORDS, [8] * _WORDS.count))
+
+
+def _signed_words(builder: Any, lanes: Any) -> tuple[Any, Any]:
+    """Do what `_unsigned_words` does with bytes that have a sign."""
+    words, eight = builder.bitcast(lanes, _WORDS), ir.Constant(_WORDS, [8] * _WORDS.count)
+    return builder.ashr(builder.shl(words, eight), eight), builder.ashr(words, eight)
+
+
+def _pairs(builder: Any, left: Any, right: Any) -> Any:
+    """Multiply the two numbers of 16 bits of every lane and add them, half a vector at a time."""
+    signature = ir.FunctionType(_HALF_VECTOR, [_HALF_WORDS] * 2)
+    multiply = cgutils.get_or_insert_function(builder.module, signature, "llvm.x86.avx2.pmadd.wd")
+    halves = []
+    for half in range(2):
+        places = ir.Constant(ir.VectorType(INT32, LANES), list(range(half * LANES, (half + 1) * LANES)))
+        operands = (builder.bitcast(operand, _WORDS) for operand in (left, right))
+        halves.append(builder.call(multiply, [builder.shuffle_vector(some, some, places) for some in operands]))
+    return builder.shuffle_vector(*halves, ir.Constant(ir.VectorType(INT32, LANES), list(range(LANES))))
