@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.vectors.code import LANES, Activations
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, Activations
 from accelsim_kernels.vectors.window_ranges import window_range_1, window_range_4
-from accelsim_kernels.vectors.windows import window_1, window_4, window_dots
+from accelsim_kernels.vectors.windows import TAPS_AT_A_TIME, window_1, window_4, window_dots
 
 _FOUR = 4 * LANES
 
@@ -50,24 +50,21 @@ def depthwise_rows(
             while length - done >= _FOUR:
                 window_4(rows, base + done, segments, weights, done, sums, place + done)
                 done += _FOUR
-            finish_piece(rows, base, segments, weights, (done, length), sums, place)
+            if length >= LANES:
+                for column in range(done, length, LANES):
+                    some = min(column, length - LANES)  # the last vector, moved back to the end
+                    window_1(rows, base + some, segments, weights, some, sums, place + some)
+            else:
+                short_piece(rows, base, segments, weights, length, sums, place)
 
 
 @kernel
-def finish_piece(
-    rows: Activations, base: Int, segments: npt.NDArray[np.int64], weights: npt.NDArray[np.int16],
-    part: tuple[Any, Any], sums: npt.NDArray[np.int32], place: Int,
+def short_piece(
+    rows: Activations, base: Int, segments: npt.NDArray[np.int64], weights: npt.NDArray[np.int16], length: Int,
+    sums: npt.NDArray[np.int32], place: Int,
 ) -> None:  # fmt: skip
-    """Compute the outputs ``part[0] .. part[1] - 1`` of a piece of a run; parameters otherwise as in `window_1`."""
-    done, length = part
-    while length - done >= LANES:
-        window_1(rows, base + done, segments, weights, done, sums, place + done)
-        done += LANES
-    if 0 < done < length:  # the last vector again, moved back to the end
-        done = length - LANES
-        window_1(rows, base + done, segments, weights, done, sums, place + done)
-        done = length
-    for i in range(done, length):
+    """Compute a piece of a run with fewer outputs than a vector; parameters otherwise as in `window_1`."""
+    for i in range(length):
         total = np.int64(0)
         for t in range(segments.size):
             total += np.int64(weights[t, i]) * np.int64(rows[base + segments[t] + i])
@@ -77,7 +74,7 @@ def finish_piece(
 @kernel
 def depthwise_dots(
     rows: npt.NDArray[np.uint8], bases: npt.NDArray[np.int64], run: Int, segments: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.int16], fours: tuple[Any, Any], sums: npt.NDArray[np.int32],
+    weights: npt.NDArray[np.int16], for_dots: tuple[Any, Any], sums: npt.NDArray[np.int32],
 ) -> None:  # fmt: skip
     """Do what `depthwise_rows` does on a processor with dot-product instructions, with operands of 8 bits.
 
@@ -85,20 +82,26 @@ def depthwise_dots(
     ----------
     rows, bases, run, segments, weights, sums
         As in `depthwise_rows`.
-    fours : pair of arrays
+    for_dots : pair of arrays
         Segments and bytes of the weights as `window_dots` takes them; the weights by 64 channels, as often as they go
         into a row of ``weights``.
     """
-    width, (of_four, packed) = weights.shape[1], fours
+    width, (places, packed) = weights.shape[1], for_dots
+    per_channel = places.size * (GROUP_BYTES // TAPS_AT_A_TIME)
     for r in range(bases.size):
         for begin in range(0, run, width):
             length = min(width, run - begin)
             base, place = bases[r] + begin, r * run + begin
             done = 0
             while length - done >= _FOUR:
-                window_dots(rows, base + done, of_four, packed, done * of_four.size, sums, place + done)
+                window_dots(rows, base + done, places, packed, done * per_channel, sums, place + done)
                 done += _FOUR
-            finish_piece(rows, base, segments, weights, (done, length), sums, place)
+            if length >= LANES:
+                for column in range(done, length, LANES):
+                    some = min(column, length - LANES)  # the last vector, moved back to the end
+                    window_1(rows, base + some, segments, weights, some, sums, place + some)
+            else:
+                short_piece(rows, base, segments, weights, length, sums, place)
 
 
 @kernel

@@ -215,16 +215,16 @@ def depthwise_layer(
 @kernel
 def depthwise_layer_dots(
     rows: npt.NDArray[np.uint8], places: Places, run: Int, segments: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.int16], fours: tuple[Any, Any], sums: npt.NDArray[np.int32],
+    weights: npt.NDArray[np.int16], for_dots: tuple[Any, Any], sums: npt.NDArray[np.int32],
     constants: npt.NDArray[np.int32], two: bool, codes: Codes,
 ) -> None:  # fmt: skip
-    """Do what `depthwise_layer` does by `depthwise_dots`, whose parameter is ``fours``."""
+    """Do what `depthwise_layer` does by `depthwise_dots`, whose parameter is ``for_dots``."""
     at_a_time = sums.size // run
     bases = np.empty(at_a_time, dtype=np.int64)
     for begin in range(0, codes.size // run, at_a_time):
         count = min(at_a_time, codes.size // run - begin)
         fill_bases(begin, places, bases[:count])
-        depthwise_dots(rows, bases[:count], run, segments, weights, fours, sums)
+        depthwise_dots(rows, bases[:count], run, segments, weights, for_dots, sums)
         requantize_runs(sums, count * run, constants, two, codes, begin * run)
 
 

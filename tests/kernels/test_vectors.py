@@ -74,27 +74,28 @@ def test_a_window_of_a_depthwise_convolution_is_its_scalar_loop(name, dtype):
     step, rng = getattr(windows, name), np.random.default_rng(1)
     kernel, outputs = compiled(step), int(name[-1]) * LANES
     limits = np.iinfo(dtype)
-    segments = np.array([0, 3, 17, 60])
+    places = np.array([0, 3, 17, 60])
     for rows in (rng.integers(limits.min, limits.max + 1, 200), np.full(200, limits.max), np.full(200, limits.min)):
         for weights in (rng.integers(-(2**15), 2**15, (4, 80)), np.full((4, 80), -(2**15))):
-            arguments = (rows.astype(dtype), 9, segments, weights.astype(np.int16), 11)
-            sums = [np.full(outputs + 8, -7, dtype=np.int32) for _ in range(2)]
-            kernel(*arguments, sums[0], 5)
-            step.scalar(*arguments, sums[1], 5)
-            assert np.array_equal(*sums)
-            assert (sums[0][:5] == -7).all()
-            assert (sums[0][outputs + 5 :] == -7).all()
+            for segments in (places, places[1:]):
+                arguments = (rows.astype(dtype), 9, segments, weights.astype(np.int16), 11)
+                sums = [np.full(outputs + 8, -7, dtype=np.int32) for _ in range(2)]
+                kernel(*arguments, sums[0], 5)
+                step.scalar(*arguments, sums[1], 5)
+                assert np.array_equal(*sums)
+                assert (sums[0][:5] == -7).all()
+                assert (sums[0][outputs + 5 :] == -7).all()
 
 
 @jit_only
-def test_a_window_of_four_taps_at_a_time_is_its_scalar_loop():
+def test_a_window_of_several_taps_at_a_time_is_its_scalar_loop():
     if not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
     step, rng = windows.window_dots, np.random.default_rng(1)
     segments = np.array([0, 3, 17, 60, 61, 2, 2, 2])
     for rows, weights in (
-        (rng.integers(0, 256, 200), rng.integers(0, 256, 600)), (np.full(200, 255), np.full(600, 128)),
-        (np.full(200, 255), np.full(600, 127)),
+        (rng.integers(0, 256, 200), rng.integers(0, 256, 1100)), (np.full(200, 255), np.full(1100, 128)),
+        (np.full(200, 255), np.full(1100, 127)),
     ):  # fmt: skip
         arguments = (rows.astype(np.uint8), 9, segments, weights.astype(np.uint8), 11)
         sums = [np.full(4 * LANES + 8, -7, dtype=np.int32) for _ in range(2)]

@@ -403,8 +403,8 @@ class SafeLayer:
         near = aligned_empty((min(at_a_time, windows.num_windows) * run + LANES,), np.int32)
         where = operands, windows.in_bytes(1)[0], run, windows.segments, taps.repeated
         how = near[:-LANES], lanes.constants, lanes.two, bits_of(outputs)
-        if taps.by_four:
-            depthwise_layer_dots(*where, taps.fours(windows.segments), *how)
+        if taps.by_dots:
+            depthwise_layer_dots(*where, taps.for_dots(windows.segments), *how)
         else:
             depthwise_layer(*where, *how)
         return outputs.reshape(-1, len(self.layer.weights))

@@ -12,7 +12,11 @@ import numpy.typing as npt
 from accelsim.simulator.engine.dots import Int32, Int64, aligned_empty
 from accelsim_kernels.depthwise import depthwise_rows
 from accelsim_kernels.processor import has_dot_instructions
-from accelsim_kernels.vectors.code import LANES
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
+from accelsim_kernels.vectors.windows import TAPS_AT_A_TIME
+
+_DOT_WEIGHTS = np.dtype(f"int{8 * GROUP_BYTES // TAPS_AT_A_TIME}")
+"""Weights of which an instruction takes `TAPS_AT_A_TIME`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,33 +66,35 @@ class TapWeights:
         return sums
 
     @property
-    def by_four(self) -> bool:
-        """Whether four taps are multiplied in one instruction."""
-        return has_dot_instructions() and not self.words and self._fit_bytes
+    def by_dots(self) -> bool:
+        """Whether several taps are multiplied in one instruction."""
+        return has_dot_instructions() and not self.words and self._fit
 
     @cached_property
-    def _fit_bytes(self) -> bool:
-        """Whether weights take 8 bits; those of asymmetric layers less their zero points may take 9."""
-        return bool(self.weights.min() >= -128 and self.weights.max() < 128)
+    def _fit(self) -> bool:
+        """Whether weights have few enough bits for that; those of asymmetric layers less their zero points take 9."""
+        limits = np.iinfo(_DOT_WEIGHTS)
+        return bool(self.weights.min() >= limits.min and self.weights.max() <= limits.max)
 
     @cached_property
     def _packed(self) -> npt.NDArray[np.uint8]:
-        """Bytes of the weights, filled up to a multiple of four taps, in the order of `window_dots`."""
+        """Bytes of the weights, filled up to a multiple of `TAPS_AT_A_TIME` taps, in the order of `window_dots`."""
         taps, width = self.repeated.shape
         whole = width // (4 * LANES)
-        filled = np.zeros((-(-taps // 4) * 4, whole, 4, 4, 4), dtype=np.int8)
+        filled = np.zeros((-(-taps // TAPS_AT_A_TIME) * TAPS_AT_A_TIME, whole, 4, 4, 4), dtype=_DOT_WEIGHTS)
         filled[:taps] = self.repeated[:, : whole * 4 * LANES].reshape(taps, whole, 4, 4, 4)
-        by_four = filled.reshape(-1, 4, whole, 4, 4, 4).transpose(2, 0, 4, 3, 5, 1)
-        return np.ascontiguousarray(by_four).reshape(-1).view(np.uint8)
+        by_group = filled.reshape(-1, TAPS_AT_A_TIME, whole, 4, 4, 4).transpose(2, 0, 4, 3, 5, 1)
+        return np.ascontiguousarray(by_group).reshape(-1).view(np.uint8)
 
-    def fours(self, segments: Int64) -> tuple[Int64, npt.NDArray[np.uint8]]:
-        """Return the places of taps, filled up to a multiple of four, and the bytes that they meet; kept."""
+    def for_dots(self, segments: Int64) -> tuple[Int64, npt.NDArray[np.uint8]]:
+        """Return the places of taps, filled up as `window_dots` wants them, and the bytes that they meet; kept."""
         given = segments.tobytes()
         if given not in self._filled_up:
-            self._filled_up[given] = np.concatenate([segments, np.repeat(segments[-1:], -segments.size % 4)])
+            more = np.repeat(segments[-1:], -segments.size % TAPS_AT_A_TIME)
+            self._filled_up[given] = np.concatenate([segments, more])
         return self._filled_up[given], self._packed
 
     @cached_property
     def _filled_up(self) -> dict[bytes, Int64]:
-        """The places that `fours` keeps."""
+        """The places that `for_dots` keeps."""
         return {}

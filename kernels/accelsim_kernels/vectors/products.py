@@ -13,11 +13,12 @@ import llvmlite.binding
 from llvmlite import ir
 
 from accelsim_kernels.processor import Instructions, instructions
-from accelsim_kernels.vectors.code import INT16, INT32, LANES, VECTOR, cgutils
+from accelsim_kernels.vectors.code import INT16, INT32, INT64, LANES, VECTOR, cgutils
 
-llvmlite.binding.initialize_native_asmparser()  # for `plus_pairs`
+llvmlite.binding.initialize_native_asmparser()  # for `plus_pairs`, `even_products`
 
 _HALF = LANES // 2
+_QUARTER_OF_PAIRS = ir.VectorType(INT64, _HALF // 2)
 _HALF_VECTOR, _HALF_WORDS, _WORDS = (ir.VectorType(kind, n) for kind, n in ((INT32, 8), (INT16, 16), (INT16, 32)))
 
 
@@ -59,6 +60,21 @@ def plus_words_clamped(builder: Any, total: Any, left: Any, right: Any) -> Any:
     negative = builder.icmp_signed("<", total, ir.Constant(VECTOR, None))
     raised = builder.select(negative, builder.xor(total, least), greatest)
     return builder.select(builder.icmp_signed("==", products, least), raised, clamped)
+
+
+def even_products(builder: Any, left: Any, right: Any) -> Any:
+    """Return the products of the even lanes, of 64 bits, where a processor has AVX2.
+
+    The instruction is written as such: out of a loop LLVM takes what tells that an operand has 32 bits, and then
+    multiplies 64.
+    """
+    halves = []
+    for half in range(2):
+        places = ir.Constant(_HALF_VECTOR, list(range(half * _HALF, (half + 1) * _HALF)))
+        operands = [builder.shuffle_vector(some, some, places) for some in (left, right)]
+        signature = ir.FunctionType(_QUARTER_OF_PAIRS, [_HALF_VECTOR] * 2)
+        halves.append(builder.asm(signature, "vpmuldq $2, $1, $0", "=x,x,x", operands, False))
+    return builder.shuffle_vector(*halves, ir.Constant(_HALF_VECTOR, list(range(_HALF))))
 
 
 def _call(builder: Any, name: str, *operands: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,98 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from accelsim_kernels._jit import Int
-from accelsim_kernels.vectors.code import INT1, INT32, INT64, LANES, VECTOR, Arrays, cgutils, index, vectorised
+from accelsim_kernels.processor import Instructions, instructions
+from accelsim_kernels.vectors.code import INT32, INT64, LANES, VECTOR, Arrays, cgutils, index, spread, vectorised
+from accelsim_kernels.vectors.products import even_products
 
 START, MANTISSA, PRODUCT_SHIFT, NUDGE, AWAY, SHIFT, ZERO_POINT, LOW, HIGH = range(9)
 """Rows of the channels' constants."""
 
 _HALF = LANES // 2
 _PAIRS = ir.VectorType(INT64, _HALF)
+_UPPER = ir.Constant(_PAIRS, [32] * _HALF)
+_ONES = ir.Constant(_PAIRS, [1] * _HALF)
 
 Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Step = Callable[[Any], Any]
+"""Generates code from a vector to a vector."""
+
+
+def _pairs(builder: Any, vector: Any) -> tuple[Any, Any]:
+    """Return the even and the odd lanes, sign-extended."""
+    both = builder.bitcast(vector, _PAIRS)
+    return builder.ashr(builder.shl(both, _UPPER), _UPPER), builder.ashr(both, _UPPER)
+
+
+def _in_64_bits(builder: Any, mantissa: Any, product_shift: Any) -> Step:
+    """Make the multiplication of lanes, which are shifted and rounded half up."""
+    mantissas, shifts = _pairs(builder, mantissa), _pairs(builder, product_shift)
+    halves = [builder.shl(_ONES, builder.sub(by, _ONES)) for by in shifts]
+    interleaved = ir.Constant(ir.VectorType(INT32, LANES), [i + i % 2 * LANES for i in range(LANES)])
+
+    def scaled(value: Any) -> Any:
+        products = [
+            builder.add(builder.mul(part, mantissa), half)
+            for part, mantissa, half in zip(_pairs(builder, value), mantissas, halves, strict=True)
+        ]
+        even, odd = (builder.ashr(product, by) for product, by in zip(products, shifts, strict=True))
+        odd = builder.shl(odd, _UPPER)
+        return builder.shuffle_vector(builder.bitcast(even, VECTOR), builder.bitcast(odd, VECTOR), interleaved)
+
+    return scaled
+
+
+def _by_upper_halves(builder: Any, mantissa: Any, product_shift: Any) -> Step:
+    """Do what `_in_64_bits` does, without shifts of 64 bits: twice the products' upper halves are shifted in the lanes.
+
+    Twice a value fits its lane, and twice a product, with what rounds it, less than 2**63.
+    """
+    left = ir.Constant(VECTOR, [31] * LANES)
+    mantissas = mantissa, builder.bitcast(builder.lshr(builder.bitcast(mantissa, _PAIRS), _UPPER), VECTOR)
+    halves = [builder.shl(_ONES, by) for by in _pairs(builder, product_shift)]
+    shift = builder.sub(product_shift, left)
+    upper = ir.Constant(ir.VectorType(INT32, LANES), [i + 1 if i % 2 == 0 else i + LANES for i in range(LANES)])
+
+    def scaled(value: Any) -> Any:
+        even = builder.add(value, value)
+        odd = builder.bitcast(builder.lshr(builder.bitcast(even, _PAIRS), _UPPER), VECTOR)
+        products = [
+            builder.bitcast(builder.add(even_products(builder, part, mantissa), half), VECTOR)
+            for part, mantissa, half in zip((even, odd), mantissas, halves, strict=True)
+        ]
+        return builder.ashr(builder.shuffle_vector(*products, upper), shift)
+
+    return scaled
+
+
+def _store_masked(builder: Any, arrays: Arrays, valid: Any) -> Callable[[Any, Any], None]:
+    """Make the step that stores the first codes of a vector, fewer than all."""
+    lanes = ir.Constant(VECTOR, list(range(LANES)))
+    stored = builder.icmp_signed("<", lanes, spread(builder, builder.trunc(valid, INT32)))
+
+    def store(codes: Any, target: Any) -> None:
+        kind = ir.FunctionType(ir.VoidType(), [codes.type, codes.type.as_pointer(), INT32, stored.type])
+        name = f"llvm.masked.store.v{LANES}i{codes.type.element.width}.p0"
+        masked_store = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(masked_store, [codes, arrays.pointer(6, target, codes.type), ir.Constant(INT32, 1), stored])
+
+    return store
+
+
+def _store_pieces(builder: Any, arrays: Arrays, valid: Any) -> Callable[[Any, Any], None]:
+    """Do what `_store_masked` does, eight, four, two and one at a time, as their number is made up of these."""
+
+    def store(codes: Any, target: Any) -> None:
+        room = cgutils.alloca_once_value(builder, codes)
+        first = builder.bitcast(room, codes.type.element.as_pointer())
+        for size in (8, 4, 2, 1):
+            with builder.if_then(builder.icmp_signed("!=", builder.and_(valid, index(size)), index(0))):
+                done, kind = builder.and_(valid, index(-2 * size)), ir.VectorType(codes.type.element, size)
+                part = builder.load(builder.bitcast(builder.gep(first, [done]), kind.as_pointer()))
+                part.align = 1
+                arrays.store(part, 6, builder.add(target, done), 1)
+
+    return store
 
 
 def _column(two_roundings: bool) -> Any:
@@ -85,47 +169,21 @@ def _column(two_roundings: bool) -> Any:
         _, first, distance, num_rows, _, column, _, place, stride, valid = arrays.values
         width = builder.extract_value(arrays.array(4).shape, 1)
         narrow = ir.VectorType(ir.IntType(arrays.kinds[6].dtype.bitwidth), LANES)
-        wide_shift = ir.Constant(_PAIRS, [32] * _HALF)
 
         def constant(row: int) -> Any:
             return arrays.load(4, builder.add(builder.mul(index(row), width), column), VECTOR, 4)
 
-        def pairs(vector: Any) -> tuple[Any, Any]:
-            """Return the even and the odd lanes, sign-extended."""
-            both = builder.bitcast(vector, _PAIRS)
-            return builder.ashr(builder.shl(both, wide_shift), wide_shift), builder.ashr(both, wide_shift)
-
         start, zero_point, low, high = (constant(row) for row in (START, ZERO_POINT, LOW, HIGH))
-        mantissas = pairs(constant(MANTISSA))
-        product_shifts = pairs(constant(PRODUCT_SHIFT))
-        ones = ir.Constant(_PAIRS, [1] * _HALF)
+        multiply = _by_upper_halves if instructions() is Instructions.AVX2 else _in_64_bits
+        product_shift = ir.Constant(VECTOR, [31] * LANES) if two_roundings else constant(PRODUCT_SHIFT)
+        scaled_by = multiply(builder, constant(MANTISSA), product_shift)
         if two_roundings:
-            product_shifts = (ir.Constant(_PAIRS, [31] * _HALF),) * 2
             nudge, away, shift = (constant(row) for row in (NUDGE, AWAY, SHIFT))
-        halves = [builder.shl(ones, builder.sub(by, ones)) for by in product_shifts]
-        interleaved = ir.Constant(ir.VectorType(INT32, LANES), [i + i % 2 * LANES for i in range(LANES)])
-        lanes = ir.Constant(VECTOR, list(range(LANES)))
-        left = builder.trunc(valid, INT32)
-        empty = ir.Constant(VECTOR, ir.Undefined)
-        spread = builder.shuffle_vector(
-            builder.insert_element(empty, left, ir.Constant(INT32, 0)), empty, ir.Constant(VECTOR, [0] * LANES)
-        )
-        stored = builder.icmp_signed("<", lanes, spread)
         whole = builder.icmp_signed(">=", valid, index(LANES))
-        masked_store = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [narrow, narrow.as_pointer(), INT32, ir.VectorType(INT1, LANES)]),
-            f"llvm.masked.store.v{LANES}i{narrow.element.width}.p0",
-        )
+        store_first = (_store_masked if instructions() is Instructions.VNNI else _store_pieces)(builder, arrays, valid)
         with cgutils.for_range(builder, num_rows, intp=INT64) as row:
             value = builder.add(arrays.load(0, builder.add(first, builder.mul(row.index, distance)), VECTOR, 4), start)
-            products = [
-                builder.add(builder.mul(part, mantissa), half)
-                for part, mantissa, half in zip(pairs(value), mantissas, halves, strict=True)
-            ]
-            even, odd = (builder.ashr(product, by) for product, by in zip(products, product_shifts, strict=True))
-            odd = builder.shl(odd, wide_shift)
-            scaled = builder.shuffle_vector(builder.bitcast(even, VECTOR), builder.bitcast(odd, VECTOR), interleaved)
+            scaled = scaled_by(value)
             if two_roundings:
                 below = builder.and_(builder.ashr(scaled, ir.Constant(VECTOR, [31] * LANES)), away)
                 scaled = builder.ashr(builder.add(builder.add(scaled, nudge), below), shift)
@@ -138,7 +196,7 @@ def _column(two_roundings: bool) -> Any:
                 with then:
                     arrays.store(code, 6, target, 1)
                 with otherwise:
-                    builder.call(masked_store, [code, arrays.pointer(6, target, narrow), ir.Constant(INT32, 1), stored])
+                    store_first(code, target)
 
     return vectorised(scalar, generate)
 

@@ -9,7 +9,9 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from accelsim_kernels._jit import Int
+from accelsim_kernels.processor import Instructions, instructions
 from accelsim_kernels.vectors.code import (
+    INT1,
     INT8,
     INT16,
     INT32,
@@ -22,7 +24,19 @@ from accelsim_kernels.vectors.code import (
     index,
     vectorised,
 )
-from accelsim_kernels.vectors.products import plus_bytes
+from accelsim_kernels.vectors.products import plus_bytes, plus_words
+
+_SIDE_BY_SIDE = ir.Constant(ir.VectorType(INT32, 2 * LANES), list(range(2 * LANES)))
+_MIDDLE_SWAPPED = ir.Constant(VECTOR, [four + i for four in (0, 8, 4, 12) for i in range(4)])
+
+
+def _interleaved(builder: Any, left: Any, right: Any, half: int) -> Any:
+    """Interleave one half of every 16 bytes of two vectors, as the processor does in one instruction."""
+    count, at_once = left.type.count, 128 // left.type.element.width
+    part = at_once // 2
+    places = [begin + half * part + i for begin in range(0, count, at_once) for i in range(part)]
+    mask = ir.Constant(ir.VectorType(INT32, count), [at + side * count for at in places for side in range(2)])
+    return builder.shuffle_vector(left, right, mask)
 
 
 def _window(num_vectors: int) -> Any:
@@ -74,7 +88,7 @@ def _window(num_vectors: int) -> Any:
                 total += int(weights[t, column + i]) * int(rows[base + segments[t] + i])
             sums[place + i] = (total + (1 << 31)) % (1 << 32) - (1 << 31)
 
-    def generate(builder: Any, arrays: Arrays) -> None:
+    def tap_by_tap(builder: Any, arrays: Arrays) -> None:
         _, base, _, _, column, _, place = arrays.values
         kind = arrays.kinds[0].dtype
         narrow, narrow_weight = ir.VectorType(ir.IntType(kind.bitwidth), LANES), ir.VectorType(INT16, LANES)
@@ -92,11 +106,47 @@ def _window(num_vectors: int) -> Any:
         for v in range(num_vectors):
             arrays.store(builder.load(totals[v]), 5, builder.add(place, index(v * LANES)), 4)
 
-    return vectorised(scalar, generate)
+    def by_pairs(builder: Any, arrays: Arrays) -> None:
+        _, base, _, _, column, _, place = arrays.values
+        kind = arrays.kinds[0].dtype
+        narrow, words = ir.VectorType(ir.IntType(kind.bitwidth), LANES), ir.VectorType(INT16, LANES)
+        totals = [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in range(num_vectors)]
+        width, count = builder.extract_value(arrays.array(3).shape, 1), arrays.array(2).nitems
+
+        def operands(tap: Any, v: int) -> tuple[Any, Any]:
+            begin = builder.add(base, arrays.load(2, tap, INT64, 8))
+            loaded = arrays.load(0, builder.add(begin, index(v * LANES)), narrow)
+            weight = builder.add(builder.add(builder.mul(tap, width), column), index(v * LANES))
+            return loaded if narrow == words else builder.zext(loaded, words), arrays.load(3, weight, words)
+
+        def add(v: int, first: tuple[Any, Any], second: tuple[Any, Any]) -> None:
+            left, right = (
+                builder.shuffle_vector(*(_interleaved(builder, *both, half) for half in range(2)), _SIDE_BY_SIDE)
+                for both in zip(first, second, strict=True)
+            )
+            builder.store(plus_words(builder, builder.load(totals[v]), left, right), totals[v])
+
+        with cgutils.for_range(builder, builder.lshr(count, index(1)), intp=INT64) as pair:
+            tap = builder.shl(pair.index, index(1))
+            for v in range(num_vectors):
+                add(v, operands(tap, v), operands(builder.add(tap, index(1)), v))
+        with builder.if_then(builder.trunc(count, INT1)):
+            none = ir.Constant(words, None)
+            for v in range(num_vectors):
+                add(v, operands(builder.sub(count, index(1)), v), (none, none))
+        for v in range(num_vectors):
+            total = builder.load(totals[v])
+            in_order = builder.shuffle_vector(total, total, _MIDDLE_SWAPPED)
+            arrays.store(in_order, 5, builder.add(place, index(v * LANES)), 4)
+
+    return vectorised(scalar, by_pairs if instructions() is Instructions.AVX2 else tap_by_tap)
 
 
 window_4 = _window(4)
 window_1 = _window(1)
+
+TAPS_AT_A_TIME = 2 if instructions() is Instructions.AVX2 else 4
+"""Taps that `window_dots` multiplies in one instruction: two of 16 bits, or four of 8."""
 
 _BYTES = ir.VectorType(INT8, 4 * LANES)
 _WORDS = ir.VectorType(INT16, 2 * LANES)
@@ -111,24 +161,27 @@ def _window_dots_scalar(
     sums: npt.NDArray[np.int32],
     place: Int,
 ) -> None:
-    """Sum the taps of 64 neighbouring outputs, four taps in one instruction, modulo 2**32.
+    """Sum the taps of 64 neighbouring outputs, `TAPS_AT_A_TIME` in one instruction, modulo 2**32.
 
     Parameters
     ----------
     rows, base, sums, place
         As in `window_4`; rows of 8 bits.
     segments : int64 array
-        As in `window_4`, filled up to a multiple of four with any of them.
+        As in `window_4`, filled up to a multiple of `TAPS_AT_A_TIME` with any of them.
     weights : uint8 array
-        Bits of signed weights: by four taps, then, for ``v, l, j`` below 4, of channel ``16 l + 4 v + j`` the four.
+        Bytes of signed weights, which have so many bits that those of the taps of an instruction take 32: by as many
+        taps, then, for ``v, l, j`` below 4, of channel ``16 l + 4 v + j`` all of them.
     begin : int64
         Where in ``weights`` those of the 64 outputs begin.
     """
-    signed = weights[begin : begin + segments.size * 4 * LANES].view(np.int8).reshape(-1, 4, 4, 4, 4).astype(np.int64)
+    kind, taps = np.dtype(f"int{32 // TAPS_AT_A_TIME}"), TAPS_AT_A_TIME
+    some = weights[begin : begin + segments.size * 4 * LANES * kind.itemsize].view(kind)
+    signed = some.reshape(-1, 4, 4, 4, taps).astype(np.int64)
     for i in range(4 * LANES):
         total = 0
         for t in range(segments.size):
-            weight = signed[t // 4, i % 16 // 4, i // 16, i % 4, t % 4]
+            weight = signed[t // taps, i % 16 // 4, i // 16, i % 4, t % taps]
             total += int(weight) * int(rows[base + segments[t] + i])
         sums[place + i] = (total + (1 << 31)) % (1 << 32) - (1 << 31)
 
@@ -136,27 +189,25 @@ def _window_dots_scalar(
 def _window_dots(builder: Any, arrays: Arrays) -> None:
     _, base, _, _, begin, _, place = arrays.values
     totals = [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in range(4)]
+    no_bytes, plus = ir.Constant(_BYTES, None), plus_words if TAPS_AT_A_TIME == 2 else plus_bytes
 
-    def interleaved(left: Any, right: Any, half: int) -> Any:
-        """Interleave one half of every 16 bytes of two vectors, as the processor does in one instruction."""
-        count = left.type.count
-        part = count // 8
-        places = [quarter * 2 * part + half * part + i for quarter in range(4) for i in range(part)]
-        mask = ir.Constant(ir.VectorType(INT32, count), [at + side * count for at in places for side in range(2)])
-        return builder.shuffle_vector(left, right, mask)
-
-    with cgutils.for_range(builder, builder.sdiv(arrays.array(2).nitems, index(4)), intp=INT64) as group:
-        first = builder.mul(group.index, index(4))
-        offsets = [arrays.load(2, builder.add(first, index(t)), INT64, 8) for t in range(4)]
+    with cgutils.for_range(builder, builder.sdiv(arrays.array(2).nitems, index(TAPS_AT_A_TIME)), intp=INT64) as group:
+        tap = builder.mul(group.index, index(TAPS_AT_A_TIME))
+        offsets = [arrays.load(2, builder.add(tap, index(t)), INT64, 8) for t in range(TAPS_AT_A_TIME)]
         taps = [arrays.load(0, builder.add(base, offset), _BYTES) for offset in offsets]
         here = builder.add(begin, builder.mul(group.index, index(4 * 4 * LANES)))
         for half in range(2):
-            pairs = [builder.bitcast(interleaved(taps[t], taps[t + 1], half), _WORDS) for t in (0, 2)]
+            pairs = [_interleaved(builder, taps[t], taps[t + 1], half) for t in range(0, TAPS_AT_A_TIME, 2)]
             for quarter in range(2):
                 v = 2 * half + quarter
-                operand = builder.bitcast(interleaved(pairs[0], pairs[1], quarter), VECTOR)
                 weight = arrays.load(3, builder.add(here, index(v * 4 * LANES)), VECTOR)
-                builder.store(plus_bytes(builder, builder.load(totals[v]), operand, weight), totals[v])
+                if TAPS_AT_A_TIME == 2:  # bytes with 0 between them are numbers of 16 bits
+                    operand = _interleaved(builder, pairs[0], no_bytes, quarter)
+                else:
+                    first, second = (builder.bitcast(pair, _WORDS) for pair in pairs)
+                    operand = _interleaved(builder, first, second, quarter)
+                operand, total = builder.bitcast(operand, VECTOR), builder.load(totals[v])
+                builder.store(plus(builder, total, operand, weight), totals[v])
     sums = [builder.load(total) for total in totals]
     for quarter in range(4):  # the channels in order again
         four = [4 * quarter + i for i in range(4)]
