@@ -25,6 +25,9 @@ _BLOCK = 256
 
 _PLACES = 4096
 """Counters that are worked on at a time, so that they stay in the first-level cache."""
+_FEW_ROWS = 255
+"""Rows of which counts fit 8 bits."""
+
 _LOW_HALF = (1 << 32) - 1
 
 
@@ -117,54 +120,43 @@ def count_row(
 
 
 @kernel
-def count_unequal(values: Comparable, value: Int, counts: npt.NDArray[np.int32]) -> None:
-    """Count, for every place of a plane, the planes that hold something else than a value there.
-
-    Parameters
-    ----------
-    values : uint8 or uint16 array, shape (planes * places,)
-        The planes one after the other; the last one may be shorter.
-    value : int64
-        What is not counted.
-    counts : int32 array, shape (places,)
-        Added to.
-    """
-    for block in range(0, counts.size, _PLACES):
-        some = counts[block : block + _PLACES]
-        for begin in range(block, values.size, counts.size):
-            line = values[begin : begin + some.size]
-            for i in range(line.size):
-                some[i] += np.int32(line[i] != value)
-
-
-@kernel
 def count_unequal_rows(
-    values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], value: Int, kinds: npt.NDArray[np.int64],
-    counts: npt.NDArray[np.int32],
-) -> None:  # fmt: skip
+    values: Comparable, value: Int, kinds: npt.NDArray[np.int64], counts: npt.NDArray[np.int32]
+) -> None:
     """Count, for every place of a row, the rows of each kind that hold something else than a value there.
 
     Parameters
     ----------
     values : uint8 or uint16 array, shape (images * rows * places,)
-        The rows one after the other.
+        The rows one after the other; the last one may be shorter.
     value : int64
         What is not counted.
     kinds : int64 array, shape (rows,)
         Kind of each row of an image.
     counts : int32 array, shape (kinds, places)
         Added to.
+
+    Notes
+    -----
+    As long as counts fit 8 bits, as many are added to at a time as a vector has bytes.
     """
-    num_places = counts.shape[1]
+    num_kinds, num_places = counts.shape
+    few = np.zeros((num_kinds, min(num_places, _PLACES)), dtype=np.uint8)
+    code = values.dtype.type(value)
     for block in range(0, num_places, _PLACES):
         length = min(_PLACES, num_places - block)
-        begin = np.int64(block)
-        while begin < values.size:
-            for row in range(kinds.size):
-                some, line = counts[kinds[row], block : block + length], values[begin : begin + length]
+        num_rows = (values.size - block + num_places - 1) // num_places
+        for first in range(0, num_rows, _FEW_ROWS):
+            for row in range(first, min(first + _FEW_ROWS, num_rows)):
+                begin = row * num_places + block
+                some, line = few[kinds[row % kinds.size]], values[begin : min(begin + length, values.size)]
+                for i in range(line.size):
+                    some[i] += np.uint8(line[i] != code)
+            for kind in range(num_kinds):
+                some, total = few[kind], counts[kind, block : block + length]
                 for i in range(length):
-                    some[i] += np.int32(line[i] != value)
-                begin += num_places
+                    total[i] += np.int32(some[i])
+                some[:] = 0
 
 
 @kernel

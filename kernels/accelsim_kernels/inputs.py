@@ -26,7 +26,7 @@ def quantize_line_float32(
     for i in range(values.size):
         steps = np.rint(values[i] / scale)
         steps = low if steps < low else (high if steps > high else steps)
-        codes[i] = (np.int32(steps) + zero_point) & mask
+        codes[i] = np.int32(np.int32(steps) + zero_point) & mask
 
 
 @kernel
@@ -58,12 +58,12 @@ def quantize_float32(
                     values[image, channel, begin : begin + count], scale, ends, zero_point, room[channel, :count]
                 )
             target = codes[image, begin : begin + count]
-            if channels == 3:  # written out, the compiler interleaves vectors
-                first, second, third = room[0], room[1], room[2]
+            if channels == 3:  # written out with their distance, the compiler interleaves vectors
+                first, second, third, line = room[0], room[1], room[2], target.reshape(-1)
                 for i in range(count):
-                    target[i, 0] = first[i]
-                    target[i, 1] = second[i]
-                    target[i, 2] = third[i]
+                    line[3 * i] = first[i]
+                    line[3 * i + 1] = second[i]
+                    line[3 * i + 2] = third[i]
             else:
                 for channel in range(channels):
                     line = room[channel]

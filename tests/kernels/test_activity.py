@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from accelsim_kernels.activity import (
     count_nonzero_columns,
     count_nonzero_taps,
+    count_unequal_rows,
     kept_toggles,
     num_ones,
     successive_toggles,
@@ -50,6 +51,18 @@ def test_kept_operands_replace_each_other_in_the_order_of_the_folds():
     # (0, 1): 0 1 3 0 0, (1, 1): 0 1 0 1 0, (0, 0): 0 7 7, (1, 0): 0 0 0
     assert toggles == (1 + 1 + 2 + 0) + (1 + 1 + 1 + 1) + (3 + 0) + 0
     assert held.tolist() == [[7, 0], [0, 0]]
+
+
+def test_rows_of_each_kind_are_counted_beyond_what_8_bits_hold():
+    kinds, places, value = np.array([0, 1, 1]), 5000, np.int64(65535)
+    values = np.zeros((3 * 200, places), dtype=np.uint16)
+    values[::7, ::3] = value
+    counts = np.full((2, places), 9, dtype=np.int32)
+    count_unequal_rows(values.reshape(-1)[:-4500], value, kinds, counts)
+    unequal = (values != value).astype(np.int32)
+    unequal[-1, 500:] = 0
+    by_row = unequal.reshape(200, 3, places).sum(axis=0)
+    assert np.array_equal(counts, [9 + by_row[0], 9 + by_row[1] + by_row[2]])
 
 
 def test_columns_are_counted_on_top_of_what_was_there():

@@ -68,7 +68,6 @@ IN_TWO_WIDTHS = {
     "exact.dot_columns",
     "activity.count_nonzero_rows",
     "activity.count_nonzero_taps",
-    "activity.count_unequal",
     "activity.count_unequal_rows",
     "depthwise.depthwise_rows",
     "inputs.quantize_float32",

@@ -27,6 +27,9 @@ Codes = npt.NDArray[Any]
 _REPEATED = 1024
 """Counters of a loop over vectors, so that it is worth entering."""
 
+_ONE_KIND = np.zeros(1, dtype=np.int64)
+"""Kinds of rows, where all are alike."""
+
 _WEIGHTS: WeakKeyDictionary[MacLayer, Int64] = WeakKeyDictionary()
 """How many weights are not 0, of layers that ran before."""
 
@@ -64,7 +67,7 @@ class ZeroCounter:
         shaped = weights.reshape(groups, -1, weights.shape[1])
         counts = np.zeros((groups, weights.shape[1]), dtype=np.int32)
         for group, count in zip(_comparable(shaped), counts, strict=True):
-            kernels.count_unequal(group.reshape(-1), np.int64(0), count)
+            kernels.count_unequal_rows(group.reshape(-1), np.int64(0), _ONE_KIND, count.reshape(1, -1))
         self._begin(counts.astype(np.int64), shaped.shape[1], spatial_first)
 
     def _begin(self, weights: Int64, num_outputs: int, spatial_first: bool) -> None:
@@ -119,9 +122,9 @@ class ZeroCounter:
     def _count_unequal(self, codes: Codes, zero: int) -> Int64:
         """Count what is not 0 of each element of the last axis; those are repeated, for long loops."""
         length = codes.shape[-1]
-        counts = np.zeros((max(1, _REPEATED // length), length), dtype=np.int32)
-        kernels.count_unequal(_unsigned(codes).reshape(-1), _unsigned_code(codes, zero), counts.reshape(-1))
-        total: Int64 = counts.sum(axis=0, dtype=np.int64)
+        counts = np.zeros((1, max(1, _REPEATED // length) * length), dtype=np.int32)
+        kernels.count_unequal_rows(_unsigned(codes).reshape(-1), _unsigned_code(codes, zero), _ONE_KIND, counts)
+        total: Int64 = counts.reshape(-1, length).sum(axis=0, dtype=np.int64)
         return total
 
     def _add_padding(self, num_images: int, geometry: Geometry, pad_value: int) -> None:
