@@ -8,14 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
-from accelsim_kernels.exact import no_ends
+from accelsim_kernels.exact import PACKED_BYTES, PANELS, no_ends
+from accelsim_kernels.integers import copy
 from accelsim_kernels.listed_proofs import lay_groups, unmark_listed
 from accelsim_kernels.marked_outputs import SPARSE, THIN, choose_ways, step_pass, unmark_beyond, with_room
 from accelsim_kernels.marked_tiles import Steps
-from accelsim_kernels.panel_marks import LONG, QUARTERS, SHORT, Parts, find_reach, sum_and_mark
+from accelsim_kernels.panel_marks import QUARTERS, Parts, find_reach, sum_and_mark
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, Bytes
 from accelsim_kernels.vectors.columns import CHANNELS_OF_TILE, POSITIONS, pack_positions
 from accelsim_kernels.vectors.listed_ranges import CHANNELS
+from accelsim_kernels.vectors.running_tiles import LONG, SHORT
 
 Weights = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 Columns = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -28,8 +30,8 @@ _WORTH = 4
 _MANY = 64
 """Outputs of which no more than one shall be left: where more are, parts are made shorter, if that spares as many."""
 
-_PANELS, _PACKED_BYTES, _LINE_BYTES = 16, 1 << 20, 64
-"""Most panels that are packed at a time, most bytes of them, and a line of the cache."""
+_LINE_BYTES = 64
+"""A line of the cache."""
 
 
 @kernel
@@ -86,7 +88,7 @@ def limit_parts(
 
 @kernel
 def sum_and_step(
-    weights: Weights, columns: Columns, signed: Any, start: Wide, parts: Parts, inner: tuple[Any, Any, Any, Any],
+    weights: Weights, columns: Columns, term: Any, start: Wide, parts: Parts, inner: tuple[Any, Any, Any, Any],
     steps: Steps, lane: Any, thin: Int, most: Int, accumulators: Wide,
 ) -> tuple[bool, Wide, Wide, Narrow]:  # fmt: skip
     """Compute ``start[n] + Σ_k w·x`` and step the outputs that (108) does not prove safe.
@@ -96,9 +98,9 @@ def sum_and_step(
     weights : int8 or int16 array, shape (n, length)
         Filled up with 0 to whole groups of `GROUP_BYTES`.
     columns : uint8 or uint16 array, shape (k, p)
-        Activations, unsigned of 8 bits or the bits of signed ones of 16.
-    signed : uint8 or int16 array, shape (k, p)
-        The same.
+        Activations, unsigned of 8 bits or the bits of signed ones of 16; none has more bits than a weight.
+    term : uint8 or int16 array
+        Of the activations' type when they are as wide as the weights; not read.
     start : int64 array, shape (n,)
         What the accumulators are loaded with.
     parts : tuple
@@ -128,13 +130,15 @@ def sum_and_step(
     num_channels, num_positions = accumulators.shape
     size, flat = weights.itemsize, weights.view(np.uint8)
     per_group, panel = GROUP_BYTES // size, flat.shape[1] * POSITIONS
-    num_panels = max(1, min(_PANELS, _PACKED_BYTES // panel, (num_positions + POSITIONS - 1) // POSITIONS))
+    num_panels = max(1, min(PANELS, PACKED_BYTES // panel, (num_positions + POSITIONS - 1) // POSITIONS))
     memory = np.empty(num_panels * panel + _LINE_BYTES, dtype=np.uint8)
     panels = memory[-memory.ctypes.data % _LINE_BYTES :]
     panels = panels[: num_panels * panel]
-    packed = panels.view(signed.dtype)
-    tiles = np.minimum(np.arange(0, num_channels + CHANNELS_OF_TILE - 1), num_channels - 1)
-    met, ends = no_ends(size), np.empty((num_panels, 2, POSITIONS), dtype=np.int32)
+    packed, terms = panels.view(term.dtype), panels.view(weights.dtype)
+    tiles = np.empty(num_channels + CHANNELS_OF_TILE - 1, dtype=np.int64)
+    for n in range(tiles.size):
+        tiles[n] = min(n, num_channels - 1)
+    met, ends = no_ends(columns.itemsize), np.empty((num_panels, 2, POSITIONS), dtype=np.int32)
     seen = np.empty((num_panels, met.size), dtype=np.uint8)
     blocks, per_panel = (num_channels + LANES - 1) // LANES, POSITIONS // LANES
     masks = np.empty((num_channels, (num_positions + POSITIONS - 1) // POSITIONS * per_panel), dtype=np.int32)
@@ -147,26 +151,27 @@ def sum_and_step(
     survey = np.zeros(weights.shape[1] + 2, dtype=np.int64)
     survey[-2], survey[-1] = 1 << 16, -(1 << 16)
     listed = np.empty((4, 0), dtype=np.int64)
-    taken: Int = 0
-    end: Int = 0
+    taken: Int = np.int64(0)  # a literal would be a type of its own, and kernels would be compiled for it, too
+    end: Int = np.int64(0)
     stepped: Int = 0
     total: Int = 0
     settled = False
-    settled_length: Int = QUARTERS
+    settled_length: Int = np.int64(QUARTERS)
     reach = np.empty((2, 2, num_channels), dtype=np.int32)  # of short parts, of long ones
     tried: Int = 0
     proven: Int = 0
     while end < num_positions:
         begin, end = end, min(end + (num_panels if end > 0 else 1) * POSITIONS, num_positions)
-        seen[:] = met
+        for own in seen:
+            copy(met, own)
         for k in range(0, columns.shape[0], per_group):
             for position in range(begin, end, POSITIONS):
-                place = (position - begin) * flat.shape[1] + k // per_group * GROUP_BYTES * POSITIONS
+                place = (position - begin) * weights.shape[1] + k * POSITIONS
                 own = seen[(position - begin) // POSITIONS]
-                pack_positions(columns, k, position, 0, panels, place, survey, own)
+                pack_positions(columns, k, position, 0, terms, place, survey, own)
         count = (end - begin + POSITIONS - 1) // POSITIONS
         for i in range(count):
-            note_ends(seen[i], size, ends[i], survey[-2:])
+            note_ends(seen[i], columns.itemsize, ends[i], survey[-2:])
         ways = every[:, :, : (end - begin + LANES - 1) // LANES]
         outputs: Int = num_channels * (end - begin)
         length: Int = settled_length
@@ -189,7 +194,7 @@ def sum_and_step(
             settled_length = length
             if settled or inside or length == SHORT or cost * _MANY <= outputs:
                 break
-            length, before = LONG if length == QUARTERS else SHORT, cost
+            length, before = np.int64(LONG if length == QUARTERS else SHORT), cost
             find_reach(weights, length, reach[length // LONG])
         if marks > 0:
             if np.any(ways[2]) and not inside and tried <= _WORTH * proven:

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels.integers import copy
+from accelsim_kernels.processor import takes_bytes
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, prefer_wide_vectors
 from accelsim_kernels.vectors.columns import (
     CHANNELS_OF_TILE,
@@ -30,8 +32,8 @@ from accelsim_kernels.vectors.dots import (
 
 _FOUR, _TWO = 4 * LANES, 2 * LANES
 
-_PANELS, _PACKED_BYTES = 16, 1 << 20
-"""Most panels that are packed at a time, and most bytes: half of a second-level cache."""
+PANELS, PACKED_BYTES = 16, 1 << 20 if takes_bytes() else 1 << 18
+"""Most panels that are packed at a time, and most bytes: half of a second-level cache of the processors concerned."""
 
 _LINE_BYTES = 64
 """A line of the cache."""
@@ -100,7 +102,7 @@ def dot_rows(
 
 @kernel
 def dot_columns(
-    weights: npt.NDArray[np.uint8],
+    weights: npt.NDArray[np.int8] | npt.NDArray[np.int16],
     columns: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
     flipped: Int,
     start: npt.NDArray[np.int64],
@@ -112,10 +114,10 @@ def dot_columns(
 
     Parameters
     ----------
-    weights : uint8 array, shape (n, length)
-        Bytes of the signed weights, in whole groups; what is beyond the reduction meets zeros.
+    weights : int8 or int16 array, shape (n, length)
+        In whole groups; what is beyond the reduction meets zeros.
     columns : uint8 or uint16 array, shape (k, p)
-        Bits of the activations; weights have the same width.
+        Bits of the activations, of which none has more than a weight: they become as wide, see `takes_bytes`.
     flipped : int64
         Bits of every activation that are flipped, so that x is unsigned with 8 bits, signed with 16.
     start : int64 array, shape (n,)
@@ -138,49 +140,57 @@ def dot_columns(
     outputs likewise. The last tile's channels that do not exist are the last one again.
     """
     num_terms, num_positions = columns.shape
-    panel, per_group = weights.shape[1] * POSITIONS, GROUP_BYTES // columns.itemsize
-    num_panels = min(_PANELS, _PACKED_BYTES // panel, (num_positions + POSITIONS - 1) // POSITIONS)
+    flat, size = weights.view(np.uint8), weights.itemsize
+    panel, per_group = flat.shape[1] * POSITIONS, GROUP_BYTES // size
+    num_panels = min(PANELS, PACKED_BYTES // panel, (num_positions + POSITIONS - 1) // POSITIONS)
     num_panels = max(num_panels, 1)
     memory = np.empty(num_panels * panel + _LINE_BYTES, dtype=np.uint8)
-    packed = memory[-memory.ctypes.data % _LINE_BYTES :]
-    tiles = np.full((rows.size + CHANNELS_OF_TILE - 1) // CHANNELS_OF_TILE * CHANNELS_OF_TILE, rows[-1])
-    tiles[: rows.size] = rows
+    packed = memory[-memory.ctypes.data % _LINE_BYTES :][: num_panels * panel]
+    terms = packed.view(weights.dtype)
+    tiles = np.full(rows.size + CHANNELS_OF_TILE - 1, rows[-1])
+    copy(rows, tiles)
     ends = no_ends(columns.itemsize)
     for begin in range(0, num_positions, num_panels * POSITIONS):
         end = min(begin + num_panels * POSITIONS, num_positions)
         for k in range(0, num_terms, per_group):
             for position in range(begin, end, POSITIONS):
-                place = (position - begin) * weights.shape[1] + k // per_group * GROUP_BYTES * POSITIONS
-                pack_positions(columns, k, position, flipped, packed, place, nonzero, ends)
-        for first in range(0, tiles.size, CHANNELS_OF_TILE):
+                place = (position - begin) * weights.shape[1] + k * POSITIONS
+                pack_positions(columns, k, position, flipped, terms, place, nonzero, ends)
+        for first in range(0, rows.size, CHANNELS_OF_TILE):
             for position in range(begin, end, POSITIONS):
-                place = (position - begin) * weights.shape[1]
-                if columns.itemsize == 1:
+                place = (position - begin) * flat.shape[1]
+                if size == 1:
                     if end - position <= LANES:
-                        panel_u8_1(weights, first, packed, place, start, tiles, position, accumulators)
+                        panel_u8_1(flat, first, packed, place, start, tiles, position, accumulators)
                     else:
-                        panel_u8_4(weights, first, packed, place, start, tiles, position, accumulators)
+                        panel_u8_4(flat, first, packed, place, start, tiles, position, accumulators)
                 elif end - position <= LANES:
-                    panel_s16_1(weights, first, packed, place, start, tiles, position, accumulators)
+                    panel_s16_1(flat, first, packed, place, start, tiles, position, accumulators)
                 else:
-                    panel_s16_4(weights, first, packed, place, start, tiles, position, accumulators)
-    if columns.itemsize == 1:
-        return np.int64(ends[:POSITIONS].min()), np.int64(ends[POSITIONS:].max())
-    values = ends.view(np.int16)
-    return np.int64(values[:POSITIONS].min()), np.int64(values[POSITIONS:].max())
+                    panel_s16_4(flat, first, packed, place, start, tiles, position, accumulators)
+    return outermost(ends) if columns.itemsize == 1 else outermost(ends.view(np.int16))
 
 
 @kernel
 def no_ends(size: Int) -> npt.NDArray[np.uint8]:
     """Return the ends of a panel of which nothing was seen: what is greater and what is less than any x."""
     ends = np.zeros(2 * POSITIONS * size, dtype=np.uint8)
-    if size == 1:
-        ends[:POSITIONS] = 255
-    else:
-        values = ends.view(np.int16)
-        values[:POSITIONS] = 32767
-        values[POSITIONS:] = -32768
+    values = ends.view(np.int16)
+    for i in range(POSITIONS):
+        if size == 1:
+            ends[i] = 255
+        else:
+            values[i], values[POSITIONS + i] = 32767, -32768
     return ends
+
+
+@kernel
+def outermost(ends: npt.NDArray[np.uint8] | npt.NDArray[np.int16]) -> tuple[Int, Int]:
+    """Return the least of a panel's ends (128,) and the greatest."""
+    least, greatest = np.int64(ends[0]), np.int64(ends[POSITIONS])
+    for i in range(POSITIONS):
+        least, greatest = min(least, np.int64(ends[i])), max(greatest, np.int64(ends[POSITIONS + i]))
+    return least, greatest
 
 
 @kernel

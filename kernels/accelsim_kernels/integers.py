@@ -1,6 +1,8 @@
-"""Integers alone: what a register holds, docs/numerics.md (9) to (11), and bits that are set."""
+"""Integers alone: what a register holds, docs/numerics.md (9) to (11), bits that are set, and copies."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -50,3 +52,15 @@ def num_bits(mask: Int) -> Int:
     mask = (mask & 0x3333) + ((mask >> 2) & 0x3333)
     mask = (mask + (mask >> 4)) & 0x0F0F
     return (mask + (mask >> 8)) & 0x1F
+
+
+@kernel
+def copy(values: Any, target: Any) -> None:
+    """Copy an array (n,) to the beginning of another of at least as many elements.
+
+    Notes
+    -----
+    numba compiles the assignment to a slice for seconds: with it comes what says that shapes do not fit.
+    """
+    for i in range(values.size):
+        target[i] = values[i]

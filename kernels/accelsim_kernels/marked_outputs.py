@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, inlined, kernel
-from accelsim_kernels.integers import num_bits
+from accelsim_kernels.integers import copy, num_bits
 from accelsim_kernels.marked_tiles import Steps, step_channels, step_positions
 from accelsim_kernels.scattered import load_listed, step_listed
 from accelsim_kernels.term_layout import lay_channels
@@ -145,7 +145,8 @@ def with_room(listed: Wide, taken: Int, needed: Int) -> Wide:
     if needed <= listed.shape[1]:
         return listed
     larger = np.empty((4, max(needed, 2 * listed.shape[1])), dtype=np.int64)
-    larger[:, :taken] = listed[:, :taken]
+    for field in range(4):
+        copy(listed[field, :taken], larger[field])
     return larger
 
 
@@ -179,7 +180,7 @@ def step_marks(
     num_positions, length, outputs = accumulators.shape[1], weights.shape[1], accumulators.reshape(-1)
     per_group, flat = GROUP_BYTES // weights.itemsize, weights.reshape(-1)
     lists, places = np.empty((6, _LISTED), dtype=np.int32), np.empty(_LISTED, dtype=np.int64)
-    state, count, left = (lists[0], lists[1], lists[2], lists[3]), 0, np.int64(np.count_nonzero(ways))
+    state, count, left = (lists[0], lists[1], lists[2], lists[3]), np.int64(0), np.int64(np.count_nonzero(ways))
     for v in range(ways.shape[1]):
         for b in range(ways.shape[0]):
             if ways[b, v] == 0:
@@ -207,5 +208,5 @@ def step_marks(
                         listed[0, taken], listed[1, taken] = places[i], state[1][i]
                         listed[2, taken], listed[3, taken] = state[2][i], state[3][i]
                         taken += 1
-                count = 0
+                count = np.int64(0)
     return taken

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, inlined, kernel
 from accelsim_kernels.accumulate import Register
-from accelsim_kernels.integers import bring_in
+from accelsim_kernels.integers import bring_in, copy
 from accelsim_kernels.ordered_tiles import State, load_row, step_tile
 from accelsim_kernels.term_layout import lay_block, lay_position
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
@@ -129,7 +129,8 @@ def step_positions(
             if count > 0:
                 load_lanes(start, b, steps[2], state)
                 step_tile(
-                    vectors.reshape(-1), b * vectors.shape[1], numbers, 0, length, stepping, steps[2][2], state
+                    vectors.reshape(-1), b * vectors.shape[1], numbers, np.int64(0), length, stepping, steps[2][2],
+                    state,
                 )  # fmt: skip
             for r in range(count):
                 output = b * LANES * num_positions + begin + laid[r]
@@ -177,11 +178,11 @@ def step_channels(
                 n = channels[first + r]
                 if n != laid[r]:
                     laid[r] = n
-                    numbers[r * length : (r + 1) * length] = rows[n]
+                    copy(rows[n], numbers[r * length :])
             for r in range(ROWS):
                 load_row(start[channels[first + min(r, own - 1)]], stepping, steps[2][2], state, r)
-            step_tile(room, 0, numbers, 0, length, stepping, steps[2][2], state)
+            step_tile(room, np.int64(0), numbers, np.int64(0), length, stepping, steps[2][2], state)
             for r in range(own):
                 output = channels[first + r] * num_positions + position
-                taken = note(state, r, lanes, output, 1, flat, listed, taken)
+                taken = note(state, r, lanes, output, np.int64(1), flat, listed, taken)
     return taken

@@ -147,7 +147,7 @@ def range_columns(
     )
     lows, highs, sums, vectors = lists[0], lists[1], lists[2], room.reshape(-1)
     for begin in range(0, num_positions, room.shape[0] * LANES):
-        lay_columns(columns, begin, terms, 0, room)
+        lay_columns(columns, begin, terms, np.int64(0), room)
         for first in range(0, channels.size, ROWS):
             count = min(ROWS, channels.size - first)
             for position in range(begin, min(begin + room.shape[0] * LANES, num_positions), LANES):

@@ -13,10 +13,11 @@ from accelsim_kernels.vectors.columns import CHANNELS_OF_TILE, POSITIONS
 from accelsim_kernels.vectors.part_tiles import part_tile_s16, part_tile_u8
 from accelsim_kernels.vectors.running_tiles import (
     CHANNELS_OF_RUNNING_TILE,
-    running_tile_s16_2,
-    running_tile_s16_4,
-    running_tile_u8_2,
-    running_tile_u8_4,
+    LONG,
+    running_tile_s16_long,
+    running_tile_s16_short,
+    running_tile_u8_long,
+    running_tile_u8_short,
 )
 
 Narrow = npt.NDArray[np.int32]
@@ -25,8 +26,8 @@ Wide = npt.NDArray[np.int64]
 Parts = tuple[Any, Any, Any]
 """Groups of a part; `sums` and `limits` of `accelsim_kernels.column_risk.limit_parts`."""
 
-QUARTERS, LONG, SHORT = 0, 4, 2
-"""Parts as these say, or groups of shorter ones: each takes more time than the one before, and marks less."""
+QUARTERS = 0
+"""Parts as these say, and not `LONG` or `SHORT` ones: each takes more time than the one before, and marks less."""
 
 
 @kernel
@@ -101,18 +102,18 @@ def sum_and_mark(
                     i, masks,
                 )  # fmt: skip
             elif length == LONG and size == 1:
-                running_tile_u8_4(
+                running_tile_u8_long(
                     flat, first, panels, place, start, rows, position, accumulators, reach, low, high, ends, i, masks
                 )  # fmt: skip
             elif length == LONG:
-                running_tile_s16_4(
+                running_tile_s16_long(
                     flat, first, panels, place, start, rows, position, accumulators, reach, low, high, ends, i, masks
                 )  # fmt: skip
             elif size == 1:
-                running_tile_u8_2(
+                running_tile_u8_short(
                     flat, first, panels, place, start, rows, position, accumulators, reach, low, high, ends, i, masks
                 )  # fmt: skip
             else:
-                running_tile_s16_2(
+                running_tile_s16_short(
                     flat, first, panels, place, start, rows, position, accumulators, reach, low, high, ends, i, masks
                 )  # fmt: skip

@@ -64,6 +64,11 @@ def instructions() -> Instructions:
     return Instructions.NONE
 
 
+def takes_bytes() -> bool:
+    """Whether products of 8 bits are cheaper than those of 16: else it pays to make them wider where that is cheap."""
+    return instructions() is Instructions.VNNI
+
+
 def has_dot_instructions() -> bool:
     """Whether products of integers are multiplied and added by instructions, and kernels with them may be called."""
     return instructions() > Instructions.NONE

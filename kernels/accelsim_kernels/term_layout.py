@@ -108,7 +108,7 @@ def lay_channels(weights: Any, num_terms: Int, form: Any, words: Narrow, as_lane
     line = np.empty(words.shape[1] // LANES, dtype=np.int32)
     for n in range(weights.shape[0]):
         if as_lanes:
-            lay_terms(weights[n], num_terms, tile, lane_shift, paired, False, line)
+            lay_terms(weights[n], num_terms, tile, lane_shift, paired, halves and not as_lanes, line)
             own = words[n // LANES]
             for i in range(line.size):
                 own[i * LANES + n % LANES] = line[i]

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from accelsim_kernels.integers import num_bits
 from accelsim_kernels.listed_proofs import lay_groups, unmark_listed
 from accelsim_kernels.marked_outputs import ALONE, THIN, choose_ways, unmark_beyond, with_room
-from accelsim_kernels.panel_marks import LONG, SHORT, find_reach, sum_and_mark
+from accelsim_kernels.panel_marks import find_reach, sum_and_mark
 from accelsim_kernels.processor import has_dot_instructions, settings
 from accelsim_kernels.term_layout import lay_block, lay_channels, lay_position, lay_terms
 from accelsim_kernels.vectors.code import LANES
 from accelsim_kernels.vectors.columns import POSITIONS
+from accelsim_kernels.vectors.running_tiles import LONG, SHORT
 
 ENDS = {np.int8: (-128, 127), np.uint8: (0, 255), np.int16: (-(2**15), 2**15 - 1)}
 

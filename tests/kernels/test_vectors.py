@@ -200,18 +200,19 @@ def test_a_tile_of_parts_is_its_scalar_loop(name, position):
 
 
 @jit_only
-@pytest.mark.parametrize("name", ["running_tile_u8_4", "running_tile_u8_2", "running_tile_s16_4", "running_tile_s16_2"])
+@pytest.mark.parametrize("length", ["long", "short"])
+@pytest.mark.parametrize("kind", ["u8", "s16"])
 @pytest.mark.parametrize("position", [0, 64])
-def test_a_tile_of_running_sums_is_its_scalar_loop(name, position):
+def test_a_tile_of_running_sums_is_its_scalar_loop(length, kind, position):
     if not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
-    step, rng = getattr(running_tiles, name), np.random.default_rng(8)
-    kernel, rows, num_groups = compiled(step), np.array([9, 0, 3, 3, 1]), 11  # no multiple of 2 or 4
+    step, rng = getattr(running_tiles, f"running_tile_{kind}_{length}"), np.random.default_rng(8)
+    kernel, rows, num_groups = compiled(step), np.array([9, 0, 3, 3, 1]), 11  # no multiple of a part's
     start, reach = rng.integers(-(2**40), 2**40, 10), rng.integers(0, 2000, (2, 10)).astype(np.int32)
     reach[1] *= -1
     ends = rng.integers(0, 256, (3, 2, 64)).astype(np.int32) * np.array([[[-1], [1]]], dtype=np.int32)
     scale = 10**8
-    if "u8" in name:
+    if kind == "u8":
         ends[:, 0], scale = 0, 255 * 1000
     limits = rng.integers(scale // 2, 2 * scale, (2, 10)).astype(np.int32) * np.array([[-1], [1]], dtype=np.int32)
     weights = rng.integers(0, 256, (10, num_groups * GROUP_BYTES)).astype(np.uint8)
@@ -267,10 +268,10 @@ def test_marks_of_sixteen_outputs_are_their_scalar_loop(sign):
 
 
 @jit_only
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("dtype", "wide"), [(np.uint8, np.int8), (np.uint8, np.int16), (np.uint16, np.int16)])
 @pytest.mark.parametrize("flipped", [0, 1])
-@pytest.mark.parametrize(("k", "begin"), [(0, 0), (4, 5), (0, 60), (4, 69)])
-def test_positions_are_packed_by_groups(dtype, flipped, k, begin):
+@pytest.mark.parametrize(("k", "begin"), [(0, 0), (4, 5), (0, 60), (4, 69), (6, 60)])
+def test_positions_are_packed_by_groups(dtype, wide, flipped, k, begin):
     # 7 terms, so that the second group is ragged, and 70 positions, so that a panel from 60 or 69 on is.
     limits, size = np.iinfo(dtype), np.dtype(dtype).itemsize
     kind = np.uint8 if size == 1 else np.int16
@@ -278,7 +279,7 @@ def test_positions_are_packed_by_groups(dtype, flipped, k, begin):
     untouched = np.repeat([np.iinfo(kind).max, np.iinfo(kind).min], columns_of.POSITIONS).astype(kind).view(np.uint8)
     results = []
     for step in (compiled(columns_of.pack_positions), columns_of.pack_positions.scalar):
-        packed, counts, ends = np.full(300, 7, np.uint8), np.arange(8), untouched.copy()
+        packed, counts, ends = np.full(300, 7, wide), np.arange(10), untouched.copy()
         flips = flipped * (limits.max // 2 + 1)
         step(columns.astype(dtype), k, begin, flips, packed, 3, counts, ends)
         results.append((packed, counts, ends))
@@ -309,26 +310,26 @@ def test_a_tile_of_a_panel_is_its_scalar_loop(name, position):
         assert (sums[0][0, position : position + 13] != -7).any()
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize(
+    ("dtype", "signed"), [(np.int8, np.int8), (np.uint8, np.int8), (np.uint8, np.int16), (np.int16, np.int16),
+    (np.uint16, np.int16)],
+)  # fmt: skip
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 83), (13, 4, 64)])
-def test_products_of_columns_are_sums_of_products(dtype, shape):
+def test_products_of_columns_are_sums_of_products(dtype, signed, shape):
     # With the JIT off the scalar loops of the steps run.
     if not (has_dot_instructions() or settings.DISABLE_JIT):
         pytest.skip("this processor has no dot-product instructions")
     num_outputs, reduction, num_positions = shape
     limits, rng = np.iinfo(dtype), np.random.default_rng(6)
     words = limits.bits == 16
-    per_group, signed = GROUP_BYTES // np.dtype(dtype).itemsize, np.int16 if words else np.int8
-    most = 3 if words else 127
+    per_group, most = GROUP_BYTES // np.dtype(signed).itemsize, 3 if words else 127
     weights = np.full((num_outputs, -(-reduction // per_group) * per_group), 99, dtype=signed)  # filled up with 99
     weights[:, :reduction] = rng.integers(-most, most + 1, (num_outputs, reduction))
     columns = rng.choice([limits.min, -1 if limits.min else 1, 0, limits.max], (reduction, num_positions)).astype(dtype)
     flipped = 1 << (limits.bits - 1) if (limits.min < 0) != words else 0
     rows, start = np.arange(0, num_outputs, 2), rng.integers(-(2**60), 2**60, num_outputs)
     nonzero, sums = np.zeros(weights.shape[1], np.int64), np.full((num_outputs, num_positions), -7)
-    ends = exact.dot_columns(
-        weights.view(np.uint8), columns.view(f"uint{limits.bits}"), flipped, start, rows, nonzero, sums
-    )
+    ends = exact.dot_columns(weights, columns.view(f"uint{limits.bits}"), flipped, start, rows, nonzero, sums)
     away = (flipped if limits.min < 0 else -flipped) if flipped else 0
     x = [[int(value) + away for value in line] for line in columns]
     for n in range(num_outputs):

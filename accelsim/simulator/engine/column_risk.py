@@ -16,7 +16,7 @@ from accelsim.simulator.engine.exact import ColumnSurvey
 from accelsim.simulator.engine.tracked import Layout, inner_bits, layout, order_in_lanes
 from accelsim_kernels.column_risk import limit_parts, sum_and_step
 from accelsim_kernels.marked_outputs import ALONE, THIN
-from accelsim_kernels.processor import has_dot_instructions, settings
+from accelsim_kernels.processor import has_dot_instructions, settings, takes_bytes
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 
 Integers = npt.NDArray[Any]
@@ -109,8 +109,9 @@ class ColumnsAtRisk:
             return None
         if machine.accumulator_bits > _WIDEST:
             return None
-        words = narrow.itemsize > 1 or ends[0] < 0 or ends[1] > 255
-        if words and (most > 1 << 15 or ends[1] >= 1 << 15):
+        bytes_fit = narrow.itemsize == 1 and ends[0] >= 0 and ends[1] <= 255
+        words = not (bytes_fit and takes_bytes())
+        if not bytes_fit and (most > 1 << 15 or ends[1] >= 1 << 15):
             return None
         weights, per_group = _in_groups(narrow, words)
         reduction, length = narrow.shape[1], weights.shape[1]
@@ -144,15 +145,17 @@ class ColumnsAtRisk:
             where so many must be stepped that it is faster to step all of them.
         """
         kind: Any = np.int16 if self.weights.itemsize == 2 else np.uint8
-        signed = for_kernels(self.columns if self.columns.dtype == kind else self.columns.astype(kind))
-        columns = signed if signed.itemsize == 1 else signed.view(np.uint16)
+        columns = self.columns
+        if columns.dtype != np.uint8:
+            columns = columns.astype(kind, copy=False)
+            columns = columns.view(np.uint8 if kind == np.uint8 else np.uint16)
         done, survey, listed, masks = sum_and_step(
-            self.weights, columns, signed, self.start, self.parts, self.inner, self.steps, self.lane,
-            *self.limits, accumulators,
+            self.weights, for_kernels(columns), np.empty(0, dtype=kind), self.start, self.parts, self.inner,
+            self.steps, self.lane, *self.limits, accumulators,
         )  # fmt: skip
         if not done:
             return None
-        seen = ColumnSurvey(survey[: len(signed)], int(survey[-2]), int(survey[-1]))
+        seen = ColumnSurvey(survey[: len(columns)], int(survey[-2]), int(survey[-1]))
         return masks, ListedEvents((*accumulators.shape,), listed), seen
 
 

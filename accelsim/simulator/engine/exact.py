@@ -11,7 +11,7 @@ import numpy.typing as npt
 from accelsim.simulator.engine.bounds import ChannelBounds, for_kernels, signed_sums
 from accelsim.simulator.engine.dots import float_up_to
 from accelsim_kernels.exact import dot_columns, to_next_line
-from accelsim_kernels.processor import has_dot_instructions
+from accelsim_kernels.processor import has_dot_instructions, takes_bytes
 from accelsim_kernels.vectors.code import GROUP_BYTES
 
 Integers = npt.NDArray[Any]
@@ -209,12 +209,14 @@ def _multiply(
     weights: Integers, bits: Integers, flipped: int, shift: int, sums: tuple[Int64, Int64, Int64]
 ) -> ColumnSurvey:
     """Call the kernel; parameters as in `_DotOperands`, and start values, rows and accumulators."""
-    reduction, per_group = weights.shape[1], GROUP_BYTES // bits.itemsize
+    if not takes_bytes():
+        weights = weights.astype(np.int16)
+    reduction, per_group = weights.shape[1], GROUP_BYTES // weights.itemsize
     length = reduction + -reduction % per_group
     if length > reduction:
         filled = np.zeros((len(weights), length), dtype=weights.dtype)
         filled[:, :reduction] = weights
         weights = filled
     nonzero = np.zeros(length, dtype=np.int64)
-    least, greatest = dot_columns(for_kernels(weights).view(np.uint8), bits, flipped, *sums[:2], nonzero, sums[2])
+    least, greatest = dot_columns(for_kernels(weights), bits, flipped, *sums[:2], nonzero, sums[2])
     return ColumnSurvey(nonzero[:reduction], int(least) + shift, int(greatest) + shift)

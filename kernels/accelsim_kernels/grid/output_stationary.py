@@ -32,6 +32,7 @@ from accelsim_kernels.grid.pe import (
     widen_range,
 )
 from accelsim_kernels.grid.recording import Trace, record_fold, record_plane, recorded_cycle
+from accelsim_kernels.integers import copy
 
 Grid = tuple[Any, Any, Any]
 """Rows, columns, and whether a ragged fold runs for the cycles of the whole grid."""
@@ -248,9 +249,11 @@ def step_fold(
                 record_plane(trace, trace[3], cycle, overflowed, columns, rows, columns)
             record_fold(trace, cycle, fold)
         cycle += 1
-    planes[0].reshape(-1)[:] = held
-    planes[1].reshape(-1)[:] += events
-    planes[3].reshape(-1)[:] = unbounded
-    planes[4].reshape(-1)[:] = least
-    planes[5].reshape(-1)[:] = greatest
+    copy(held, planes[0].reshape(-1))
+    counted = planes[1].reshape(-1)
+    for i in range(events.size):
+        counted[i] += events[i]
+    copy(unbounded, planes[3].reshape(-1))
+    copy(least, planes[4].reshape(-1))
+    copy(greatest, planes[5].reshape(-1))
     return cycle

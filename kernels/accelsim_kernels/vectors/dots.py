@@ -22,7 +22,7 @@ from accelsim_kernels.vectors.code import (
     spread,
     vectorised,
 )
-from accelsim_kernels.vectors.products import plus_bytes, plus_words
+from accelsim_kernels.vectors.products import blocks_of, plus_bytes, plus_words
 
 
 def _dot_tile(operands: str, num_rows: int, num_vectors: int) -> Any:
@@ -93,33 +93,33 @@ def _dot_tile(operands: str, num_rows: int, num_vectors: int) -> Any:
                 sums[first + r, column + n] = (total + (1 << 31)) % (1 << 32) - (1 << 31)
 
     def generate(builder: Any, arrays: Arrays) -> None:
+        for rows, vectors in blocks_of(num_rows, num_vectors):
+            multiply(builder, arrays, rows, vectors)
+
+    def multiply(builder: Any, arrays: Arrays, rows: range, vectors: range) -> None:
         _, _, first, _, num_groups, _, begin, _, column = arrays.values
-        plus = plus_words if operands == "s16s16" else plus_bytes
-        totals = [
-            [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in range(num_vectors)]
-            for _ in range(num_rows)
-        ]
-        bases = [arrays.load(1, builder.add(first, index(r)), INT64, 8) for r in range(num_rows)]
+        plus, size = plus_words if operands == "s16s16" else plus_bytes, GROUP_BYTES * LANES
+        totals = {(r, v): cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for r in rows for v in vectors}
+        bases = {r: arrays.load(1, builder.add(first, index(r)), INT64, 8) for r in rows}
         place = cgutils.alloca_once_value(builder, begin)
         with cgutils.for_range(builder, arrays.array(3).nitems, intp=INT64) as piece:
             offset = arrays.load(3, piece.index, INT64, 8)
-            starts = [builder.add(base, offset) for base in bases]
+            starts = {r: builder.add(base, offset) for r, base in bases.items()}
             with cgutils.for_range(builder, num_groups, intp=INT64) as group:
                 distance = builder.mul(group.index, index(GROUP_BYTES))
                 here = builder.load(place)
-                size = GROUP_BYTES * LANES
-                weights = [arrays.load(5, builder.add(here, index(v * size)), VECTOR) for v in range(num_vectors)]
+                weights = {v: arrays.load(5, builder.add(here, index(v * size)), VECTOR) for v in vectors}
                 builder.store(builder.add(here, index(num_vectors * size)), place)
-                for r in range(num_rows):
+                for r in rows:
                     operand = spread(builder, arrays.load(0, builder.add(starts[r], distance), INT32))
-                    for v in range(num_vectors):
-                        total = plus(builder, builder.load(totals[r][v]), operand, weights[v])
-                        builder.store(total, totals[r][v])
+                    for v in vectors:
+                        total = plus(builder, builder.load(totals[r, v]), operand, weights[v])
+                        builder.store(total, totals[r, v])
         width = builder.extract_value(arrays.array(7).shape, 1)
-        for r in range(num_rows):
+        for r in rows:
             line = builder.add(builder.mul(builder.add(first, index(r)), width), column)
-            for v in range(num_vectors):
-                arrays.store(builder.load(totals[r][v]), 7, builder.add(line, index(v * LANES)), 4)
+            for v in vectors:
+                arrays.store(builder.load(totals[r, v]), 7, builder.add(line, index(v * LANES)), 4)
 
     return vectorised(scalar, generate)
 

@@ -26,8 +26,8 @@ from accelsim_kernels.vectors.code import (
     spread,
     vectorised,
 )
-from accelsim_kernels.vectors.columns import CHANNELS_OF_TILE, POSITIONS, store_tile
-from accelsim_kernels.vectors.products import plus_bytes, plus_words
+from accelsim_kernels.vectors.columns import CHANNELS_OF_TILE, POSITIONS, add_group, store_tile, zero
+from accelsim_kernels.vectors.products import blocks_of, plus_words
 
 Narrow = npt.NDArray[np.int32]
 Wide = npt.NDArray[np.int64]
@@ -95,13 +95,9 @@ def _part_tile(words: bool) -> Any:
                 masks[where] = (masks[where] & ~bit if i % LANES else 0) | (bit if outside else 0)
 
     def generate(builder: Any, arrays: Arrays) -> None:
-        _, first, _, place, _, _, position, _, part_groups, *_, panel, _ = arrays.values
-        plus = plus_words if words else plus_bytes
+        _, first, _, _, _, _, position, _, part_groups, *_, panel, _ = arrays.values
         tile = [(r, v) for r in range(CHANNELS_OF_TILE) for v in range(_VECTORS)]
-        totals = [
-            [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in range(_VECTORS)]
-            for _ in range(CHANNELS_OF_TILE)
-        ]
+        totals = [[zero(builder) for _ in range(_VECTORS)] for _ in range(CHANNELS_OF_TILE)]
         rows = [arrays.load(5, builder.add(first, index(r)), INT64, 8) for r in range(CHANNELS_OF_TILE)]
         length, num_parts = (builder.extract_value(arrays.array(argument).shape, 1) for argument in (0, 9))
         bases = [builder.mul(row, length) for row in rows]
@@ -146,18 +142,9 @@ def _part_tile(words: bool) -> Any:
             begin = builder.mul(part.index, part_groups)
             left = builder.sub(num_groups, begin)
             count = builder.select(builder.icmp_signed("<", left, part_groups), left, part_groups)
-            with cgutils.for_range(builder, count, intp=INT64) as some:
-                group = builder.add(begin, some.index)
-                here = builder.add(place, builder.mul(group, index(GROUP_BYTES * POSITIONS)))
-                columns = [
-                    arrays.load(2, builder.add(here, index(v * GROUP_BYTES * LANES)), VECTOR) for v in range(_VECTORS)
-                ]
-                distance = builder.mul(group, index(GROUP_BYTES))
-                for r in range(CHANNELS_OF_TILE):
-                    operand = spread(builder, arrays.load(0, builder.add(bases[r], distance), INT32))
-                    for v in range(_VECTORS):
-                        total = plus(builder, builder.load(totals[r][v]), columns[v], operand)
-                        builder.store(total, totals[r][v])
+            for block in blocks_of(CHANNELS_OF_TILE, _VECTORS):
+                with cgutils.for_range(builder, count, intp=INT64) as some:
+                    add_group(builder, arrays, words, bases, totals, block, builder.add(begin, some.index))
         num_positions = builder.extract_value(arrays.array(7).shape, 1)
         left = builder.sub(num_positions, position)
         whole = builder.icmp_signed(">=", left, index(POSITIONS))

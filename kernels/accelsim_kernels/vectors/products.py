@@ -17,9 +17,32 @@ from accelsim_kernels.vectors.code import INT16, INT32, INT64, LANES, VECTOR, cg
 
 llvmlite.binding.initialize_native_asmparser()  # for `plus_pairs`, `even_products`
 
+Block = tuple[range, range]
+"""Rows and vectors of a tile."""
+
 _HALF = LANES // 2
 _QUARTER_OF_PAIRS = ir.VectorType(INT64, _HALF // 2)
 _HALF_VECTOR, _HALF_WORDS, _WORDS = (ir.VectorType(kind, n) for kind, n in ((INT32, 8), (INT16, 16), (INT16, 32)))
+
+
+def blocks_of(rows: int, vectors: int, registers: int = 1) -> list[Block]:
+    """Cut a tile into blocks of which the processor's registers hold everything over the whole reduction.
+
+    Parameters
+    ----------
+    rows, vectors : int
+        The tile's, which AVX-512's registers hold.
+    registers : int
+        Vectors that are held for each sum.
+    """
+    if instructions() is Instructions.VNNI:
+        return [(range(rows), range(vectors))]
+    high, wide = (2 if registers > 1 else 6), 1
+    return [
+        (range(row, min(row + high, rows)), range(vector, min(vector + wide, vectors)))
+        for vector in range(0, vectors, wide)
+        for row in range(0, rows, high)
+    ]
 
 
 def plus_bytes(builder: Any, total: Any, unsigned: Any, signed: Any) -> Any:

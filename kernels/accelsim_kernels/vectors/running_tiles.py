@@ -5,11 +5,11 @@ docs/numerics.md (100) and (121). The panels are those of `accelsim_kernels.vect
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
 
 from accelsim_kernels._jit import Int
 from accelsim_kernels.vectors.code import (
@@ -26,14 +26,17 @@ from accelsim_kernels.vectors.code import (
     spread,
     vectorised,
 )
-from accelsim_kernels.vectors.columns import POSITIONS, store_tile
-from accelsim_kernels.vectors.products import plus_bytes, plus_words
+from accelsim_kernels.vectors.columns import POSITIONS, add_group, store_tile, zero
+from accelsim_kernels.vectors.products import Block, blocks_of, plus_words
 
 Narrow = npt.NDArray[np.int32]
 Wide = npt.NDArray[np.int64]
 
 CHANNELS_OF_RUNNING_TILE = 2
 """Channels of a tile: their sums and the ends of these are 24 of 32 registers."""
+
+LONG, SHORT = 4, 2
+"""Groups of a part."""
 
 _VECTORS = POSITIONS // LANES
 
@@ -93,48 +96,34 @@ def _running_tile(words: bool, part_groups: int) -> Any:
                 masks[where] = (masks[where] & ~bit if i % LANES else 0) | (bit if outside else 0)
 
     def generate(builder: Any, arrays: Arrays) -> None:
-        _, first, _, place, _, _, position, *_ = arrays.values
-        plus = plus_words if words else plus_bytes
-        none = ir.Constant(VECTOR, None)
-        totals, lows, highs = (
-            [
-                [cgutils.alloca_once_value(builder, none) for _ in range(_VECTORS)]
-                for _ in range(CHANNELS_OF_RUNNING_TILE)
-            ]
-            for _ in range(3)
-        )
+        _, first, _, _, _, _, position, *_ = arrays.values
+        channels = range(CHANNELS_OF_RUNNING_TILE)
+        totals, lows, highs = ([[zero(builder) for _ in range(_VECTORS)] for _ in channels] for _ in range(3))
         rows = [arrays.load(5, builder.add(first, index(r)), INT64, 8) for r in range(CHANNELS_OF_RUNNING_TILE)]
         length = builder.extract_value(arrays.array(0).shape, 1)
         bases = [builder.mul(row, length) for row in rows]
         num_groups = builder.udiv(length, index(GROUP_BYTES))
 
-        def add(group: Any) -> None:
-            here = builder.add(place, builder.mul(group, index(GROUP_BYTES * POSITIONS)))
-            places = [builder.add(here, index(v * GROUP_BYTES * LANES)) for v in range(_VECTORS)]
-            columns = [arrays.load(2, where, VECTOR) for where in places]
-            distance = builder.mul(group, index(GROUP_BYTES))
-            for base, sums in zip(bases, totals, strict=True):
-                operand = spread(builder, arrays.load(0, builder.add(base, distance), INT32))
-                for total, column in zip(sums, columns, strict=True):
-                    builder.store(plus(builder, builder.load(total), column, operand), total)
+        def add(block: Block, group: Any) -> None:
+            add_group(builder, arrays, words, bases, totals, block, group)
 
-        def meet() -> None:
+        def meet(block: Block) -> None:
             for registers, comparison in ((lows, "<"), (highs, ">")):
-                for line, sums in zip(registers, totals, strict=True):
-                    for register, total in zip(line, sums, strict=True):
-                        before, now = builder.load(register), builder.load(total)
-                        kept = builder.select(builder.icmp_signed(comparison, before, now), before, now)
-                        builder.store(kept, register)
+                for r, v in product(*block):
+                    before, now = builder.load(registers[r][v]), builder.load(totals[r][v])
+                    kept = builder.select(builder.icmp_signed(comparison, before, now), before, now)
+                    builder.store(kept, registers[r][v])
 
         whole = builder.udiv(num_groups, index(part_groups))
-        with cgutils.for_range(builder, whole, intp=INT64) as part:
-            meet()
-            for some in range(part_groups):
-                add(builder.add(builder.mul(part.index, index(part_groups)), index(some)))
         done = builder.mul(whole, index(part_groups))
-        with cgutils.for_range(builder, builder.sub(num_groups, done), intp=INT64) as rest:
-            meet()
-            add(builder.add(done, rest.index))
+        for block in blocks_of(CHANNELS_OF_RUNNING_TILE, _VECTORS, registers=3):
+            with cgutils.for_range(builder, whole, intp=INT64) as part:
+                meet(block)
+                for some in range(part_groups):
+                    add(block, builder.add(builder.mul(part.index, index(part_groups)), index(some)))
+            with cgutils.for_range(builder, builder.sub(num_groups, done), intp=INT64) as rest:
+                meet(block)
+                add(block, builder.add(done, rest.index))
         _mark(builder, arrays, words, rows, (lows, highs))
         left = builder.sub(builder.extract_value(arrays.array(7).shape, 1), position)
         with builder.if_else(builder.icmp_signed(">=", left, index(POSITIONS))) as (then, otherwise):
@@ -176,5 +165,5 @@ def _mark(builder: Any, arrays: Arrays, words: bool, rows: Any, met: Any) -> Non
             arrays.store(mark, 13, builder.add(marks, index(v)), 4)
 
 
-running_tile_u8_4, running_tile_u8_2 = _running_tile(False, 4), _running_tile(False, 2)
-running_tile_s16_4, running_tile_s16_2 = _running_tile(True, 4), _running_tile(True, 2)
+running_tile_u8_long, running_tile_u8_short = _running_tile(False, LONG), _running_tile(False, SHORT)
+running_tile_s16_long, running_tile_s16_short = _running_tile(True, LONG), _running_tile(True, SHORT)
