@@ -30,8 +30,8 @@ _REPEATED = 1024
 _ONE_KIND = np.zeros(1, dtype=np.int64)
 """Kinds of rows, where all are alike."""
 
-_WEIGHTS: WeakKeyDictionary[MacLayer, Int64] = WeakKeyDictionary()
-"""How many weights are not 0, of layers that ran before."""
+_WEIGHTS: WeakKeyDictionary[MacLayer, tuple[Int64, int]] = WeakKeyDictionary()
+"""How many weights are not 0, of each term and in all, of layers that ran before."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,15 @@ class ZeroCounter:
         counts = np.zeros((groups, weights.shape[1]), dtype=np.int32)
         for group, count in zip(_comparable(shaped), counts, strict=True):
             kernels.count_unequal_rows(group.reshape(-1), np.int64(0), _ONE_KIND, count.reshape(1, -1))
-        self._begin(counts.astype(np.int64), shaped.shape[1], spatial_first)
+        self._begin((counts.astype(np.int64), int(counts.sum())), shaped.shape[1], spatial_first)
 
-    def _begin(self, weights: Int64, num_outputs: int, spatial_first: bool) -> None:
-        """Count nothing yet; ``weights`` are those that are not 0 among the outputs of a group: (groups, k)."""
-        self.weights, self.num_outputs, self.spatial_first = weights, num_outputs, spatial_first
-        self.activations = np.zeros_like(weights)
+    def _begin(self, counted: tuple[Int64, int], num_outputs: int, spatial_first: bool) -> None:
+        """Count nothing yet; of weights are ``counted`` those that are not 0: (groups, k), and in all."""
+        self.weights, self.num_weights = counted
+        self.num_outputs, self.spatial_first = num_outputs, spatial_first
+        self.activations = np.zeros_like(self.weights)
         self.num_positions = 0
         self._geometry: Geometry | None = None
-        self._kinds: Int64 | None = None  # of the rows of an image, once there was one
         self._places: Int32 | None = None  # (kinds of rows, width, channels): rows with something else than 0 there
         self._padded_images = 0  # images whose padded taps are still to be counted
 
@@ -85,7 +85,8 @@ class ZeroCounter:
         """Return a counter for a layer, whose weights are looked at once for all runs."""
         counter = cls.__new__(cls)
         if layer not in _WEIGHTS:
-            _WEIGHTS[layer] = cls(layer.weights, layer.groups).weights
+            made = cls(layer.weights, layer.groups)
+            _WEIGHTS[layer] = made.weights, made.num_weights
         counter._begin(_WEIGHTS[layer], layer.num_outputs, spatial_first)
         return counter
 
@@ -110,12 +111,11 @@ class ZeroCounter:
         if geometry.is_pointwise:
             self.activations += self._count_unequal(images, zero).reshape(self.activations.shape)
         else:
-            if self._kinds is None:
-                self._kinds = Meeting.of(geometry).kinds
+            meeting = Meeting.of(geometry)
             if self._places is None:
-                self._places = np.zeros((int(self._kinds.max()) + 1, *images.shape[2:]), dtype=np.int32)
-            flat = self._places.reshape(len(self._places), -1)
-            kernels.count_unequal_rows(_unsigned(images).reshape(-1), _unsigned_code(images, zero), self._kinds, flat)
+                self._places = np.zeros((meeting.rows.shape[1], *images.shape[2:]), dtype=np.int32)
+            flat, code = self._places.reshape(len(self._places), -1), _unsigned_code(images, zero)
+            kernels.count_unequal_rows(_unsigned(images).reshape(-1), code, meeting.kinds, flat)
             self._add_padding(len(images), geometry, pad_value)
         self.num_positions += len(images) * geometry.num_positions
 
@@ -195,7 +195,7 @@ class ZeroCounter:
         n, p = self.num_outputs, self.num_positions
         everything = self.weights.size * n * p
         return ZeroOperands(
-            everything - int(self.weights.sum()) * p,
+            everything - self.num_weights * p,
             everything - int(self.activations.sum()) * n,
             everything - int(np.vdot(self.weights, self.activations)),
         )

@@ -20,15 +20,20 @@ _PAIRS = 1 << 16
 _TABLES: WeakKeyDictionary[kinds.AddLayer, dict[str, Codes]] = WeakKeyDictionary()
 """What the layers that ran before store for every pair of codes, by the types of the two."""
 
+_ADDED: WeakKeyDictionary[kinds.AddLayer, int] = WeakKeyDictionary()
+"""Pairs that layers without a table have added so far."""
+
 
 @executes(kinds.AddLayer, as_stored=True)
 def add(layer: kinds.AddLayer, inputs: Sequence[Codes]) -> Codes:
-    """Add or subtract, docs/numerics.md (25) to (27): each pair of codes once, where there are more than that."""
+    """Add or subtract, docs/numerics.md (25) to (27): each pair of codes once, where there have been more."""
     shape = np.broadcast_shapes(*(array.shape for array in inputs))
     channels_last = len(shape) == 4 and not inputs[0].flags.c_contiguous  # as convolutions leave their images
     whole = (array if array.shape == shape else np.broadcast_to(array, shape) for array in inputs)
     a, b = (_in_memory(array, channels_last) for array in whole)
-    narrow = _sums_by_table(layer, a, b) if a.size >= _PAIRS and a.itemsize == b.itemsize == 1 else _sums(layer, a, b)
+    narrow = (
+        _sums_by_table(layer, a, b) if a.itemsize == b.itemsize == 1 and _pays(layer, a.size) else _sums(layer, a, b)
+    )
     return _clamped(narrow.transpose(0, 3, 1, 2) if channels_last else narrow, layer)
 
 
@@ -42,10 +47,18 @@ def _sums(layer: kinds.AddLayer, a: Codes, b: Codes) -> Codes:
     return stored.astype(engine_codes.narrowest_type(*layer.clamp))
 
 
+def _pays(layer: kinds.AddLayer, size: int) -> bool:
+    """Whether a layer has added, with what it adds now, as many pairs as a table has."""
+    added = _ADDED.get(layer, 0)
+    if added < _PAIRS:
+        added = _ADDED[layer] = added + size
+    return added >= _PAIRS
+
+
 def _sums_by_table(layer: kinds.AddLayer, a: Codes, b: Codes) -> Codes:
     """Do the work of `_sums` for codes of 8 bits by looking every pair up."""
     tables = _TABLES.setdefault(layer, {})
-    which = f"{a.dtype} {b.dtype}"
+    which = a.dtype.char + b.dtype.char
     if which not in tables:
         bits = np.arange(_PAIRS // 256, dtype=np.uint8)
         pairs = np.broadcast_arrays(bits.view(a.dtype)[:, np.newaxis], bits.view(b.dtype))

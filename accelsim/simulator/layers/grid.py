@@ -188,7 +188,8 @@ class Grid:
         """Return in how many groups of a layer weights have a zero point that is not 0."""
         if isinstance(layer, kinds.RuntimeMacLayer):
             return self._asymmetric.get(layer.name, 0)
-        if not layer.weight_zero_points.any():
+        safe = self._safe.get(layer.name)
+        if not (layer.weight_zero_points.any() if safe is None else safe.asymmetric):
             return 0
         return int(layer.weight_zero_points.reshape(layer.groups, -1).any(axis=1).sum())
 

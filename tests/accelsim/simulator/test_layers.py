@@ -10,6 +10,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import accelsim as ax
+from accelsim.program.lowering import lower
 from tests.accelsim.simulator.gemm_cases import lists
 from tests.accelsim.simulator.layer_cases import (
     RULES,
@@ -91,7 +92,7 @@ def test_elementwise_layers_equal_the_oracle(op, data, requantizer):
 @pytest.mark.parametrize("requantizer", ["tflite", "onnxruntime"])
 @pytest.mark.parametrize(("bits_a", "bits_b", "bits_y"), [(8, 8, 8), (8, 7, 11), (8, 9, 8)])
 def test_many_additions_store_what_few_do(requantizer, bits_a, bits_b, bits_y):
-    # 65,536 additions of codes of 8 bits at once go by a table of all pairs; fewer, or wider ones, do not.
+    # A layer's additions of codes of 8 bits go by a table of all pairs from the 65,536th on; wider ones do not.
     chosen, rng = ax.Requantizer.preset(requantizer), np.random.default_rng(6)
     a = ax.QuantizationParameters(np.float32(0.03), np.int64(3), ax.IntegerFormat(bits_a, True))
     b = ax.QuantizationParameters(np.float32(0.011), np.int64(5), ax.IntegerFormat(bits_b, False))
@@ -104,6 +105,11 @@ def test_many_additions_store_what_few_do(requantizer, bits_a, bits_b, bits_y):
     few = [run(network, {name: codes[i : i + 128] for name, codes in pairs.items()}, machine_with(chosen))
            for i in (0, 128)]  # fmt: skip
     assert np.array_equal(many, np.concatenate(few))
+    images = {name: network.activations[name].dequantize(codes[:128]) for name, codes in pairs.items()}
+    program = lower(network, machine_with(chosen))
+    for _ in range(3):  # the table is made in the second run
+        (stored,) = ax.simulate(program, images).outputs.values()
+        assert np.array_equal(stored, few[0])
     shift = 20 if max(bits_a, bits_b) <= 8 else 15
     for i, j in rng.integers(0, 256, (300, 2)):
         wanted = vector.add(int(left[i]), int(right[j]), triple(a), triple(b), triple(y), chosen, -1, shift)
