@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from accelsim_kernels import exact
-from accelsim_kernels.processor import INSTRUCTIONS_VARIABLE, has_dot_instructions, instructions, settings
+from accelsim_kernels.processor import has_dot_instructions, settings
 from accelsim_kernels.vectors import columns as columns_of
 from accelsim_kernels.vectors import (
     dots,
@@ -350,16 +350,6 @@ def test_sums_by_sign_are_sums_of_one_sign(dtype):
     rows = [[int(w) for w in row] for row in weights]
     assert positive.tolist() == [sum(w for w in row if w > 0) for row in rows]
     assert negative.tolist() == [sum(w for w in row if w < 0) for row in rows]
-
-
-def test_the_processors_instructions_can_be_switched_off(monkeypatch):
-    monkeypatch.setenv(INSTRUCTIONS_VARIABLE, "none")
-    instructions.cache_clear()
-    try:
-        assert not has_dot_instructions()
-    finally:
-        monkeypatch.undo()
-        instructions.cache_clear()
 
 
 @jit_only
