@@ -9,7 +9,7 @@ import numpy as np
 from accelsim_kernels._jit import Int, kernel
 from accelsim_kernels.ordered_tiles import Stepping, load_row, step_tile
 from accelsim_kernels.vectors.code import LANES
-from accelsim_kernels.vectors.moves import Columns, Narrow, Wide, filled, laid, laid_in_pairs, widened
+from accelsim_kernels.vectors.moves import Columns, Narrow, Wide, fetched, filled, laid, laid_in_pairs, widened
 from accelsim_kernels.vectors.running_ranges import range_of_products, range_of_tiles
 from accelsim_kernels.vectors.tile import ROWS, Vectors
 
@@ -111,7 +111,12 @@ def step_columns(
             count = min(ROWS, channels.size - first)
             for position in range(begin, min(begin + room.shape[0] * LANES, num_positions), LANES):
                 for r in range(ROWS):
-                    load_row(start[channels[first + min(r, count - 1)]], stepping, saturate, state, r)
+                    channel = channels[first + min(r, count - 1)]
+                    load_row(start[channel], stepping, saturate, state, r)
+                    output = channel * num_positions + position
+                    fetched(accumulators, output)
+                    fetched(events, output)
+                    fetched(firsts, output)
                 place = (position - begin) // LANES * room.shape[1]
                 step_tile(vectors, place, flat, first * length, length, stepping, saturate, state)
                 left = num_positions - position
@@ -152,10 +157,11 @@ def range_columns(
             count = min(ROWS, channels.size - first)
             for position in range(begin, min(begin + room.shape[0] * LANES, num_positions), LANES):
                 for r in range(ROWS):
-                    first_value = start[channels[first + min(r, count - 1)]]
-                    filled(first_value, lows, r * LANES)
-                    filled(first_value, highs, r * LANES)
-                    filled(first_value, sums, r * LANES)
+                    channel = channels[first + min(r, count - 1)]
+                    output = channel * num_positions + position
+                    for i in range(3):
+                        filled(start[channel], lists[i], r * LANES)
+                        fetched(outputs[i], output)
                 place = (position - begin) // LANES * room.shape[1]
                 if tile == 0:
                     range_of_products(vectors, place, flat, first * length, length, tile, lows, highs, sums)

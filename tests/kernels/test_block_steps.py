@@ -14,6 +14,7 @@ from accelsim_kernels.ordered_tiles import CHAINS, PRODUCTS, TILES
 from accelsim_kernels.processor import has_dot_instructions, settings
 from accelsim_kernels.vectors import block_rows, chains, running_ranges, steps
 from accelsim_kernels.vectors.code import LANES
+from accelsim_kernels.vectors.registers import at_top
 from accelsim_kernels.vectors.tile import ROWS
 from tests.kernels.test_ordered_steps import MACHINES, SIZE, STEPS, drawn, form
 from tests.kernels.test_vectors import compiled, jit_only
@@ -89,10 +90,18 @@ def test_steps_of_windows_are_their_scalar_loop_and_the_contract(form, overflow,
 
 @pytest.mark.parametrize("dataflow", ["output_stationary", "weight_stationary"])
 def test_registers_as_narrow_as_a_product_take_pairs_of_one_term(form, dataflow):
-    """8 x 8 bits with a saturating register of 16 bits, which needs a scale of 16: seven, eight, and one for twice."""
-    for bits, scale, doubled in ((17, 15, False), (16, 15, True)):
+    """8 x 8 bits with a wrapping register of 15 bits, which needs a scale of 16: seven, eight, and one for twice.
+
+    A saturating one of 16 bits does, too, where it is at the top of the lane.
+    """
+    cases = [("wrap", 16, 15, False)]
+    if dataflow == "output_stationary":  # registers inside tiles hold a product
+        cases.append(("wrap", 15, 15, True))
+    if at_top(True):
+        cases += [("saturate", 17, 15, False), ("saturate", 16, 15, True)]
+    for overflow, bits, scale, doubled in cases:
         registers = {"accumulator_bits": bits} if dataflow == "output_stationary" else {"partial_sum_bits": bits}
-        machine = ax.Machine(dataflow=dataflow, overflow="saturate", **{"accumulator_bits": 20, **registers})
+        machine = ax.Machine(dataflow=dataflow, overflow=overflow, **{"accumulator_bits": 20, **registers})
         made = layout_in_place(machine, 200, terms_per_addition(machine), (-128, 127), (0, 255))
         assert made.doubled == (doubled and form == "pairs")
         if form == "pairs":

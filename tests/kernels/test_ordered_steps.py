@@ -13,6 +13,7 @@ from accelsim_kernels.ordered_tiles import CHAINS, PRODUCTS, TILES, TREES
 from accelsim_kernels.processor import INSTRUCTIONS_VARIABLE, has_dot_instructions, instructions
 from accelsim_kernels.vectors import chains, moves, running_ranges, steps
 from accelsim_kernels.vectors.code import LANES
+from accelsim_kernels.vectors.registers import at_top
 from accelsim_kernels.vectors.tile import ROWS
 from tests.kernels.test_vectors import compiled, jit_only
 from tests.naive.gemm import accumulate
@@ -108,18 +109,22 @@ def test_steps_are_their_scalar_loop_and_the_contract(form, name, overflow, redu
 
 
 def test_products_of_16_bits_are_stepped_at_the_top_of_the_lane_where_they_fit(form):
-    """8 x 8 bits from 16 bits of a wrapping accumulator on and 17 of a saturating one; else they are not scaled."""
+    """8 x 8 bits from 16 bits of a wrapping accumulator on and 17 of a saturating one; else they are not scaled.
+
+    Nor are saturating accumulators at the top of the lane where no instruction clamps; then 31 bits are the most.
+    """
     ends = (0, 255), (-128, 127)
     for overflow, least in (("wrap", 16), ("saturate", 17)):
+        top = at_top(overflow == "saturate")
         for bits in range(4, 33):
             machine = ax.Machine(dataflow="output_stationary", accumulator_bits=bits, overflow=overflow)
             made = layout(machine, 100, 1, *ends)
-            if bits == 32 and overflow == "wrap":
+            if bits == 32 and (overflow == "wrap" or not top):
                 assert made is None
                 continue
-            scaled = bits >= (least if form == "pairs" else 16)
+            scaled = top and bits >= (least if form == "pairs" else 16)
             assert made is not None
-            assert (made.kind == PRODUCTS) == scaled
+            assert (made.kind == PRODUCTS) == (scaled or not top)
             shift = (32 if overflow == "saturate" else 31) - bits
             assert made.lane_shift + made.row_shift == (shift if scaled else 0)
             assert made.lane_shift <= 7 or not scaled

@@ -17,6 +17,7 @@ from accelsim_kernels.processor import has_dot_instructions
 from accelsim_kernels.scattered import Order
 from accelsim_kernels.term_layout import lay_numbers
 from accelsim_kernels.vectors.code import LANES
+from accelsim_kernels.vectors.registers import at_top, scale
 from accelsim_kernels.vectors.tile import ROWS
 
 Integers = npt.NDArray[Any]
@@ -191,8 +192,11 @@ def layout_in_place(machine: Machine, reduction: int, tile: int, lanes: Ends, ro
 
 
 def _scaled(overflow: str, bits: int, lanes: Ends, rows: Ends, paired: bool) -> tuple[int, int] | None:
-    """Return by how much lanes' and rows' terms are shifted to the top of the lane, (112); None if they cannot be."""
-    shift, greatest = (32 if overflow == "saturate" else 31) - bits, max(map(abs, lanes)) * max(map(abs, rows))
+    """Return by how much lanes' and rows' terms are shifted for products added one by one, (112); None if none fits."""
+    saturate, greatest = overflow == "saturate", max(map(abs, lanes)) * max(map(abs, rows))
+    shift = scale(bits, saturate)
+    if not at_top(saturate):
+        return (0, 0) if (1 << (bits - 1)) + greatest <= 1 << 31 else None
     if paired and 0 <= shift <= 30 - _bits(lanes) - _bits(rows):
         lane_shift = min(shift, 15 - _bits(lanes))
         return lane_shift, shift - lane_shift

@@ -10,7 +10,7 @@ from llvmlite import ir
 from accelsim_kernels._jit import Int
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.vectors.code import LANES, VECTOR, Arrays, vectorised
-from accelsim_kernels.vectors.registers import Register, TopOfLane
+from accelsim_kernels.vectors.registers import Register, one_by_one, scale
 from accelsim_kernels.vectors.tile import (
     ROWS,
     Length,
@@ -22,6 +22,7 @@ from accelsim_kernels.vectors.tile import (
     numbers_per_vector,
     product,
     row_number,
+    tiles,
     vector_items,
 )
 
@@ -56,8 +57,7 @@ def _chains(saturate: bool) -> Any:
         inner_events : int32 array, shape (96,)
             Its events; updated.
         """
-        bits = (int(inner_high) - int(inner_low)).bit_length()
-        shift = 32 - bits if saturate else 31 - bits
+        shift = scale((int(inner_high) - int(inner_low)).bit_length(), saturate)
         per_vector, count = numbers_per_vector(vectors, length), numbers_of_row(length)
         for i in range(ROWS * LANES):
             for number, begin in enumerate(range(0, count, tile)):
@@ -75,18 +75,20 @@ def _chains(saturate: bool) -> Any:
                 sums[i] = bring_in(np.int64(value), np.int64(low), np.int64(high), saturate)
 
     def generate(builder: Any, arrays: Arrays) -> None:
-        tile = Tile(builder, arrays)
-        size, low, high, inner_low, inner_high = arrays.values[5:10]
+        with tiles(builder, arrays, 2) as tile:
+            run(builder, tile)
+
+    def run(builder: Any, tile: Tile) -> None:
+        size, low, high, inner_low, inner_high = tile.arrays.values[5:10]
         sums, events, firsts, inner_events = (tile.state(argument) for argument in (10, 11, 12, 13))
-        inner, register = TopOfLane(tile, inner_low, inner_high, saturate), Register(tile, low, high, saturate)
+        inner, register = one_by_one(tile, inner_low, inner_high, saturate), Register(tile, low, high, saturate)
         tile.each(sums, register.held)
         with tile.slices(tile.length, size) as (begin, count, number):
-            for row in range(ROWS):
+            for row in tile.rows:
                 inner.put(row, ir.Constant(VECTOR, None))
-            with inner.add(begin, count) as (marks, _):
-                inner.count(inner_events, marks)
+            inner.add(begin, count, inner_events)
             number = tile.lane(number)
-            for row in range(ROWS):
+            for row in tile.rows:
                 outside = register.keep(builder.add(builder.load(sums[row]), inner.get(row)), sums[row], events[row])
                 register.note(firsts[row], outside, number)
         tile.each(sums, register.value)

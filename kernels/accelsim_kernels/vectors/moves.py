@@ -9,7 +9,8 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from accelsim_kernels._jit import Int
-from accelsim_kernels.vectors.code import INT32, INT64, LANES, VECTOR, Arrays, spread, vectorised
+from accelsim_kernels.processor import Instructions, instructions
+from accelsim_kernels.vectors.code import INT8, INT32, INT64, LANES, VECTOR, Arrays, cgutils, index, spread, vectorised
 
 Columns = npt.NDArray[np.uint8] | npt.NDArray[np.int16] | npt.NDArray[np.int32]
 Narrow = npt.NDArray[np.int32]
@@ -42,6 +43,29 @@ def _widen(builder: Any, arrays: Arrays) -> None:
 
 
 widened = vectorised(_widened, _widen)
+
+
+def _fetched(output: Wide, column: Int) -> None:
+    """Do nothing: the lines of the cache that sixteen int64 values from a column on are stored to come meanwhile.
+
+    Notes
+    -----
+    Where the sums of a tile take as little time as these lines, up to a third less. Not tried with VNNI, where nothing
+    is fetched.
+    """
+
+
+def _fetch(builder: Any, arrays: Arrays) -> None:
+    if instructions() is Instructions.VNNI:
+        return
+    kinds = [INT8.as_pointer(), *[INT32] * 3]
+    prefetch = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0")
+    first, (write, near, data) = arrays.pointer(0, arrays.values[1], INT8), (ir.Constant(INT32, n) for n in (1, 3, 1))
+    for line in range(2):
+        builder.call(prefetch, [builder.gep(first, [index(line * 64)]), write, near, data])
+
+
+fetched = vectorised(_fetched, _fetch)
 
 
 def _shifted(builder: Any, arrays: Arrays, place: Any, shift: Any) -> Any:

@@ -13,7 +13,7 @@ import llvmlite.binding
 from llvmlite import ir
 
 from accelsim_kernels.processor import Instructions, instructions
-from accelsim_kernels.vectors.code import INT16, INT32, INT64, LANES, VECTOR, cgutils
+from accelsim_kernels.vectors.code import INT8, INT16, INT32, INT64, LANES, VECTOR, cgutils
 
 llvmlite.binding.initialize_native_asmparser()  # for `plus_pairs`, `even_products`
 
@@ -23,6 +23,9 @@ Block = tuple[range, range]
 _HALF = LANES // 2
 _QUARTER_OF_PAIRS = ir.VectorType(INT64, _HALF // 2)
 _HALF_VECTOR, _HALF_WORDS, _WORDS = (ir.VectorType(kind, n) for kind, n in ((INT32, 8), (INT16, 16), (INT16, 32)))
+
+SIGNS = ir.VectorType(INT8, 2 * LANES)
+"""Bytes of two vectors' lanes."""
 
 
 def blocks_of(rows: int, vectors: int, registers: int = 1) -> list[Block]:
@@ -73,16 +76,37 @@ def plus_pairs(builder: Any, total: Any, left: Any, right: Any) -> Any:
 
 
 def plus_words_clamped(builder: Any, total: Any, left: Any, right: Any) -> Any:
-    """Return ``total + Σ products`` clamped to 32 bits."""
-    if instructions() is Instructions.VNNI:
-        return _call(builder, "llvm.x86.avx512.vpdpwssds.512", total, left, right)
-    products, least = _pairs(builder, left, right), ir.Constant(VECTOR, [-(1 << 31)] * LANES)
-    clamped = _call(builder, f"llvm.sadd.sat.v{LANES}i32", total, products)
-    # twice (-2**15)**2 is 2**31, which comes out as its negative, as nothing else does
-    greatest = ir.Constant(VECTOR, [(1 << 31) - 1] * LANES)
-    negative = builder.icmp_signed("<", total, ir.Constant(VECTOR, None))
-    raised = builder.select(negative, builder.xor(total, least), greatest)
-    return builder.select(builder.icmp_signed("==", products, least), raised, clamped)
+    """Return ``total + Σ products`` clamped to 32 bits, which takes VNNI."""
+    return _call(builder, "llvm.x86.avx512.vpdpwssds.512", total, left, right)
+
+
+def signs(builder: Any, first: Any, second: Any) -> Any:
+    """Return bytes that have the signs of two vectors' lanes, in the order of `places_of_signs`."""
+    if instructions() is not Instructions.AVX2:
+        own, sources = ir.VectorType(INT8, 4 * LANES), [0] * SIGNS.count
+        for row in range(2):
+            for lane, place in enumerate(places_of_signs(row)):
+                sources[place] = row * own.count + lane * 4 + 3  # the highest byte
+        places = ir.Constant(ir.VectorType(INT32, SIGNS.count), sources)
+        return builder.shuffle_vector(builder.bitcast(first, own), builder.bitcast(second, own), places)
+    words = []
+    for lanes in (first, second):
+        places = (ir.Constant(_HALF_VECTOR, list(range(begin, begin + _HALF))) for begin in (0, _HALF))
+        halves = (builder.shuffle_vector(lanes, lanes, half) for half in places)
+        words.append(_narrowed(builder, "packssdw", _HALF_WORDS, *halves))
+    return _narrowed(builder, "packsswb", SIGNS, *words)
+
+
+def places_of_signs(row: int) -> list[int]:
+    """Return where the lanes of the first or second vector are: narrowing takes four of a vector by turns."""
+    return [lane % 8 // 4 * 16 + row * 8 + lane // 8 * 4 + lane % 4 for lane in range(LANES)]
+
+
+def _narrowed(builder: Any, name: str, kind: Any, left: Any, right: Any) -> Any:
+    """Clamp the elements of two vectors to half of their bits, which keeps their sign."""
+    signature = ir.FunctionType(kind, [left.type, right.type])
+    narrow = cgutils.get_or_insert_function(builder.module, signature, f"llvm.x86.avx2.{name}")
+    return builder.call(narrow, [left, right])
 
 
 def even_products(builder: Any, left: Any, right: Any) -> Any:

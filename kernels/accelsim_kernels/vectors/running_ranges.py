@@ -17,6 +17,7 @@ from accelsim_kernels.vectors.tile import (
     numbers_per_vector,
     product,
     row_number,
+    tiles,
     vector_items,
 )
 
@@ -60,8 +61,11 @@ def _range(one_by_one: bool) -> Any:
                     least[i], most[i] = min(least[i], total[i]), max(most[i], total[i])
 
     def generate(builder: Any, arrays: Arrays) -> None:
-        tile = Tile(builder, arrays)
-        size = arrays.values[5]
+        with tiles(builder, arrays, 1 if one_by_one else 2) as tile:
+            run(builder, tile)
+
+    def run(builder: Any, tile: Tile) -> None:
+        size = tile.arrays.values[5]
         least, most, sums = (tile.state(argument) for argument in (6, 7, 8))
 
         def widen(row: int) -> None:
@@ -79,8 +83,8 @@ def _range(one_by_one: bool) -> Any:
         else:
             with tile.slices(tile.length, size) as (begin, count, _):
                 tile.for_steps(begin, count, step, False)
-                for r in range(ROWS):
-                    widen(r)
+                for row in tile.rows:
+                    widen(row)
         for argument, vectors in ((6, least), (7, most), (8, sums)):
             tile.store(vectors, argument)
 

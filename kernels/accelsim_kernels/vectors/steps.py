@@ -10,7 +10,7 @@ from llvmlite import ir
 from accelsim_kernels._jit import Int
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.vectors.code import LANES, VECTOR, Arrays, index, vectorised
-from accelsim_kernels.vectors.registers import Register, TopOfLane
+from accelsim_kernels.vectors.registers import Register, one_by_one, scale
 from accelsim_kernels.vectors.tile import (
     ROWS,
     Length,
@@ -22,6 +22,7 @@ from accelsim_kernels.vectors.tile import (
     numbers_per_vector,
     product,
     row_number,
+    tiles,
     vector_items,
 )
 
@@ -64,9 +65,7 @@ def _products(saturate: bool) -> Any:
             What the accumulators hold, their overflow events, and the number of the first addition with one or -1;
             updated.
         """
-        bits = (int(high) - int(low)).bit_length()
-        shift = 32 - bits if saturate else 31 - bits
-        per_vector = numbers_per_vector(vectors, length)
+        shift, per_vector = scale((int(high) - int(low)).bit_length(), saturate), numbers_per_vector(vectors, length)
         for i in range(ROWS * LANES):
             for k in range(numbers_of_row(length)):
                 number = row_number(numbers, row, length, i // LANES, k)
@@ -78,23 +77,17 @@ def _products(saturate: bool) -> Any:
                 sums[i] = bring_in(np.int64(value), np.int64(low), np.int64(high), saturate)
 
     def generate(builder: Any, arrays: Arrays) -> None:
-        tile = Tile(builder, arrays)
-        low, high = arrays.values[5:7]
-        sums, events, firsts = (tile.state(argument) for argument in (7, 8, 9))
-        register, none = TopOfLane(tile, low, high, saturate), ir.Constant(VECTOR, None)
-        for row in range(ROWS):
-            register.put(row, builder.load(sums[row]))
-        with register.add(index(0), tile.length) as (marks, before_first):
-            register.count(events, marks)
-            for row in range(ROWS):
-                number = builder.add(tile.leading_zeros(marks(row)), before_first)
-                before = builder.load(firsts[row])
-                now = builder.and_(builder.icmp_signed("<", before, none), builder.icmp_signed("!=", marks(row), none))
-                builder.store(builder.select(now, number, before), firsts[row])
-        for row in range(ROWS):
-            builder.store(register.get(row), sums[row])
-        for argument, vectors in ((7, sums), (8, events), (9, firsts)):
-            tile.store(vectors, argument)
+        with tiles(builder, arrays, 2) as tile:
+            sums, events, firsts = (tile.state(argument) for argument in (7, 8, 9))
+            low, high = arrays.values[5:7]
+            register = one_by_one(tile, low, high, saturate)
+            for row in tile.rows:
+                register.put(row, builder.load(sums[row]))
+            register.add(index(0), tile.length, events, firsts)
+            for row in tile.rows:
+                builder.store(register.get(row), sums[row])
+            for argument, vectors in ((7, sums), (8, events), (9, firsts)):
+                tile.store(vectors, argument)
 
     return vectorised(scalar, generate)
 
@@ -152,8 +145,11 @@ def _tiles(saturate: bool, tree: bool) -> Any:
                 sums[i] = bring_in(np.int64(value), np.int64(low), np.int64(high), saturate)
 
     def generate(builder: Any, arrays: Arrays) -> None:
-        tile = Tile(builder, arrays)
-        size, low, high, inner_low, inner_high = arrays.values[5:10]
+        with tiles(builder, arrays, 2) as tile:
+            run(builder, tile)
+
+    def run(builder: Any, tile: Tile) -> None:
+        size, low, high, inner_low, inner_high = tile.arrays.values[5:10]
         sums, events, firsts, inner_events = (tile.state(argument) for argument in (10, 11, 12, 13))
         register, inner = (Register(tile, *ends, saturate) for ends in ((low, high), (inner_low, inner_high)))
         tile.each(sums, register.held)
@@ -167,7 +163,7 @@ def _tiles(saturate: bool, tree: bool) -> Any:
                 tile.each(totals, lambda _: inner.held(ir.Constant(VECTOR, None)))
             tile.for_steps(begin, count, step, False)
             number = tile.lane(number)
-            for row in range(ROWS):
+            for row in tile.rows:
                 raw = builder.load(totals[row])
                 if tree:
                     inner.keep(raw, totals[row], inner_events[row])

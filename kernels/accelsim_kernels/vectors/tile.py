@@ -24,11 +24,12 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from accelsim_kernels._jit import Int
+from accelsim_kernels.processor import Instructions, instructions
 from accelsim_kernels.vectors.code import INT1, INT32, INT64, LANES, VECTOR, Arrays, cgutils, index, spread
 from accelsim_kernels.vectors.products import plus_pairs, plus_words_clamped
 
 ROWS = 6
-"""Rows that are stepped together."""
+"""Rows that a step takes."""
 
 Vectors = npt.NDArray[np.int16] | npt.NDArray[np.int32]
 Narrow = npt.NDArray[np.int32]
@@ -73,7 +74,7 @@ def vector_items(vectors: Vectors) -> int:
 
 
 class Tile:
-    """The registers of six rows by sixteen lanes, and what is done to them.
+    """The registers of some of the six rows by sixteen lanes, and what is done to them.
 
     The first five arguments of every step are the vectors, where those of the tile's lanes begin among them, the rows'
     numbers, `Row` and `Length`.
@@ -84,35 +85,43 @@ class Tile:
         numba's.
     arrays : Arrays
         The step's arguments.
+    first : int64
+        The first of the rows.
+    count : int
+        How many.
     """
 
-    def __init__(self, builder: Any, arrays: Arrays) -> None:
-        self.builder, self.arrays = builder, arrays
+    def __init__(self, builder: Any, arrays: Arrays, first: Any, count: int) -> None:
+        self.builder, self.arrays, self.rows = builder, arrays, range(count)
+        self._own = [builder.add(first, index(r)) for r in self.rows]
         self.paired = arrays.kinds[0].dtype.bitwidth == 16
         _, self.place, _, row, self.length = arrays.values[:5]
         self.in_place = hasattr(arrays.kinds[4], "dtype")
         if self.in_place:
             self.length = builder.extract_value(arrays.array(4).shape, 0)
-            begins = [arrays.load(3, index(r), INT64, 8) for r in range(ROWS)]
+            begins = [arrays.load(3, own, INT64, 8) for own in self._own]
         else:
-            begins = [builder.add(row, builder.mul(self.length, index(r))) for r in range(ROWS)]
-        self.rows = [builder.gep(arrays.array(2).data, [begin]) for begin in begins]
+            begins = [builder.add(row, builder.mul(self.length, own)) for own in self._own]
+        self._numbers = [builder.gep(arrays.array(2).data, [begin]) for begin in begins]
         self.one = ir.Constant(VECTOR, [1] * LANES)
 
     def state(self, argument: int) -> list[Any]:
         """Load a vector per row from an int32 array of `ROWS` times `LANES` values."""
-        loaded = (self.arrays.load(argument, index(r * LANES), VECTOR, 4) for r in range(ROWS))
+        loaded = (self.arrays.load(argument, self._place(row), VECTOR, 4) for row in self.rows)
         return [cgutils.alloca_once_value(self.builder, vector) for vector in loaded]
 
     def constants(self, value: int) -> list[Any]:
         """Make a vector per row that holds a number in all lanes."""
         constant = ir.Constant(VECTOR, [value] * LANES)
-        return [cgutils.alloca_once_value(self.builder, constant) for _ in range(ROWS)]
+        return [cgutils.alloca_once_value(self.builder, constant) for _ in self.rows]
 
     def store(self, vectors: list[Any], argument: int) -> None:
         """Store a vector per row."""
-        for r in range(ROWS):
-            self.arrays.store(self.builder.load(vectors[r]), argument, index(r * LANES), 4)
+        for row in self.rows:
+            self.arrays.store(self.builder.load(vectors[row]), argument, self._place(row), 4)
+
+    def _place(self, row: int) -> Any:
+        return self.builder.mul(self._own[row], index(LANES))
 
     def lane(self, number: Any) -> Any:
         """Spread an int64 over the lanes of a vector."""
@@ -131,7 +140,7 @@ class Tile:
 
     def number(self, row: int, place: Any) -> Any:
         """Load a row's number, from a place after the row's beginning, and spread it."""
-        pointer = self.builder.bitcast(self.builder.gep(self.rows[row], [place]), INT32.as_pointer())
+        pointer = self.builder.bitcast(self.builder.gep(self._numbers[row], [place]), INT32.as_pointer())
         loaded = self.builder.load(pointer)
         loaded.align = self.arrays.kinds[2].dtype.bitwidth // 8
         return spread(self.builder, loaded)
@@ -183,7 +192,7 @@ class Tile:
             left = builder.sub(total, begin)
             yield begin, builder.select(builder.icmp_signed("<", left, size), left, size), number
 
-    def for_steps(self, begin: Any, count: Any, step: Any, halves: bool) -> None:
+    def for_steps(self, begin: Any, count: Any, step: Any, halves: bool, after: Any = None) -> None:
         """Do a step for each number of the rows from ``begin`` on: ``step(row, vector, number)`` for all rows.
 
         Parameters
@@ -194,6 +203,8 @@ class Tile:
             See above.
         halves : bool
             Of paired operands, whether two successive numbers meet one vector, each one term of it.
+        after : callable, optional
+            What is done after the rows' steps for a number.
         """
         builder, two = self.builder, halves and self.paired and not self.in_place
         with cgutils.for_range_slice(
@@ -205,5 +216,27 @@ class Tile:
                 place = builder.add(first, index(half))
                 if self.in_place:
                     place = self.arrays.load(4, place, INT64, 8)
-                for row in range(ROWS):
+                for row in self.rows:
                     step(row, vector, self.number(row, place))
+                if after is not None:
+                    after()
+
+
+@contextmanager
+def tiles(builder: Any, arrays: Arrays, at_a_time: int) -> Iterator[Tile]:
+    """Do what follows for all rows, some at a time where the processor has only sixteen registers of 256 bits.
+
+    Parameters
+    ----------
+    builder, arrays
+        As of `Tile`.
+    at_a_time : int
+        Rows then: as many as all that is kept of them fits the registers.
+    """
+    if instructions() is Instructions.VNNI:
+        yield Tile(builder, arrays, index(0), ROWS)
+    else:
+        # an empty instruction hides the number from LLVM, which would write the loop out
+        end = builder.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", [index(ROWS)], True)
+        with cgutils.for_range_slice(builder, index(0), end, index(at_a_time), intp=INT64, inc=True) as (first, _):
+            yield Tile(builder, arrays, first, at_a_time)
