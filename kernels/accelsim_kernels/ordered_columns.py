@@ -117,6 +117,8 @@ def step_columns(
                     fetched(accumulators, output)
                     fetched(events, output)
                     fetched(firsts, output)
+                    if inner_events.size:
+                        fetched(inner_events, output)
                 place = (position - begin) // LANES * room.shape[1]
                 step_tile(vectors, place, flat, first * length, length, stepping, saturate, state)
                 left = num_positions - position

@@ -174,9 +174,9 @@ class Packed:
     """A register per row and lane of two rows, to which products are added one by one.
 
     A saturating register holds its value as it is, and a wrapping one is at the top of the lane. Either way an addition
-    leaves something in each lane whose sign says whether there was an event, and those of both rows fill one vector of
-    bytes. Comparing bytes sets all bits, which is -1: so additions without an event are counted by subtracting it, and
-    those before the first event by subtracting what all comparisons so far have in common.
+    leaves something in each lane whose sign says whether there was an event, and the signs of both rows fill one vector
+    of bytes. There a comparison sets all bits, which is -1: so additions without an event are counted by subtracting
+    it, and those before the first event by subtracting what all comparisons so far have in common.
 
     Parameters
     ----------
@@ -214,23 +214,20 @@ class Packed:
         self.builder.store(total, self.values[row])
         self._signs.append(sign)
 
-    def _packed(self) -> Any:
-        """Return the signs noted."""
-        first, second = self._signs
-        self._signs = []
-        return signs(self.builder, first, second)
-
     def add(self, begin: Any, count: Any, events: list[Any], firsts: list[Any] | None = None) -> None:
         """Do what `TopOfLane.add` does."""
+        if self.saturate and firsts is None:
+            self._add_and_count(begin, count, events)
+            return
         tile, builder = self.tile, self.builder
         none, ones = ir.Constant(SIGNS, None), ir.Constant(SIGNS, [-1] * SIGNS.count)
         fitting, before_first, all_fit = (cgutils.alloca_once_value(builder, none) for _ in range(3))
-        self._signs = [builder.load(value) for value in self.values]
-        parity = cgutils.alloca_once_value(builder, none if self.saturate else self._packed())
-        self._signs = []
+        held = none if self.saturate else signs(builder, *map(builder.load, self.values))
+        parity = cgutils.alloca_once_value(builder, held)
 
         def note() -> None:
-            fits = self._packed()
+            fits = signs(builder, *self._signs)
+            self._signs.clear()
             if not self.saturate:
                 same = builder.xor(builder.load(parity), fits)
                 builder.store(fits, parity)
@@ -252,6 +249,21 @@ class Packed:
                 if firsts is not None:
                     number = builder.add(tile.lane(first), self._of_row(before_first, row))
                     _note_first(builder, firsts[row], outside, number)
+
+    def _add_and_count(self, begin: Any, count: Any, events: list[Any]) -> None:
+        """Count events in lanes, which takes as many instructions; short tiles have no counts in bytes to widen.
+
+        Where an addition fits, the comparison takes one from the additions.
+        """
+        tile, builder = self.tile, self.builder
+
+        def step(row: int, vector: Any, number: Any) -> None:
+            self._step(row, vector, number)
+            builder.store(builder.add(builder.load(events[row]), self._signs.pop()), events[row])
+
+        tile.for_steps(begin, count, step, True)
+        additions = tile.lane(count)
+        tile.each(events, lambda counted: builder.add(counted, additions))
 
     def _of_row(self, counter: Any, row: int) -> Any:
         loaded, places = self.builder.load(counter), ir.Constant(VECTOR, places_of_signs(row))
