@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 import accelsim as ax
 from accelsim.simulator.engine.gemm import terms_per_addition
 from accelsim.simulator.engine.tracked import layout
+from accelsim_kernels import processor
 from accelsim_kernels.ordered_columns import lay_columns
 from accelsim_kernels.ordered_tiles import CHAINS, PRODUCTS, TILES, TREES
-from accelsim_kernels.processor import INSTRUCTIONS_VARIABLE, has_dot_instructions, instructions
+from accelsim_kernels.processor import Instructions, has_dot_instructions
 from accelsim_kernels.vectors import chains, moves, running_ranges, steps
 from accelsim_kernels.vectors.code import LANES
 from accelsim_kernels.vectors.registers import at_top
@@ -26,12 +27,10 @@ STEPS = {PRODUCTS: "products", TILES: "tiles", TREES: "trees", CHAINS: "chains"}
 def form(request, monkeypatch):
     """Operands by pairs of 16 bits, or of 32 bits, as on any processor."""
     if request.param == "portable":
-        monkeypatch.setenv(INSTRUCTIONS_VARIABLE, "none")
-    instructions.cache_clear()
+        monkeypatch.setattr(processor, "instructions", lambda: Instructions.NONE)
     if request.param == "pairs" and not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
-    yield request.param
-    instructions.cache_clear()
+    return request.param
 
 
 def laid_out(machine, tile, lanes, rows, ends):

@@ -22,7 +22,8 @@ from accelsim.simulator.engine.dots import PackedWeights, exact_float
 from accelsim.simulator.engine.exact import exact_sums
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.safe import SafeLayer
-from accelsim_kernels.processor import INSTRUCTIONS_VARIABLE, has_dot_instructions, instructions, settings
+from accelsim_kernels import processor
+from accelsim_kernels.processor import Instructions, has_dot_instructions, settings
 from tests.naive import conv as naive
 from tests.naive.gemm import gemm as naive_gemm
 
@@ -35,16 +36,11 @@ EXACT = SimpleNamespace(
 
 @contextmanager
 def path(name):
-    """Compute dot products in one of two ways."""
+    """Compute dot products in one of two ways; what kernels are compiled for stays as it is."""
     with pytest.MonkeyPatch.context() as patch:
         if name == "portable":
-            patch.setenv(INSTRUCTIONS_VARIABLE, "none")
-        instructions.cache_clear()
-        try:
-            yield
-        finally:
-            patch.undo()
-            instructions.cache_clear()
+            patch.setattr(processor, "instructions", lambda: Instructions.NONE)
+        yield
 
 
 def mac_layer(
