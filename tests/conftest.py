@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 # No deadline in any profile: the first call of a kernel compiles it. The generators build whole machines and GEMMs; on
 # a loaded computer hypothesis takes that for slow data generation.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
-settings.register_profile("default", max_examples=24, derandomize=True, database=None, **_COMMON)
+settings.register_profile("default", max_examples=16, derandomize=True, database=None, **_COMMON)
 settings.register_profile("jit_off", max_examples=8, derandomize=True, database=None, **_COMMON)
 settings.register_profile("long", max_examples=1000, **_COMMON)
 settings.load_profile(os.environ.get("ACCELSIM_HYPOTHESIS_PROFILE", "default"))
