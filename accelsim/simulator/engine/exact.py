@@ -210,7 +210,7 @@ def _multiply(
 ) -> ColumnSurvey:
     """Call the kernel; parameters as in `_DotOperands`, and start values, rows and accumulators."""
     if not takes_bytes():
-        weights = weights.astype(np.int16)
+        weights = weights.astype(np.int16, copy=False)
     reduction, per_group = weights.shape[1], GROUP_BYTES // weights.itemsize
     length = reduction + -reduction % per_group
     if length > reduction:
