@@ -1,6 +1,7 @@
 """Settings of all tests: hypothesis profiles and the folder of shared inputs."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ settings.register_profile("default", max_examples=16, derandomize=True, database
 settings.register_profile("jit_off", max_examples=8, derandomize=True, database=None, **_COMMON)
 settings.register_profile("long", max_examples=1000, **_COMMON)
 settings.load_profile(os.environ.get("ACCELSIM_HYPOTHESIS_PROFILE", "default"))
+
+# A shell without job control starts its background jobs with SIGINT ignored; the processes that tests interrupt would
+# inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
