@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
@@ -91,6 +92,15 @@ class IntegerProgram:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
         object.__setattr__(self, "constants", MappingProxyType(dict(self.constants)))
+
+    @cached_property
+    def last_uses(self) -> tuple[tuple[str, ...], ...]:
+        """Tensors that nothing reads any more, after each layer."""
+        last = {name: i for i, layer in enumerate(self.layers) for name in layer.inputs}
+        return tuple(
+            tuple(name for name in dict.fromkeys(layer.inputs) if last[name] == i)
+            for i, layer in enumerate(self.layers)
+        )
 
     def store(self, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the values of an input as they lie in memory.

@@ -11,11 +11,12 @@ from accelsim.arrays import whole_number
 from accelsim.errors import OperandError
 from accelsim.machine import Machine
 from accelsim.program.geometry import Geometry
-from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
+from accelsim.simulator.engine.activity import Sampling, ToggleCounter, count_convolution
 from accelsim.simulator.engine.convolution import run_convolution
 from accelsim.simulator.engine.events import EventArrays
 from accelsim.simulator.engine.gemm import EngineName, Int64, Track
 from accelsim.simulator.engine.gemm_operands import TYPE_ENDS, GemmValues
+from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter
 from accelsim.simulator.gemm import checked_machine, refuse_overflow, tracking_level
 from accelsim.simulator.gemm_result import GemmAccount, GemmResult
 from accelsim.simulator.operands import gemm_operands, integer_array, operand, start_values, zero_points
@@ -105,7 +106,7 @@ def conv2d(
         np.concatenate([getattr(part, name) for part in operands])
         for name in ("weights", "weight_zero_points", "start")
     )
-    zeros = ZeroCounter(weights_fed, groups, machine.reduction_order == "spatial_first")
+    zeros = ZeroCounter(NonzeroWeights.of(weights_fed, groups), machine.reduction_order == "spatial_first")
     zeros.add_images(fed, geometry, pad_value)
     total = batch * geometry.num_positions
     account = GemmAccount(

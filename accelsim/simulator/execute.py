@@ -42,6 +42,9 @@ class _Fixed:
     utilisation: float
 
 
+_NOTHING = Tally(), ZeroOperands(), Toggles()
+"""What is counted of a layer that does not run on the grid."""
+
 _Conditions = tuple[Machine, int, EnergyTable]
 
 _FIXED: WeakKeyDictionary[IntegerProgram, tuple[_Conditions, dict[tuple[int, int], _Fixed]]] = WeakKeyDictionary()
@@ -82,10 +85,6 @@ class Execution:
         self.energy, self.sampling = energy or EnergyTable(), sampling
         on_grid = [layer for layer in program.layers if isinstance(layer, kinds.GridLayer)]
         self.grid = Grid(machine, engine, track, on_grid, num_samples, sampling)
-        self.sizes = {tensor.name: prod(length or 1 for length in tensor.shape) for tensor in program.inputs}
-        self.sizes.update({name: int(codes.size) for name, codes in program.constants.items()})
-        self.sizes.update({layer.output: prod(layer.output_shape) for layer in program.layers})
-        self.last_use = {name: i for i, layer in enumerate(program.layers) for name in layer.inputs}
 
     def run(self, codes: dict[str, Codes], keep: Iterable[str]) -> dict[str, Codes]:
         """Run one batch.
@@ -104,10 +103,10 @@ class Execution:
         """
         kept = set(keep)
         alive = codes
-        for index, layer in enumerate(self.program.layers):
+        for layer, done_with in zip(self.program.layers, self.program.last_uses, strict=True):
             alive[layer.output] = self._execute(layer, alive)
-            for name in layer.inputs:
-                if self.last_use[name] == index and name not in kept:
+            for name in done_with:
+                if name not in kept:
                     alive.pop(name, None)
         return {name: values for name, values in alive.items() if name in kept}
 
@@ -133,10 +132,10 @@ class Execution:
     def _record(self, index: int, layer: kinds.Layer) -> LayerRecord:
         """Return the record of a layer over all samples."""
         fixed, tracked = self._fixed_of(index, layer), self.track != "none"
-        tally, zeros, toggles = Tally(), ZeroOperands(), Toggles()
+        tally, zeros, toggles = _NOTHING
         if isinstance(layer, kinds.GridLayer):
             tally, zeros = self.grid.tallies[layer.name], self.grid.zero_operands(layer)
-            toggles = self.grid.toggles(layer)
+            toggles = toggles if self.sampling is None else self.grid.toggles(layer)
         return LayerRecord(
             name=layer.name,
             op=layer.op,
@@ -197,6 +196,14 @@ class Execution:
             utilisation=macs / (self.machine.num_pes * cycles.total) if cycles.total else 0.0,
         )
 
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        """Elements of each tensor, of one sample."""
+        sizes = {tensor.name: prod(length or 1 for length in tensor.shape) for tensor in self.program.inputs}
+        sizes.update({name: int(codes.size) for name, codes in self.program.constants.items()})
+        sizes.update({layer.output: prod(layer.output_shape) for layer in self.program.layers})
+        return sizes
+
     def _bits(self, name: str) -> int:
         """Return the width of a tensor's codes; of a constant's the narrowest that holds them."""
         if name in self.program.tensors:
@@ -208,7 +215,9 @@ class Execution:
         """Return the accesses of a layer without multiplications over all samples."""
         if isinstance(layer, kinds.ReshapeLayer | kinds.TransposeLayer | kinds.PadLayer):
             return AccessCount()  # they change addresses
-        inputs = [(self.sizes[name] * self.num_samples, width) for name, width in zip(layer.inputs, bits, strict=False)]
+        inputs = [
+            (self._sizes[name] * self.num_samples, width) for name, width in zip(layer.inputs, bits, strict=False)
+        ]
         return vector_accesses(inputs, (prod(layer.output_shape) * self.num_samples, bits[-1]))
 
     def _shape(self, layer: kinds.GridLayer) -> GemmShape:

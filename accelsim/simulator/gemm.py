@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from accelsim.errors import AccumulatorOverflowError, OperandError
 from accelsim.machine import Machine
-from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter
+from accelsim.simulator.engine.activity import Sampling, ToggleCounter
 from accelsim.simulator.engine.exact import ColumnSurvey
 from accelsim.simulator.engine.gemm import EngineName, Track, fast_gemm, run_gemm, step_gemm
 from accelsim.simulator.engine.gemm_operands import GemmOperands, GemmValues
 from accelsim.simulator.engine.trace import DEFAULT_LIMIT_BYTES, Range, Trace, TraceWindow
+from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter
 from accelsim.simulator.gemm_result import GemmAccount, GemmResult
 from accelsim.simulator.operands import (
     matmul_operands,
@@ -147,7 +148,7 @@ def run_operands(
     refuse_overflow(values, machine, where)
     num_positions = operands.columns.shape[1]
     if survey is None:
-        zeros = ZeroCounter(operands.weights, 1)
+        zeros = ZeroCounter(NonzeroWeights.of(operands.weights, 1))
         zeros.add_columns(operands.columns)
         survey = ColumnSurvey(zeros.nonzero()[0], *operands.column_ends)
     account = GemmAccount(

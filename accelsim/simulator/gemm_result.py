@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from accelsim.machine import Machine
 from accelsim.simulator.counts import OperationCount, Toggles, ZeroOperands
-from accelsim.simulator.engine.activity import ZeroCounter
 from accelsim.simulator.engine.events import Events
 from accelsim.simulator.engine.gemm import Int64
 from accelsim.simulator.engine.trace import Trace
+from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter
 from accelsim.simulator.operations import gemm_operations
 from accelsim.simulator.timing import CycleCount, gemm_cycles
 from accelsim.simulator.widths import GridWidths
@@ -74,7 +74,7 @@ class GemmAccount(NamedTuple):
     @property
     def zero_operands(self) -> ZeroOperands:
         """Multiplications with a zero operand, docs/energy.md (9)."""
-        counter = ZeroCounter(self.weights, len(self.nonzero))
+        counter = ZeroCounter(NonzeroWeights.of(self.weights, len(self.nonzero)))
         counter.add_counts(self.nonzero, self.num_positions)
         return counter.zero_operands()
 

@@ -22,15 +22,19 @@ from accelsim.simulator.engine.codes import narrowest_type
 from accelsim.simulator.engine.convolution import _FAST_COLUMN_BYTES
 from accelsim.simulator.engine.dots import BYTES_GATHERED, GATHERED_BYTES
 from accelsim.simulator.engine.exact import _LARGE_BYTES
+from accelsim.simulator.engine.layer_calls import NEAR_SUM_BYTES
 from accelsim.simulator.engine.layer_ranges import LayerRanges
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.meeting import Meeting
-from accelsim.simulator.engine.safe import NEAR_SUM_BYTES, SUM_BYTES, SafeLayer
+from accelsim.simulator.engine.safe import SUM_BYTES, SafeLayer
 from accelsim_kernels.processor import has_dot_instructions
 from accelsim_kernels.vectors.code import LANES
 
 _LARGE_ARRAYS = 11
 """Arrays as large as its accumulators that a piece of a layer has at most, where additions are stepped."""
+
+_MOST_ANSWERS = 64
+"""Lengths of batches whose bytes are remembered."""
 
 _PAIRS = 1 << 16
 """Additions from which on they go by a table."""
@@ -110,8 +114,18 @@ class WorkingMemory:
         return made[1]
 
     def bytes(self, samples: int) -> int:
-        """Return the bytes that a batch of some samples takes at most, with its counters."""
-        return self.counters + max(stage.bytes(samples) for stage in self.stages)
+        """Return the bytes that a batch of some samples takes at most, with its counters; a few answers are kept."""
+        answer = self._answers.get(samples)
+        if answer is None:
+            if len(self._answers) >= _MOST_ANSWERS:
+                self._answers.clear()
+            answer = self._answers[samples] = self.counters + max(stage.bytes(samples) for stage in self.stages)
+        return answer
+
+    @cached_property
+    def _answers(self) -> dict[int, int]:
+        """What `bytes` keeps."""
+        return {}
 
     def samples(self, num_bytes: int, most: int) -> int:
         """Return how many samples fit some bytes; at least 1, at most ``most``."""
@@ -165,17 +179,16 @@ class _Model:
             if kernel and len(tensor.shape) == 4:
                 layouts.add(tensor.name)
         stages = [_Stage(feeding)]
-        last_use = {name: i for i, layer in enumerate(self.program.layers) for name in layer.inputs}
         alive = {tensor.name: sizes[tensor.name] * widths[tensor.name] for tensor in self.program.inputs}
-        for index, layer in enumerate(self.program.layers):
+        for layer, done_with in zip(self.program.layers, self.program.last_uses, strict=True):
             width, last, scratch = self._layer(layer, widths, layouts)
             widths[layer.output] = width
             if last:
                 layouts.add(layer.output)
             alive[layer.output] = width * sizes[layer.output]
             stages.append(replace(scratch, per_sample=sum(alive.values()) + scratch.per_sample))
-            for name in layer.inputs:
-                if last_use[name] == index and name not in self.keep:
+            for name in done_with:
+                if name not in self.keep:
                     alive.pop(name, None)
         stages.append(_Stage(24 * max(sizes.get(name, 0) for name in self.program.outputs)))  # int64, int64, float32
         return stages

@@ -160,41 +160,35 @@ def count_unequal_rows(
 
 
 @kernel
-def count_taps(
-    places: npt.NDArray[np.int32], rows: npt.NDArray[np.bool_], columns: npt.NDArray[np.int64], stride: Int,
-    counts: npt.NDArray[np.int64],
-) -> None:  # fmt: skip
-    """Add up what each tap of a kernel meets in images, over all positions.
+def met_at_places(
+    places: npt.NDArray[np.int32], terms: npt.NDArray[np.int64], weights: npt.NDArray[np.int64]
+) -> tuple[Int, Int]:
+    """Add up what activations at the places of images meet.
 
     Parameters
     ----------
-    places : int32 array, shape (kinds, width, channels)
-        Counts of `count_unequal_rows`.
-    rows : bool array, shape (kernel rows, kinds)
-        Which rows of the image each row of the kernel meets.
-    columns : int64 array, shape (2, kernel columns)
-        The first column of the image that each column of the kernel meets, and how many it meets.
-    stride : int64
-        From a column that it meets to the next.
-    counts : int64 array, shape (kernel rows, kernel columns, channels)
-        Added to.
+    places : int32 array, shape (kinds of rows, width, channels)
+        Activations at each place, of `count_unequal_rows`.
+    terms : int64 array, shape (kinds of rows, width)
+        What one meets of one thing, in any channel.
+    weights : int64 array, shape (kinds of rows, width, channels)
+        What one meets of the other.
+
+    Returns
+    -------
+    tuple of int64
+        Of the one, and of the other.
     """
-    _, width, channels = places.shape
-    line = np.empty((width, channels), dtype=np.int64)
-    flat = line.reshape(-1)
-    for i in range(counts.shape[0]):
-        line[:] = 0
-        for kind in range(rows.shape[1]):
-            if rows[i, kind]:
-                some = places[kind].reshape(-1)
-                for place in range(some.size):
-                    flat[place] += np.int64(some[place])
-        for j in range(counts.shape[1]):
-            total = counts[i, j]
-            for column in range(columns[1, j]):
-                part = line[columns[0, j] + column * stride]
-                for channel in range(channels):
-                    total[channel] += part[channel]
+    of_terms, of_weights = np.int64(0), np.int64(0)
+    for kind in range(places.shape[0]):
+        for column in range(places.shape[1]):
+            here = np.int64(0)
+            for channel in range(places.shape[2]):
+                count = np.int64(places[kind, column, channel])
+                here += count
+                of_weights += count * weights[kind, column, channel]
+            of_terms += here * terms[kind, column]
+    return of_terms, of_weights
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Zero operands and bit toggles of a layer from its operands, piece by piece: docs/energy.md sections 3 and 4."""
+"""Bit toggles of a layer from its operands, piece by piece: docs/energy.md section 4."""
 
 from __future__ import annotations
 
@@ -6,32 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
 from accelsim.program.geometry import Geometry
-from accelsim.program.layers import MacLayer
-from accelsim.simulator.counts import Toggles, ZeroOperands
-from accelsim.simulator.engine.bounds import for_kernels, register
+from accelsim.simulator.counts import Toggles
+from accelsim.simulator.engine.bounds import register
 from accelsim.simulator.engine.convolution import convolution_columns, positions_at_a_time
 from accelsim.simulator.engine.gemm import Int32, Int64, in_accumulator_units, product_rounding
-from accelsim.simulator.engine.meeting import Meeting
 from accelsim.simulator.widths import GridWidths
 from accelsim_kernels import activity as kernels
 
 Codes = npt.NDArray[Any]
-
-_REPEATED = 1024
-"""Counters of a loop over vectors, so that it is worth entering."""
-
-_ONE_KIND = np.zeros(1, dtype=np.int64)
-"""Kinds of rows, where all are alike."""
-
-_WEIGHTS: WeakKeyDictionary[MacLayer, tuple[Int64, int]] = WeakKeyDictionary()
-"""How many weights are not 0, of each term and in all, of layers that ran before."""
 
 
 @dataclass(frozen=True)
@@ -48,157 +36,6 @@ class Sampling:
 
     max_folds: int | None = None
     seed: int = 0
-
-
-class ZeroCounter:
-    """Multiplications of a layer with a zero operand, docs/energy.md (9).
-
-    Parameters
-    ----------
-    weights : int32 array, shape (groups * n, k)
-        Operands as the PEs multiply them.
-    groups : int
-        GEMMs of one shape.
-    spatial_first : bool
-        Order of a convolution's reduction.
-    """
-
-    def __init__(self, weights: Int32, groups: int, spatial_first: bool = False) -> None:
-        shaped = weights.reshape(groups, -1, weights.shape[1])
-        counts = np.zeros((groups, weights.shape[1]), dtype=np.int32)
-        for group, count in zip(_comparable(shaped), counts, strict=True):
-            kernels.count_unequal_rows(group.reshape(-1), np.int64(0), _ONE_KIND, count.reshape(1, -1))
-        self._begin((counts.astype(np.int64), int(counts.sum())), shaped.shape[1], spatial_first)
-
-    def _begin(self, counted: tuple[Int64, int], num_outputs: int, spatial_first: bool) -> None:
-        """Count nothing yet; of weights are ``counted`` those that are not 0: (groups, k), and in all."""
-        self.weights, self.num_weights = counted
-        self.num_outputs, self.spatial_first = num_outputs, spatial_first
-        self.activations = np.zeros_like(self.weights)
-        self.num_positions = 0
-        self._geometry: Geometry | None = None
-        self._places: Int32 | None = None  # (kinds of rows, width, channels): rows with something else than 0 there
-        self._padded_images = 0  # images whose padded taps are still to be counted
-
-    @classmethod
-    def of_layer(cls, layer: MacLayer, spatial_first: bool) -> ZeroCounter:
-        """Return a counter for a layer, whose weights are looked at once for all runs."""
-        counter = cls.__new__(cls)
-        if layer not in _WEIGHTS:
-            made = cls(layer.weights, layer.groups)
-            _WEIGHTS[layer] = made.weights, made.num_weights
-        counter._begin(_WEIGHTS[layer], layer.num_outputs, spatial_first)
-        return counter
-
-    def absorb(self, other: ZeroCounter) -> None:
-        """Add what another counter of the same layer has seen."""
-        if self._places is None:
-            self._places = other._places
-        elif other._places is not None:
-            self._places += other._places
-        self._geometry = self._geometry or other._geometry
-        self._padded_images += other._padded_images
-        self.activations += other.activations
-        self.num_positions += other.num_positions
-
-    def add_vectors(self, rows: Codes, zero: int) -> None:
-        """Take in stored vectors (positions, k) of a matrix product, contiguous; ``zero`` is what the PEs see as 0."""
-        self.activations += self._count_unequal(rows, zero).reshape(self.activations.shape)
-        self.num_positions += len(rows)
-
-    def add_channels_last(self, images: Codes, zero: int, geometry: Geometry, pad_value: int) -> None:
-        """Take in stored images (images, height, width, channels) of a convolution, contiguous; ``zero`` as before."""
-        if geometry.is_pointwise:
-            self.activations += self._count_unequal(images, zero).reshape(self.activations.shape)
-        else:
-            meeting = Meeting.of(geometry)
-            if self._places is None:
-                self._places = np.zeros((meeting.rows.shape[1], *images.shape[2:]), dtype=np.int32)
-            flat, code = self._places.reshape(len(self._places), -1), _unsigned_code(images, zero)
-            kernels.count_unequal_rows(_unsigned(images).reshape(-1), code, meeting.kinds, flat)
-            self._add_padding(len(images), geometry, pad_value)
-        self.num_positions += len(images) * geometry.num_positions
-
-    def _count_unequal(self, codes: Codes, zero: int) -> Int64:
-        """Count what is not 0 of each element of the last axis; those are repeated, for long loops."""
-        length = codes.shape[-1]
-        counts = np.zeros((1, max(1, _REPEATED // length) * length), dtype=np.int32)
-        kernels.count_unequal_rows(_unsigned(codes).reshape(-1), _unsigned_code(codes, zero), _ONE_KIND, counts)
-        total: Int64 = counts.reshape(-1, length).sum(axis=0, dtype=np.int64)
-        return total
-
-    def _add_padding(self, num_images: int, geometry: Geometry, pad_value: int) -> None:
-        """Count the padded taps of images later, unless they are 0."""
-        self._geometry = geometry
-        if pad_value:
-            self._padded_images += num_images
-
-    def _add_taps(self, taps: Int64) -> None:
-        """Add counts (channels, kernel rows, kernel columns)."""
-        grouped = taps.reshape(len(self.weights), -1, *taps.shape[1:])
-        if self.spatial_first:
-            grouped = grouped.transpose(0, 2, 3, 1)
-        self.activations += grouped.reshape(self.activations.shape)
-
-    def _count_places(self) -> None:
-        """Add what every tap met: at the places of the images, and padding."""
-        if self._geometry is None:
-            return
-        geometry = self._geometry
-        meeting = Meeting.of(geometry)
-        taps = np.zeros((*geometry.kernel_shape, geometry.input_shape[0]), dtype=np.int64)
-        if self._places is not None:
-            kernels.count_taps(
-                self._places, meeting.rows, meeting.columns, np.int64(geometry.strides[1]), taps
-            )  # fmt: skip
-        if self._padded_images:
-            taps += self._padded_images * meeting.outside[:, :, np.newaxis]
-        self._add_taps(taps.transpose(2, 0, 1))
-        self._places, self._padded_images = None, 0
-
-    def add_columns(self, columns: Codes) -> None:
-        """Take in operands (k, positions) as the PEs multiply them."""
-        counts = np.zeros(len(columns), dtype=np.int64)
-        kernels.count_nonzero_rows(_comparable(columns), counts)
-        self.activations[0] += counts
-        self.num_positions += columns.shape[1]
-
-    def add_counts(self, nonzero: Int64, num_positions: int) -> None:
-        """Take in what was counted elsewhere: of every term (groups, k) the operands that are not 0."""
-        self.activations += nonzero
-        self.num_positions += num_positions
-
-    def add_rows(self, rows: Int32) -> None:
-        """Take in vectors (positions, k) of a matrix product."""
-        kernels.count_nonzero_columns(np.ascontiguousarray(rows), self.activations[0])
-        self.num_positions += len(rows)
-
-    def add_images(self, images: Codes, geometry: Geometry, pad_value: int) -> None:
-        """Take in images (batch, channels, height, width) of a convolution."""
-        taps = np.zeros((images.shape[1], *geometry.kernel_shape), dtype=np.int64)
-        kernels.count_nonzero_taps(
-            _comparable(images), geometry.kernel_shape, geometry.strides, geometry.pads[:2], geometry.dilations,
-            geometry.output_shape, taps,
-        )  # fmt: skip
-        self._add_taps(taps)
-        self._add_padding(images.shape[0], geometry, pad_value)
-        self.num_positions += images.shape[0] * geometry.num_positions
-
-    def nonzero(self) -> Int64:
-        """Return how many activations that are not 0 every term met, (groups, k)."""
-        self._count_places()
-        return self.activations
-
-    def zero_operands(self) -> ZeroOperands:
-        """Return the counts over everything that was taken in."""
-        self._count_places()
-        n, p = self.num_outputs, self.num_positions
-        everything = self.weights.size * n * p
-        return ZeroOperands(
-            everything - self.num_weights * p,
-            everything - int(self.activations.sum()) * n,
-            everything - int(np.vdot(self.weights, self.activations)),
-        )
 
 
 def count_convolution(counter: ToggleCounter, images: Int32, geometry: Geometry, pad_value: int, where: str) -> None:
@@ -405,20 +242,3 @@ def _mask(bits: int) -> np.int64:
 def _scaled(count: int, whole: int, part: int) -> int:
     """Scale a count from a part to the whole, rounded down."""
     return count * whole // part
-
-
-def _unsigned(codes: Codes) -> Codes:
-    """Return codes as unsigned integers of their width, in 16 bits where they are wider than that."""
-    narrow = codes if codes.itemsize <= 2 else codes.astype(np.uint16)
-    return narrow.view(np.uint8 if narrow.itemsize == 1 else np.uint16)
-
-
-def _comparable(operands: Codes) -> Codes:
-    """Return unsigned integers of 8 or 16 bits that are 0 where the operands are, ready for the kernels."""
-    return for_kernels(_unsigned(operands) if operands.itemsize <= 2 else (operands != 0).view(np.uint8))
-
-
-def _unsigned_code(codes: Codes, code: int) -> np.int64:
-    """Return a code as `_unsigned` shows it; no code of 8 bits where it has none."""
-    bits = 8 if codes.itemsize == 1 else 16
-    return np.int64(code % (1 << bits))

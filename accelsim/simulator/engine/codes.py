@@ -15,6 +15,8 @@ from accelsim.machine import Requantizer
 from accelsim.program.geometry import Geometry
 from accelsim.program.layers import MacLayer
 from accelsim.program.rescale import Rescale, bound_within
+from accelsim.simulator.engine.bounds import for_kernels
+from accelsim.simulator.engine.dots import bits_of
 from accelsim_kernels import pooling, vector
 from accelsim_kernels import requantize as kernels
 from accelsim_kernels import requantize_rows as rows
@@ -275,9 +277,8 @@ def add(
 
 def look_pairs_up(a: npt.NDArray[Any], b: npt.NDArray[Any], table: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Replace pairs of codes of 8 bits, contiguous arrays of one shape, by entries of a table of all 65,536 pairs."""
-    output, unsigned = np.empty(a.shape, dtype=table.dtype), np.dtype(f"uint{8 * table.itemsize}")
-    left, right = (np.require(codes, requirements=["C", "W"]).view(np.uint8).reshape(-1) for codes in (a, b))
-    vector.look_pairs_up(left, right, table.view(unsigned), output.reshape(-1).view(unsigned))
+    output = np.empty(a.shape, dtype=table.dtype)
+    vector.look_pairs_up(bits_of(for_kernels(a)), bits_of(for_kernels(b)), bits_of(table), bits_of(output))
     return output
 
 

@@ -200,7 +200,7 @@ def _in_groups(weights: Integers, words: bool) -> tuple[Integers, int]:
     per_group = GROUP_BYTES // kind.itemsize
     length = -(-weights.shape[1] // per_group) * per_group
     if length == weights.shape[1] and weights.dtype == kind:
-        return np.require(weights, requirements=("C", "W")), per_group
+        return for_kernels(weights), per_group
     filled = np.zeros((len(weights), length), dtype=kind)
     filled[:, : weights.shape[1]] = weights
     return filled, per_group

@@ -6,6 +6,7 @@ matrix products of integers that are proven exact, (101).
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -39,6 +40,24 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     begin = to_next_line(memory)
     array: npt.NDArray[Any] = memory[begin : begin + size].view(dtype)[: prod(shape)].reshape(shape)
     return array
+
+
+class _ThreadRoom(threading.local):
+    """Room for sums that each thread keeps from call to call."""
+
+    def __init__(self) -> None:
+        self.sums: Int32 = aligned_empty((0,), np.int32)
+
+
+_ROOM = _ThreadRoom()
+
+
+def near_sums(shape: tuple[int, ...]) -> Int32:
+    """Return room for a few sums, the thread's own: what is there lasts until the thread asks for more."""
+    size = prod(shape)
+    if _ROOM.sums.size < size:
+        _ROOM.sums = aligned_empty((size,), np.int32)
+    return _ROOM.sums[:size].reshape(shape)
 
 
 def bits_of(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -101,10 +120,14 @@ class PackedWeights:
         tile = ROWS_OF_NARROW_TILE
         return max(1, num_bytes // (4 * self.width * tile)) * tile
 
+    @staticmethod
+    def whole_tiles(num_positions: int) -> int:
+        """Return a number of positions rounded up to whole tiles."""
+        return -(-num_positions // ROWS_OF_NARROW_TILE) * ROWS_OF_NARROW_TILE
+
     def room_for(self, num_positions: int) -> Int32:
         """Return an array (positions, width) for sums, with room for whole tiles."""
-        tiles = -(-num_positions // ROWS_OF_NARROW_TILE) * ROWS_OF_NARROW_TILE
-        return aligned_empty((tiles, self.width), np.int32)
+        return aligned_empty((self.whole_tiles(num_positions), self.width), np.int32)
 
     def sums(self, operands: npt.NDArray[Any], bases: Int64, segments: Int64, room: Int32) -> Int32:
         """Multiply the windows of some positions with all channels.
@@ -127,7 +150,7 @@ class PackedWeights:
         """
         if not has_dot_instructions():
             return self._float_sums(operands, bases, segments, room)
-        tiles = -(-bases.size // ROWS_OF_NARROW_TILE) * ROWS_OF_NARROW_TILE
+        tiles = self.whole_tiles(bases.size)
         size = operands.itemsize
         whole = np.empty(tiles, dtype=np.int64)
         np.multiply(bases, size, out=whole[: bases.size])

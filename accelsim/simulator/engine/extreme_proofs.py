@@ -12,8 +12,9 @@ from accelsim.program.geometry import Geometry
 from accelsim.simulator.engine.dots import PackedWeights, aligned_empty
 from accelsim.simulator.engine.lanes import LaneConstants
 from accelsim.simulator.engine.layer_blocks import taps_of_window
+from accelsim.simulator.engine.layer_calls import NEAR_SUM_BYTES
 from accelsim.simulator.engine.layer_operands import Codes
-from accelsim.simulator.engine.safe import NEAR_SUM_BYTES, Int64, SafeLayer
+from accelsim.simulator.engine.safe import Int64, SafeLayer
 from accelsim.simulator.engine.windows import Windows
 from accelsim_kernels.extremes import REACH_ITEMS, bound_layer
 from accelsim_kernels.processor import has_dot_instructions

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.formats import QuantizationParameters
+from accelsim.simulator.engine.bounds import for_kernels
 from accelsim_kernels.inputs import quantize_float32
 
 
@@ -37,7 +38,7 @@ def quantize_images(
     codes = np.empty((samples, places, channels), dtype=limits.dtype)
     with np.errstate(over="ignore"):  # a quotient beyond float32 is an infinity, and clamps
         quantize_float32(
-            np.require(values, requirements=["C", "W"]).reshape(samples, channels, places),
+            for_kernels(values).reshape(samples, channels, places),
             np.float32(parameters.scale),
             (np.float32(limits.minimum - zero_point), np.float32(limits.maximum - zero_point)),
             np.int32(zero_point),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ Codes = npt.NDArray[Any]
 
 _SLACK_BYTES = 64
 """Bytes behind an image that a vector may reach into; what is there is multiplied with 0, or not stored."""
+
+_NO_BORDER = 0, 0, 0, 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,24 +72,43 @@ class LayerOperands:
         highest bit.
         """
         rows = self._repeated(rows)
-        bits = 8 * self._item_bytes
-        target, unsigned = np.dtype(np.int16 if self.words else np.uint8), np.dtype(f"uint{bits}")
-        padded, narrow = self.geometry is not None and any(self.geometry.pads), rows.itemsize == unsigned.itemsize
+        bits, padded = 8 * self._item_bytes, self._padded
+        target, unsigned = (np.int16, np.uint16) if self.words else (np.uint8, np.uint8)
+        narrow = 8 * rows.itemsize == bits
         if narrow and not padded and not self.copies(whole):
             return rows.reshape(-1).view(target)
-        stored = rows.view(unsigned) if narrow else rows.astype(unsigned)
-        shape, border = (1, 1, rows.size), (0, 0, 0, 0)
-        if self.geometry is not None and padded:
-            top, left, bottom, right = self.geometry.pads
-            images, height, width, channels = rows.shape
-            shape = images, height, width * channels
-            border = top, bottom, left * channels, right * channels
+        stored: Codes = rows.reshape(-1).view(unsigned) if narrow else rows.astype(unsigned).reshape(-1)
+        shape, border = ((len(rows), *self._lines), self._border) if padded else ((1, 1, rows.size), _NO_BORDER)
         size = shape[0] * (shape[1] + border[0] + border[1]) * (shape[2] + border[2] + border[3])
-        flat = np.empty(size + _SLACK_BYTES, dtype=unsigned)
+        flat: Codes = np.empty(size + _SLACK_BYTES, dtype=unsigned)
         flat[size:] = 0
-        flipped, value = 1 << (bits - 1) if self.shift else 0, self.pad_operand % (1 << bits)
-        pad_rows(stored.reshape(-1), shape, border, np.int64(flipped), np.int64(value), flat)
+        pad_rows(stored, shape, border, *self._changes, flat)
         return flat.view(target)
+
+    @cached_property
+    def _padded(self) -> bool:
+        """Whether images get a border."""
+        return self.geometry is not None and any(self.geometry.pads)
+
+    @cached_property
+    def _lines(self) -> tuple[int, int]:
+        """Rows of an image, and codes in each."""
+        assert self.geometry is not None
+        channels, height, width = self.geometry.input_shape
+        return height, width * channels
+
+    @cached_property
+    def _border(self) -> tuple[int, int, int, int]:
+        """Rows above and below an image, codes before and behind each row."""
+        assert self.geometry is not None
+        (top, left, bottom, right), channels = self.geometry.pads, self.geometry.input_shape[0]
+        return top, bottom, left * channels, right * channels
+
+    @cached_property
+    def _changes(self) -> tuple[np.int64, np.int64]:
+        """The bit that the shift flips, and the bits of a padded tap."""
+        bits = 8 * self._item_bytes
+        return np.int64(1 << (bits - 1) if self.shift else 0), np.int64(self.pad_operand % (1 << bits))
 
     def _repeated(self, rows: Codes) -> Codes:
         """Return codes with every channel as often as it is there."""

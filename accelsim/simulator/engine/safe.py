@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -20,14 +20,14 @@ from accelsim.program.layers import MacLayer
 from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.codes import RowRequantizer
 from accelsim.simulator.engine.digits import Digits
-from accelsim.simulator.engine.dots import PackedWeights, aligned_empty, bits_of
+from accelsim.simulator.engine.dots import PackedWeights
 from accelsim.simulator.engine.lanes import LaneConstants
+from accelsim.simulator.engine.layer_calls import Call, depthwise_call, dot_call
 from accelsim.simulator.engine.layer_operands import Codes, LayerOperands
 from accelsim.simulator.engine.layer_weights import LayerWeights
 from accelsim.simulator.engine.windows import Windows
-from accelsim_kernels.layer_rows import depthwise_layer, depthwise_layer_dots, dot_layer
 from accelsim_kernels.processor import has_dot_instructions
-from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
+from accelsim_kernels.vectors.code import GROUP_BYTES
 from accelsim_kernels.vectors.row_sums import ONES
 
 Int64 = npt.NDArray[np.int64]
@@ -36,11 +36,11 @@ Sums = npt.NDArray[np.int32] | Int64
 SUM_BYTES = 512 << 10
 """Sums that are held at a time: they should stay in the second-level cache."""
 
-NEAR_SUM_BYTES = 16 << 10
-"""Sums that are held at a time where they are requantized in 32-bit lanes: they stay in the first-level cache."""
-
 _MOST_ANSWERS = 64
 """Ranges of which a layer remembers whether they are safe."""
+
+_MOST_LENGTHS = 3
+"""Lengths of batches that a layer remembers, besides the last."""
 
 _MADE: WeakKeyDictionary[MacLayer, tuple[bool, SafeLayer | None]] = WeakKeyDictionary()
 """Layers that ran before, with the order of their reduction."""
@@ -186,7 +186,7 @@ class SafeLayer:
         stored, pad = self.layer.input_format, self._pad_operand
         return min(stored.minimum - self.shift, pad), max(stored.maximum - self.shift, pad)
 
-    @property
+    @cached_property
     def fed_range(self) -> tuple[int, int]:
         """Least and greatest activation as the PEs multiply them."""
         stored, offset = self.layer.input_format, self.layer.input_offset
@@ -237,13 +237,33 @@ class SafeLayer:
         integer array, shape (images, height, width, channels) or (positions, n)
             Codes, in the narrowest type that holds the clamp's range.
         """
-        geometry, windows = self.layer.geometry, self.windows(len(rows))
-        operands = self.operands(rows)
-        if not self.in_lanes:
-            codes = self._pieces(operands, windows)
-        else:
-            codes = (self._depthwise_lanes if self.depthwise else self._dot_lanes)(operands, windows)
+        geometry, operands = self.layer.geometry, self.operands(rows)
+        codes = self._call_for(len(rows))(operands)
         return codes if geometry is None else codes.reshape(len(rows), *geometry.output_shape, -1)
+
+    def _call_for(self, length: int) -> Call:
+        """Return what takes the operands of as many images or vectors, and returns codes; kept as `windows` are."""
+        which = length, has_dot_instructions()
+        made = self._made_calls.get(which)
+        if made is None:
+            if len(self._made_calls) > _MOST_LENGTHS:
+                self._made_calls.clear()
+            made = self._made_calls[which] = self._make_call(self.windows(length))
+        return made
+
+    @cached_property
+    def _made_calls(self) -> dict[tuple[int, bool], Call]:
+        """What `_call_for` keeps."""
+        return {}
+
+    def _make_call(self, windows: Windows) -> Call:
+        """Return what runs the layer for a batch with some windows."""
+        if not self.in_lanes:
+            return partial(self._pieces, windows=windows)
+        dtype = self.requantizers[0].dtype
+        if self.depthwise:
+            return depthwise_call(self.for_kernels.taps, self.group_lanes[0], windows, dtype)
+        return dot_call(self.packed, self.group_lanes, windows, dtype)
 
     def windows(self, length: int) -> Windows:
         """Return the windows of as many images or vectors; kept, as batches have one length or two."""
@@ -254,7 +274,7 @@ class SafeLayer:
                 made = Windows.of_vectors(length, self.layer.reduction)
             else:
                 made = Windows.of(geometry, length, self.depthwise)
-            if len(self._made_windows) > 3:
+            if len(self._made_windows) > _MOST_LENGTHS:
                 self._made_windows.clear()
             self._made_windows[length] = made
         return made
@@ -379,32 +399,3 @@ class SafeLayer:
         for group, some, sums in self.sums(operands, windows):
             self.requantizers[group].store(sums, outputs[some, group * width : (group + 1) * width])
         return outputs.reshape(-1, channels)
-
-    def _dot_lanes(self, operands: Codes, windows: Windows) -> Codes:
-        """Multiply windows with all channels, in one call per group; returns (positions, channels)."""
-        groups, num_windows = self.packed, windows.num_windows
-        channels, per_group = len(self.by_tap), len(self.by_tap) // len(groups)
-        outputs = np.empty((num_windows, channels), dtype=self.requantizers[0].dtype)
-        flat, size, stored = operands.view(np.uint8), operands.itemsize, bits_of(outputs)
-        places, segments = windows.in_bytes(size)
-        room = groups[0].room_for(min(groups[0].positions_at_a_time(NEAR_SUM_BYTES), num_windows))
-        for group, (packed, lanes) in enumerate(zip(groups, self.group_lanes, strict=True)):
-            dot_layer(
-                flat[group * windows.group_offset * size :], places, segments, packed.groups, packed.packed, self.words,
-                packed.lost, room, lanes.constants, lanes.two, stored, (channels, group * per_group, per_group),
-            )  # fmt: skip
-        return outputs
-
-    def _depthwise_lanes(self, operands: Codes, windows: Windows) -> Codes:
-        """Convolve every channel with its own kernel, in one call; returns (positions, channels)."""
-        run, taps = windows.run, self.for_kernels.taps
-        outputs = np.empty((windows.num_windows, run), dtype=self.requantizers[0].dtype)
-        lanes, at_a_time = self.group_lanes[0], max(1, NEAR_SUM_BYTES // (4 * run))
-        near = aligned_empty((min(at_a_time, windows.num_windows) * run + LANES,), np.int32)
-        where = operands, windows.in_bytes(1)[0], run, windows.segments, taps.repeated
-        how = near[:-LANES], lanes.constants, lanes.two, bits_of(outputs)
-        if taps.by_dots:
-            depthwise_layer_dots(*where, taps.for_dots(windows.segments), *how)
-        else:
-            depthwise_layer(*where, *how)
-        return outputs.reshape(-1, len(self.layer.weights))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.machine import Machine
-from accelsim.simulator.engine.bounds import ChannelBounds, register
+from accelsim.simulator.engine.bounds import ChannelBounds, for_kernels, register
 from accelsim.simulator.engine.dots import aligned_empty
 from accelsim_kernels.ordered_columns import PANEL, range_columns, step_columns
 from accelsim_kernels.ordered_tiles import CHAINS, PRODUCTS, TILES, TREES, Stepping
@@ -118,7 +118,7 @@ class Layout:
         """Return activations in a type of which kernels are compiled."""
         if columns.dtype != np.uint8 or not self.paired:
             columns = columns.astype(self.dtype, copy=False)
-        return np.require(columns, requirements=("C", "W"))
+        return for_kernels(columns)
 
     def stepping(self, machine: Machine) -> tuple[Stepping, bool]:
         """Return what `accelsim_kernels.ordered_tiles.step_tile` takes of a machine."""

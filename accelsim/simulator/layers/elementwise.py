@@ -27,10 +27,9 @@ _ADDED: WeakKeyDictionary[kinds.AddLayer, int] = WeakKeyDictionary()
 @executes(kinds.AddLayer, as_stored=True)
 def add(layer: kinds.AddLayer, inputs: Sequence[Codes]) -> Codes:
     """Add or subtract, docs/numerics.md (25) to (27): each pair of codes once, where there have been more."""
-    shape = np.broadcast_shapes(*(array.shape for array in inputs))
-    channels_last = len(shape) == 4 and not inputs[0].flags.c_contiguous  # as convolutions leave their images
-    whole = (array if array.shape == shape else np.broadcast_to(array, shape) for array in inputs)
-    a, b = (_in_memory(array, channels_last) for array in whole)
+    a, b = inputs if inputs[0].shape == inputs[1].shape else np.broadcast_arrays(*inputs)
+    channels_last = a.ndim == 4 and not inputs[0].flags.c_contiguous  # as convolutions leave their images
+    a, b = _in_memory(a, channels_last), _in_memory(b, channels_last)
     narrow = (
         _sums_by_table(layer, a, b) if a.itemsize == b.itemsize == 1 and _pays(layer, a.size) else _sums(layer, a, b)
     )

@@ -13,7 +13,8 @@ from accelsim.machine import Machine
 from accelsim.program import layers as kinds
 from accelsim.simulator.counts import Toggles, ZeroOperands
 from accelsim.simulator.engine import codes as engine_codes
-from accelsim.simulator.engine.activity import Sampling, ToggleCounter, ZeroCounter, count_convolution
+from accelsim.simulator.engine.activity import Sampling, ToggleCounter, count_convolution
+from accelsim.simulator.engine.bounds import for_kernels
 from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution
 from accelsim.simulator.engine.gemm import EngineName, Int32, Int64, Track, run_gemm
 from accelsim.simulator.engine.gemm_operands import GemmOperands, GemmValues
@@ -21,8 +22,9 @@ from accelsim.simulator.engine.layer_ranges import LayerRanges
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.layer_steps import LayerEvents
 from accelsim.simulator.engine.safe import SafeLayer
+from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter
 from accelsim.simulator.gemm import refuse_overflow, tracking_level
-from accelsim.simulator.layers.registry import Codes, from_planes, planes, wide, writable
+from accelsim.simulator.layers.registry import Codes, from_planes, planes, wide
 from accelsim.simulator.widths import GridWidths
 
 
@@ -140,7 +142,7 @@ class Grid:
         self.tallies = {layer.name: Tally() for layer in on_grid}
         self._spatial_first = machine.reduction_order == "spatial_first"
         known = [layer for layer in on_grid if isinstance(layer, kinds.MacLayer)]
-        self._zeros = {layer.name: ZeroCounter.of_layer(layer, self._spatial_first) for layer in known}
+        self._zeros = {layer.name: ZeroCounter(NonzeroWeights.of_layer(layer), self._spatial_first) for layer in known}
         self._bound_zeros: dict[str, ZeroOperands] = {}
         self._asymmetric: dict[str, int] = {}
         self._safe: dict[str, SafeLayer] = {}
@@ -261,7 +263,7 @@ class Grid:
         """
         zeros = self._zeros[layer.name]
         if layer.geometry is None:
-            rows = writable(codes.reshape(-1, layer.reduction))
+            rows = for_kernels(codes.reshape(-1, layer.reduction))
             zeros.add_vectors(rows, layer.input_offset)
             self._track_range(layer, rows)
             return run(rows).reshape(codes.shape[0], *layer.output_shape)
@@ -272,7 +274,7 @@ class Grid:
             images = codes.reshape(-1, height, width, channels)
         else:
             images = codes.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
-        rows = writable(images)
+        rows = for_kernels(images)
         zeros.add_channels_last(rows, layer.input_offset, layer.geometry, layer.pad_value)
         self._track_range(layer, rows)
         stored, shape = run(rows), (codes.shape[0], *layer.output_shape)
@@ -362,7 +364,7 @@ class Grid:
             parts = []
             for part, codes in layer.bind(own):
                 product = replace(part, name=layer.name)
-                zeros = ZeroCounter(product.weights, product.groups, self._spatial_first)
+                zeros = ZeroCounter(NonzeroWeights.of(product.weights, product.groups), self._spatial_first)
                 asymmetric = product.weight_zero_points.reshape(product.groups, -1).any(axis=1)
                 self._asymmetric[layer.name] = max(self._asymmetric.get(layer.name, 0), int(asymmetric.sum()))
                 self._zeros[layer.name] = zeros

@@ -27,6 +27,7 @@ _CountT = TypeVar("_CountT", bound=Count)
 
 _EXECUTE: dict[type[Layer], Execute] = {}
 _AS_STORED: set[type[Layer]] = set()
+_EXECUTIONS: dict[type[Layer], tuple[Execute | None, bool]] = {}
 _COUNT: dict[type[Layer], Count] = {}
 
 
@@ -80,13 +81,20 @@ def execute_layer(layer: Layer, inputs: Sequence[Codes]) -> Codes:
     LoweringError
         When nothing executes the kind.
     """
-    function = _of_kind(_EXECUTE, layer)
+    function, as_stored = _execution_of(type(layer))
     if function is None:
         raise LoweringError(f"layer {layer.name!r} ({layer.op}): nothing executes a {type(layer).__name__}")
-    if not any(kind in _AS_STORED for kind in type(layer).__mro__):
+    if not as_stored:
         inputs = [wide(codes) for codes in inputs]
     codes: Codes = function(layer, inputs)
     return codes
+
+
+def _execution_of(kind: type[Layer]) -> tuple[Execute | None, bool]:
+    """Return what executes a kind of layer, and whether it takes codes as they are stored; kept."""
+    if kind not in _EXECUTIONS:
+        _EXECUTIONS[kind] = _of_kind(_EXECUTE, kind), any(above in _AS_STORED for above in kind.__mro__)
+    return _EXECUTIONS[kind]
 
 
 def wide(codes: Codes) -> Codes:
@@ -96,20 +104,15 @@ def wide(codes: Codes) -> Codes:
     return np.ascontiguousarray(codes, dtype=np.int32 if codes.itemsize < 4 else codes.dtype)
 
 
-def writable(codes: Codes) -> Codes:
-    """Return codes as a contiguous array that may be written to: to a kernel, a read-only array is another type."""
-    return codes if codes.flags.carray else np.require(codes, requirements=("C", "W"))
-
-
 def count_layer(layer: Layer, outputs: int, num_samples: int, bits: Sequence[int]) -> VectorCount:
     """Return the operations of a layer that does not run on the grid; parameters as in `counts`."""
-    function = _of_kind(_COUNT, layer)
+    function = _of_kind(_COUNT, type(layer))
     return (0, Counter(), 0) if function is None else function(layer, outputs, num_samples, bits)
 
 
-def _of_kind(table: dict[type[Layer], Any], layer: Layer) -> Any:
-    """Return the function of a layer's class or of the nearest class above it."""
-    return next((table[kind] for kind in type(layer).__mro__ if kind in table), None)
+def _of_kind(table: dict[type[Layer], Any], kind: type[Layer]) -> Any:
+    """Return the function of a class of layers or of the nearest class above it."""
+    return next((table[above] for above in kind.__mro__ if above in table), None)
 
 
 def output_shape(layer: Layer, first: Codes) -> tuple[int, ...]:

@@ -1,0 +1,260 @@
+"""Zero operands of a layer from its operands, piece by piece: docs/energy.md section 3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.program.geometry import Geometry
+from accelsim.program.layers import MacLayer
+from accelsim.simulator.counts import ZeroOperands
+from accelsim.simulator.engine.bounds import for_kernels
+from accelsim.simulator.engine.meeting import Meeting
+from accelsim_kernels import activity as kernels
+
+Codes = npt.NDArray[Any]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+_REPEATED = 1024
+"""Counters of a loop over vectors, so that it is worth entering."""
+
+_ONE_KIND = np.zeros(1, dtype=np.int64)
+"""Kinds of rows, where all are alike."""
+
+_WEIGHTS: WeakKeyDictionary[MacLayer, NonzeroWeights] = WeakKeyDictionary()
+"""What is known of the weights of layers that ran before."""
+
+
+@dataclass(frozen=True, eq=False)
+class NonzeroWeights:
+    """How many weights of a layer are not 0.
+
+    Parameters
+    ----------
+    of_terms : int64 array, shape (groups, k)
+        Of each term, over the channels of a group.
+    num_outputs : int
+        Channels of a group.
+    """
+
+    of_terms: Int64
+    num_outputs: int
+
+    @staticmethod
+    def of(weights: npt.NDArray[Any], groups: int) -> NonzeroWeights:
+        """Count weights (groups * n, k), operands as the PEs multiply them."""
+        shaped = weights.reshape(groups, -1, weights.shape[1])
+        counts = np.zeros((groups, weights.shape[1]), dtype=np.int32)
+        for group, count in zip(_comparable(shaped), counts, strict=True):
+            kernels.count_unequal_rows(group.reshape(-1), np.int64(0), _ONE_KIND, count.reshape(1, -1))
+        return NonzeroWeights(counts.astype(np.int64), shaped.shape[1])
+
+    @staticmethod
+    def of_layer(layer: MacLayer) -> NonzeroWeights:
+        """Count the weights of a layer, once for all runs."""
+        made = _WEIGHTS.get(layer)
+        if made is None:
+            made = _WEIGHTS[layer] = NonzeroWeights.of(layer.weights, layer.groups)
+        return made
+
+    @cached_property
+    def total(self) -> int:
+        """How many there are in all."""
+        return int(self.of_terms.sum())
+
+    def at_places(self, geometry: Geometry, spatial_first: bool) -> PlacesMet:
+        """Return what the places of a convolution's images meet; kept, as a layer has one geometry and order."""
+        made = self._met.get(spatial_first)
+        if made is None:
+            made = self._met[spatial_first] = PlacesMet.of(geometry, of_taps(self.of_terms, geometry, spatial_first))
+        return made
+
+    @cached_property
+    def _met(self) -> dict[bool, PlacesMet]:
+        """What `at_places` keeps."""
+        return {}
+
+
+def of_taps(of_terms: Int64, geometry: Geometry, spatial_first: bool) -> Int64:
+    """Bring numbers (groups, k) of a convolution's terms to (kernel rows, kernel columns, channels)."""
+    rows, columns = geometry.kernel_shape
+    if spatial_first:
+        return of_terms.reshape(len(of_terms), rows, columns, -1).transpose(1, 2, 0, 3).reshape(rows, columns, -1)
+    return of_terms.reshape(-1, rows, columns).transpose(1, 2, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class PlacesMet:
+    """What the places of a convolution's images meet, over all positions, and what its padding meets.
+
+    Parameters
+    ----------
+    kinds : int64 array, shape (height,)
+        Kind of each row of an image, see `Meeting`.
+    terms : int64 array, shape (kinds of rows, width)
+        Terms that an activation at a place is part of, for each channel of the output.
+    weights : int64 array, shape (kinds of rows, width, channels)
+        Weights that are not 0 that it meets.
+    padding_terms, padding_weights : int
+        Likewise, for all padded taps of an image.
+    """
+
+    kinds: Int64
+    terms: Int64
+    weights: Int64
+    padding_terms: int
+    padding_weights: int
+
+    @staticmethod
+    def of(geometry: Geometry, nonzero: Int64) -> PlacesMet:
+        """Return it for weights of which ``nonzero`` are not 0: (kernel rows, kernel columns, channels)."""
+        meeting = Meeting.of(geometry)
+        columns = np.zeros((geometry.kernel_shape[1], geometry.input_shape[2]), dtype=np.int64)
+        for tap, (first, count) in enumerate(meeting.columns.T):
+            columns[tap, first : first + count * geometry.strides[1] : geometry.strides[1]] = 1
+        rows = meeting.rows.astype(np.int64)
+        by_column = np.tensordot(rows, nonzero, (0, 0))  # (kinds, kernel columns, channels)
+        weights = np.tensordot(columns, by_column, (0, 1)).transpose(1, 0, 2)
+        terms = np.outer(rows.sum(axis=0), columns.sum(axis=0))
+        padding, channels = meeting.outside, nonzero.shape[2]
+        return PlacesMet(
+            meeting.kinds, terms, np.ascontiguousarray(weights), int(padding.sum()) * channels,
+            int(np.vdot(padding, nonzero.sum(axis=2))),
+        )  # fmt: skip
+
+
+class ZeroCounter:
+    """Multiplications of a layer with a zero operand, docs/energy.md (9).
+
+    Parameters
+    ----------
+    weights : NonzeroWeights
+        Of the layer.
+    spatial_first : bool
+        Order of a convolution's reduction.
+
+    Notes
+    -----
+    Activations that are not 0 are counted for each term, `nonzero`; those of images that lie channels last for each
+    place and kind of row instead, `_places`, as that takes one comparison each. What a place meets is known before.
+    """
+
+    def __init__(self, weights: NonzeroWeights, spatial_first: bool = False) -> None:
+        self.weights, self.spatial_first = weights, spatial_first
+        self.num_positions = 0
+        self._terms: Int64 | None = None  # (groups, k)
+        self._places: Int32 | None = None  # (kinds of rows, width, channels)
+        self._met: PlacesMet | None = None  # of the images in `_places`
+        self._padded_images = 0  # among them, where padding is not 0
+
+    def absorb(self, other: ZeroCounter) -> None:
+        """Add what another counter of the same layer has seen."""
+        if self._places is None:
+            self._places, self._met = other._places, other._met
+        elif other._places is not None:
+            self._places += other._places
+        self._padded_images += other._padded_images
+        if other._terms is not None:
+            self.add_counts(other._terms, 0)
+        self.num_positions += other.num_positions
+
+    def add_vectors(self, rows: Codes, zero: int) -> None:
+        """Take in stored vectors (positions, k) of a matrix product, contiguous; ``zero`` is what the PEs see as 0."""
+        self.add_counts(_count_unequal(rows, zero), len(rows))
+
+    def add_channels_last(self, images: Codes, zero: int, geometry: Geometry, pad_value: int) -> None:
+        """Take in stored images (images, height, width, channels) of a convolution, contiguous; ``zero`` as before."""
+        num_positions = len(images) * geometry.num_positions
+        if geometry.is_pointwise:
+            self.add_counts(_count_unequal(images, zero), num_positions)
+            return
+        if self._places is None or self._met is None:
+            self._met = self.weights.at_places(geometry, self.spatial_first)
+            self._places = np.zeros(self._met.weights.shape, dtype=np.int32)
+        places = self._places.reshape(len(self._places), -1)
+        kernels.count_unequal_rows(_unsigned(images).reshape(-1), _unsigned_code(images, zero), self._met.kinds, places)
+        if pad_value:
+            self._padded_images += len(images)
+        self.num_positions += num_positions
+
+    def add_columns(self, columns: Codes) -> None:
+        """Take in operands (k, positions) as the PEs multiply them."""
+        counts = np.zeros(len(columns), dtype=np.int64)
+        kernels.count_nonzero_rows(_comparable(columns), counts)
+        self.add_counts(counts, columns.shape[1])
+
+    def add_counts(self, nonzero: Int64, num_positions: int) -> None:
+        """Take in what was counted elsewhere: of every term, group by group, the operands that are not 0."""
+        shaped = nonzero.reshape(self.weights.of_terms.shape)
+        self._terms = shaped if self._terms is None else self._terms + shaped
+        self.num_positions += num_positions
+
+    def add_rows(self, rows: Int32) -> None:
+        """Take in vectors (positions, k) of a matrix product."""
+        counts = np.zeros(rows.shape[1], dtype=np.int64)
+        kernels.count_nonzero_columns(np.ascontiguousarray(rows), counts)
+        self.add_counts(counts, len(rows))
+
+    def add_images(self, images: Codes, geometry: Geometry, pad_value: int) -> None:
+        """Take in images (batch, channels, height, width) of a convolution."""
+        taps = np.zeros((images.shape[1], *geometry.kernel_shape), dtype=np.int64)
+        kernels.count_nonzero_taps(
+            _comparable(images), geometry.kernel_shape, geometry.strides, geometry.pads[:2], geometry.dilations,
+            geometry.output_shape, taps,
+        )  # fmt: skip
+        if pad_value:
+            taps += len(images) * Meeting.of(geometry).outside
+        grouped = taps.reshape(len(self.weights.of_terms), -1, *geometry.kernel_shape)
+        if self.spatial_first:
+            grouped = grouped.transpose(0, 2, 3, 1)
+        self.add_counts(grouped, len(images) * geometry.num_positions)
+
+    def nonzero(self) -> Int64:
+        """Return how many activations that are not 0 every term met, (groups, k), of what was not channels last."""
+        return np.zeros_like(self.weights.of_terms) if self._terms is None else self._terms
+
+    def zero_operands(self) -> ZeroOperands:
+        """Return the counts over everything that was taken in."""
+        of_terms, n, p = self.weights.of_terms, self.weights.num_outputs, self.num_positions
+        everything = of_terms.size * n * p
+        activations = both = 0
+        if self._terms is not None:
+            activations, both = int(self._terms.sum()), int(np.vdot(of_terms, self._terms))
+        if self._places is not None and self._met is not None:
+            met, padded = self._met, self._padded_images
+            at_terms, at_weights = kernels.met_at_places(self._places, met.terms, met.weights)
+            activations += int(at_terms) + padded * met.padding_terms
+            both += int(at_weights) + padded * met.padding_weights
+        return ZeroOperands(everything - self.weights.total * p, everything - activations * n, everything - both)
+
+
+def _count_unequal(codes: Codes, zero: int) -> Int64:
+    """Count what is not 0 of each element of the last axis; those are repeated, for long loops."""
+    length = codes.shape[-1]
+    counts = np.zeros((1, max(1, _REPEATED // length) * length), dtype=np.int32)
+    kernels.count_unequal_rows(_unsigned(codes).reshape(-1), _unsigned_code(codes, zero), _ONE_KIND, counts)
+    total: Int64 = counts.reshape(-1, length).sum(axis=0, dtype=np.int64)
+    return total
+
+
+def _unsigned(codes: Codes) -> Codes:
+    """Return codes as unsigned integers of their width, in 16 bits where they are wider than that."""
+    narrow = codes if codes.itemsize <= 2 else codes.astype(np.uint16)
+    return narrow.view(np.uint8 if narrow.itemsize == 1 else np.uint16)
+
+
+def _comparable(operands: Codes) -> Codes:
+    """Return unsigned integers of 8 or 16 bits that are 0 where the operands are, ready for the kernels."""
+    return for_kernels(_unsigned(operands) if operands.itemsize <= 2 else (operands != 0).view(np.uint8))
+
+
+def _unsigned_code(codes: Codes, code: int) -> np.int64:
+    """Return a code as `_unsigned` shows it; no code of 8 bits where it has none."""
+    bits = 8 if codes.itemsize == 1 else 16
+    return np.int64(code % (1 << bits))
