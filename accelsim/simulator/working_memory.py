@@ -25,8 +25,8 @@ from accelsim.simulator.engine.exact import _LARGE_BYTES
 from accelsim.simulator.engine.layer_calls import NEAR_SUM_BYTES
 from accelsim.simulator.engine.layer_ranges import LayerRanges
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
-from accelsim.simulator.engine.meeting import Meeting
 from accelsim.simulator.engine.safe import SUM_BYTES, SafeLayer
+from accelsim.simulator.engine.zeros import counter_bytes
 from accelsim_kernels.processor import has_dot_instructions
 from accelsim_kernels.vectors.code import LANES
 
@@ -159,12 +159,8 @@ class _Model:
         return sizes
 
     def counters(self) -> int:
-        """Return the bytes of the counters of zero operands, one for each place of each kind of row of an image."""
-        return sum(
-            4 * Meeting.of(layer.geometry).rows.shape[1] * layer.geometry.input_shape[0] * layer.geometry.input_shape[2]
-            for layer in self.program.layers
-            if isinstance(layer, kinds.MacLayer) and layer.geometry is not None and not layer.geometry.is_pointwise
-        )
+        """Return the bytes of the counters of zero operands, which lie by place."""
+        return sum(counter_bytes(layer) for layer in self.program.layers if isinstance(layer, kinds.MacLayer))
 
     def stages(self) -> list[_Stage]:
         """Return what there is at once, see `WorkingMemory`."""

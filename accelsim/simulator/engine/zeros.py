@@ -68,11 +68,15 @@ class NonzeroWeights:
         """How many there are in all."""
         return int(self.of_terms.sum())
 
-    def at_places(self, geometry: Geometry, spatial_first: bool) -> PlacesMet:
-        """Return what the places of a convolution's images meet; kept, as a layer has one geometry and order."""
+    def at_places(self, geometry: Geometry | None, spatial_first: bool) -> PlacesMet:
+        """Return what activations of images, or of vectors, meet; kept, as a layer has one geometry and order."""
         made = self._met.get(spatial_first)
         if made is None:
-            made = self._met[spatial_first] = PlacesMet.of(geometry, of_taps(self.of_terms, geometry, spatial_first))
+            if geometry is None or geometry.is_pointwise:
+                made = PlacesMet.of_vectors(self.of_terms.reshape(-1))
+            else:
+                made = PlacesMet.of(geometry, of_taps(self.of_terms, geometry, spatial_first))
+            self._met[spatial_first] = made
         return made
 
     @cached_property
@@ -91,7 +95,9 @@ def of_taps(of_terms: Int64, geometry: Geometry, spatial_first: bool) -> Int64:
 
 @dataclass(frozen=True, eq=False)
 class PlacesMet:
-    """What the places of a convolution's images meet, over all positions, and what its padding meets.
+    """What the places of a layer's images meet, over all positions, and what its padding meets.
+
+    Vectors are rows of an image that has several of them side by side: loops over short ones are not worth entering.
 
     Parameters
     ----------
@@ -128,6 +134,23 @@ class PlacesMet:
             int(np.vdot(padding, nonzero.sum(axis=2))),
         )  # fmt: skip
 
+    @staticmethod
+    def of_vectors(nonzero: Int64) -> PlacesMet:
+        """Return it for vectors whose elements meet ``nonzero`` weights that are not 0."""
+        repeats = max(1, _REPEATED // nonzero.size)
+        terms, weights = np.ones((1, repeats), dtype=np.int64), np.tile(nonzero, (1, repeats, 1))
+        return PlacesMet(_ONE_KIND, terms, weights, 0, 0)
+
+
+def counter_bytes(layer: MacLayer) -> int:
+    """Return what the counters by place of a layer take."""
+    geometry = layer.geometry
+    if geometry is None or geometry.is_pointwise:
+        length = layer.groups * layer.reduction
+        return 4 * max(1, _REPEATED // length) * length
+    channels, _, width = geometry.input_shape
+    return 4 * int(Meeting.of(geometry).rows.shape[1]) * width * channels
+
 
 class ZeroCounter:
     """Multiplications of a layer with a zero operand, docs/energy.md (9).
@@ -141,8 +164,8 @@ class ZeroCounter:
 
     Notes
     -----
-    Activations that are not 0 are counted for each term, `nonzero`; those of images that lie channels last for each
-    place and kind of row instead, `_places`, as that takes one comparison each. What a place meets is known before.
+    Activations that are not 0 are counted for each term, `nonzero`; stored ones that lie channels last for each place
+    and kind of row instead, `_places`, as that takes one comparison each. What a place meets is known before.
     """
 
     def __init__(self, weights: NonzeroWeights, spatial_first: bool = False) -> None:
@@ -166,22 +189,23 @@ class ZeroCounter:
 
     def add_vectors(self, rows: Codes, zero: int) -> None:
         """Take in stored vectors (positions, k) of a matrix product, contiguous; ``zero`` is what the PEs see as 0."""
-        self.add_counts(_count_unequal(rows, zero), len(rows))
+        self._add_places(rows, zero, None)
+        self.num_positions += len(rows)
 
     def add_channels_last(self, images: Codes, zero: int, geometry: Geometry, pad_value: int) -> None:
         """Take in stored images (images, height, width, channels) of a convolution, contiguous; ``zero`` as before."""
-        num_positions = len(images) * geometry.num_positions
-        if geometry.is_pointwise:
-            self.add_counts(_count_unequal(images, zero), num_positions)
-            return
+        self._add_places(images, zero, geometry)
+        if pad_value:
+            self._padded_images += len(images)
+        self.num_positions += len(images) * geometry.num_positions
+
+    def _add_places(self, codes: Codes, zero: int, geometry: Geometry | None) -> None:
+        """Count the codes that are not ``zero``, by place."""
         if self._places is None or self._met is None:
             self._met = self.weights.at_places(geometry, self.spatial_first)
             self._places = np.zeros(self._met.weights.shape, dtype=np.int32)
         places = self._places.reshape(len(self._places), -1)
-        kernels.count_unequal_rows(_unsigned(images).reshape(-1), _unsigned_code(images, zero), self._met.kinds, places)
-        if pad_value:
-            self._padded_images += len(images)
-        self.num_positions += num_positions
+        kernels.count_unequal_rows(_unsigned(codes).reshape(-1), _unsigned_code(codes, zero), self._met.kinds, places)
 
     def add_columns(self, columns: Codes) -> None:
         """Take in operands (k, positions) as the PEs multiply them."""
@@ -216,7 +240,7 @@ class ZeroCounter:
         self.add_counts(grouped, len(images) * geometry.num_positions)
 
     def nonzero(self) -> Int64:
-        """Return how many activations that are not 0 every term met, (groups, k), of what was not channels last."""
+        """Return how many activations that are not 0 every term met, (groups, k), but for those counted by place."""
         return np.zeros_like(self.weights.of_terms) if self._terms is None else self._terms
 
     def zero_operands(self) -> ZeroOperands:
@@ -232,15 +256,6 @@ class ZeroCounter:
             activations += int(at_terms) + padded * met.padding_terms
             both += int(at_weights) + padded * met.padding_weights
         return ZeroOperands(everything - self.weights.total * p, everything - activations * n, everything - both)
-
-
-def _count_unequal(codes: Codes, zero: int) -> Int64:
-    """Count what is not 0 of each element of the last axis; those are repeated, for long loops."""
-    length = codes.shape[-1]
-    counts = np.zeros((1, max(1, _REPEATED // length) * length), dtype=np.int32)
-    kernels.count_unequal_rows(_unsigned(codes).reshape(-1), _unsigned_code(codes, zero), _ONE_KIND, counts)
-    total: Int64 = counts.reshape(-1, length).sum(axis=0, dtype=np.int64)
-    return total
 
 
 def _unsigned(codes: Codes) -> Codes:
