@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.rounding import round_shift
 
@@ -24,7 +24,7 @@ ProductRounding = tuple[Any, Any]
 _BLOCK = 256
 
 
-@kernel
+@callee
 def multiply_row(
     weight: Int, operands: npt.NDArray[np.int32], rounding: ProductRounding, products: npt.NDArray[np.int64]
 ) -> None:
@@ -37,7 +37,7 @@ def multiply_row(
             products[p] = round_shift(products[p], shift, 0, rule)
 
 
-@kernel
+@callee
 def add_into(
     sums: npt.NDArray[np.int64],
     terms: npt.NDArray[np.int64],
@@ -68,7 +68,7 @@ def add_into(
         first[p] = number if outside and first[p] < 0 else first[p]
 
 
-@kernel
+@callee
 def load_start(
     start: Int,
     register: Register,

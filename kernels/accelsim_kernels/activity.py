@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.grid.lanes import Register
 from accelsim_kernels.grid.pe import ProductRounding
 from accelsim_kernels.integers import bring_in
@@ -31,7 +31,7 @@ _FEW_ROWS = 255
 _LOW_HALF = (1 << 32) - 1
 
 
-@kernel
+@callee
 def num_ones(value: Int) -> Int:
     """Count the ones among the 64 bits of a value, by its halves: no intermediate leaves 63 bits."""
     low = value & _LOW_HALF
@@ -90,7 +90,7 @@ def count_nonzero_taps(
                         counts[channel, i, j] += in_row[j]
 
 
-@kernel
+@callee
 def count_row(
     line: Comparable, stride: Int, pad: Int, dilation: Int, num_outputs: Int, in_row: npt.NDArray[np.int64]
 ) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import kernel
+from accelsim_kernels._jit import callee, kernel
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -114,7 +114,7 @@ def descend(
     return flips
 
 
-@kernel
+@callee
 def _flip(gram: Float64, residual: Float64, step: Int64, codes: Int64, k: int) -> None:
     """Move weight k to its other integer."""
     moved = np.float64(step[k])
@@ -124,7 +124,7 @@ def _flip(gram: Float64, residual: Float64, step: Int64, codes: Int64, k: int) -
         residual[j] += moved * gram[k, j]
 
 
-@kernel
+@callee
 def _flip_singles(gram: Float64, residual: Float64, step: Int64, codes: Int64, slack: np.float64) -> int:
     """Go round the weights until a whole round flips none; return the flips."""
     num_weights = codes.shape[0]
@@ -141,7 +141,7 @@ def _flip_singles(gram: Float64, residual: Float64, step: Int64, codes: Int64, s
     return flips
 
 
-@kernel
+@callee
 def _flip_pairs(gram: Float64, residual: Float64, step: Int64, codes: Int64, slack: np.float64, change: Float64) -> int:
     """Go once over all pairs and flip those that lower f; return the flips."""
     num_weights = codes.shape[0]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.exact import PACKED_BYTES, PANELS, no_ends
 from accelsim_kernels.integers import copy
 from accelsim_kernels.listed_proofs import lay_groups, unmark_listed
@@ -214,7 +214,7 @@ def sum_and_step(
     return True, survey, listed[:, :taken], masks
 
 
-@kernel
+@callee
 def note_ends(seen: Bytes, size: Int, ends: Narrow, both: Wide) -> None:
     """Bring what was seen of a panel's positions to int32 (2, 64), 0 between, and to the ends of all."""
     if size == 1:
@@ -229,7 +229,7 @@ def note_ends(seen: Bytes, size: Int, ends: Narrow, both: Wide) -> None:
             ends[0, i], ends[1, i] = min(low, np.int64(0)), max(high, np.int64(0))
 
 
-@kernel
+@callee
 def mark_inner(ends: Narrow, position: Int, inner: tuple[Any, Any, Any, Any], masks: Narrow) -> bool:
     """Mark the outputs of a panel of which a register inside a tile may overflow; returns whether there are any."""
     positive, negative, low, high = inner

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, Activations
 from accelsim_kernels.vectors.window_ranges import window_range_1, window_range_4
 from accelsim_kernels.vectors.windows import TAPS_AT_A_TIME, window_1, window_4, window_dots
@@ -58,7 +58,7 @@ def depthwise_rows(
                 short_piece(rows, base, segments, weights, length, sums, place)
 
 
-@kernel
+@callee
 def short_piece(
     rows: Activations, base: Int, segments: npt.NDArray[np.int64], weights: npt.NDArray[np.int16], length: Int,
     sums: npt.NDArray[np.int32], place: Int,
@@ -71,7 +71,7 @@ def short_piece(
         sums[place + i] = total
 
 
-@kernel
+@callee
 def depthwise_dots(
     rows: npt.NDArray[np.uint8], bases: npt.NDArray[np.int64], run: Int, segments: npt.NDArray[np.int64],
     weights: npt.NDArray[np.int16], for_dots: tuple[Any, Any], sums: npt.NDArray[np.int32],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.integers import copy
 from accelsim_kernels.processor import takes_bytes
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, prefer_wide_vectors
@@ -171,7 +171,7 @@ def dot_columns(
     return outermost(ends) if columns.itemsize == 1 else outermost(ends.view(np.int16))
 
 
-@kernel
+@callee
 def no_ends(size: Int) -> npt.NDArray[np.uint8]:
     """Return the ends of a panel of which nothing was seen: what is greater and what is less than any x."""
     ends = np.zeros(2 * POSITIONS * size, dtype=np.uint8)
@@ -184,7 +184,7 @@ def no_ends(size: Int) -> npt.NDArray[np.uint8]:
     return ends
 
 
-@kernel
+@callee
 def outermost(ends: npt.NDArray[np.uint8] | npt.NDArray[np.int16]) -> tuple[Int, Int]:
     """Return the least of a panel's ends (128,) and the greatest."""
     least, greatest = np.int64(ends[0]), np.int64(ends[POSITIONS])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.layer_rows import Places, fill_bases, requantize_lanes
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, Bytes, prefer_wide_vectors
 from accelsim_kernels.vectors.dots import ROWS_OF_NARROW_TILE
@@ -26,7 +26,7 @@ REACH_ITEMS = 1 << 15
 """Extremes that are held at a time, where an image has no more: with the sums they stay in the second-level cache."""
 
 
-@kernel
+@callee
 def most_of_windows(rows: Bytes, flipped: Int, halvings: Int, steps: Wide, near: Bytes, far: Bytes) -> None:
     """Set ``near[i]`` to the greatest of the activations, or of their complements, of some channels in a window.
 
@@ -61,7 +61,7 @@ def most_of_windows(rows: Bytes, flipped: Int, halvings: Int, steps: Wide, near:
     spread_most(far, rows_of_window, down, near[:size])
 
 
-@kernel
+@callee
 def most_of_pairs(items: Bytes, flipped: Int, most: Bytes) -> None:
     """Set ``most[i]`` to the greater of ``items[2 * i]`` and the next one, bits flipped."""
     prefer_wide_vectors()
@@ -72,7 +72,7 @@ def most_of_pairs(items: Bytes, flipped: Int, most: Bytes) -> None:
         most[i] = np.uint8(first if first > second else second)
 
 
-@kernel
+@callee
 def spread_most(items: Bytes, taps: Int, step: Int, most: Bytes) -> None:
     """Set ``most[i] = max(items[i], items[i + step], ...)`` of as many items as there are taps."""
     prefer_wide_vectors()
@@ -85,7 +85,7 @@ def spread_most(items: Bytes, taps: Int, step: Int, most: Bytes) -> None:
             most[i] = max(most[i], others[i])
 
 
-@kernel
+@callee
 def reach_of_windows(
     rows: Bytes, offset: Int, halvings: Int, steps: Wide, near: Bytes, far: Bytes, reach: Narrow
 ) -> None:
@@ -123,7 +123,7 @@ def reach_of_windows(
             reach[i] |= min(np.int32(255) - np.int32(near[i]) + more, np.int32(0)) << np.int32(16)
 
 
-@kernel
+@callee
 def bound_rows(
     rows: Bytes, bases: Wide, terms: Terms, reach: Narrow, corners: Wide, sums: Narrow, found: Bytes
 ) -> None:

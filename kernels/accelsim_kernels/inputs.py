@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import kernel
+from accelsim_kernels._jit import callee, kernel
 from accelsim_kernels.vectors.code import prefer_wide_vectors
 
 Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -15,7 +15,7 @@ _AT_A_TIME = 4096
 """Places that are quantized before their channels are interleaved."""
 
 
-@kernel
+@callee
 def quantize_line_float32(
     values: npt.NDArray[np.float32], scale: Any, ends: tuple[Any, Any], zero_point: Any, codes: Codes
 ) -> None:

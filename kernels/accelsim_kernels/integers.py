@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee
 
 
-@kernel
+@callee
 def bring_in(value: Int, low: Int, high: Int, saturate: bool) -> Int:
     """Return what a register of range ``low .. high`` holds after it is given a value.
 
@@ -39,13 +39,13 @@ def bring_in(value: Int, low: Int, high: Int, saturate: bool) -> Int:
     return ((value & (half + high)) ^ half) - half
 
 
-@kernel
+@callee
 def wrap32(value: Int) -> Int:
     """Return the low 32 bits of a value in two's complement, (10) with b = 32."""
     return bring_in(value, np.int64(-(1 << 31)), np.int64((1 << 31) - 1), False)
 
 
-@kernel
+@callee
 def num_bits(mask: Int) -> Int:
     """Count the bits of a mask of sixteen."""
     mask -= (mask >> 1) & 0x5555
@@ -54,7 +54,7 @@ def num_bits(mask: Int) -> Int:
     return (mask + (mask >> 8)) & 0x1F
 
 
-@kernel
+@callee
 def copy(values: Any, target: Any) -> None:
     """Copy an array (n,) to the beginning of another of at least as many elements.
 

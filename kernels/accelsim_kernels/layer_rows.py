@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.depthwise import depthwise_dots, depthwise_rows
 from accelsim_kernels.exact import dot_rows
 from accelsim_kernels.vectors.code import LANES, Activations
@@ -69,7 +69,7 @@ def pad_rows(
         target += below * width - before
 
 
-@kernel
+@callee
 def fill_bases(begin: Int, places: Places, bases: npt.NDArray[np.int64]) -> None:
     """Set int64 bases (count,) to where the windows from number ``begin`` on begin, row by row, image by image."""
     columns, rows, image_step, row_step, column_step = places
@@ -228,7 +228,7 @@ def depthwise_layer_dots(
         requantize_runs(sums, count * run, constants, two, codes, begin * run)
 
 
-@kernel
+@callee
 def requantize_runs(
     sums: npt.NDArray[np.int32], size: Int, constants: npt.NDArray[np.int32], two: bool, codes: Codes, place: Int
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee
 from accelsim_kernels.integers import num_bits
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 from accelsim_kernels.vectors.columns import POSITIONS
@@ -18,7 +18,7 @@ Narrow = npt.NDArray[np.int32]
 _BLOCKS = CHANNELS // LANES
 
 
-@kernel
+@callee
 def lay_groups(weights: Any, groups: Narrow) -> None:
     """Lay weights out as `accelsim_kernels.vectors.listed_ranges` reads them.
 
@@ -36,7 +36,7 @@ def lay_groups(weights: Any, groups: Narrow) -> None:
             own[group * CHANNELS + n % CHANNELS] = words[n, group]
 
 
-@kernel
+@callee
 def unmark_listed(
     groups: Narrow, packed: Any, begin: Int, low: Narrow, high: Narrow, ways: Narrow, masks: Narrow
 ) -> tuple[Int, Int]:
@@ -93,7 +93,7 @@ def unmark_listed(
     return tried, proven
 
 
-@kernel
+@callee
 def list_marks(ways: Narrow, block: Int, column: Int, masks: Narrow, channels: Narrow, positions: Narrow) -> Int:
     """List the marked outputs of some squares, filled up to whole steps; returns how many.
 

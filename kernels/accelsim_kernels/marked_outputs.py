@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, inlined, kernel
+from accelsim_kernels._jit import Int, callee
 from accelsim_kernels.integers import copy, num_bits
 from accelsim_kernels.marked_tiles import Steps, step_channels, step_positions
 from accelsim_kernels.scattered import load_listed, step_listed
@@ -35,7 +35,7 @@ _LISTED = 1024
 """Outputs that are brought together at a time."""
 
 
-@kernel
+@callee
 def choose_ways(masks: Narrow, begin: Int, thin: Int, ways: Narrow) -> tuple[Int, Int, Int]:
     """Say how the marked outputs of every square of sixteen channels by sixteen positions are stepped.
 
@@ -95,7 +95,7 @@ def choose_ways(masks: Narrow, begin: Int, thin: Int, ways: Narrow) -> tuple[Int
     return rows, marks, alone
 
 
-@inlined
+@callee
 def step_pass(
     weights: Any, packed: Any, begin: Int, num_terms: Int, masks: Narrow, start: Wide, ways: Narrow, steps: Steps,
     room: Room, accumulators: Wide, listed: Wide, taken: Int,
@@ -139,7 +139,7 @@ def step_pass(
     return taken
 
 
-@kernel
+@callee
 def with_room(listed: Wide, taken: Int, needed: Int) -> Wide:
     """Return a list with room for as many outputs as needed."""
     if needed <= listed.shape[1]:
@@ -150,7 +150,7 @@ def with_room(listed: Wide, taken: Int, needed: Int) -> Wide:
     return larger
 
 
-@kernel
+@callee
 def unmark_beyond(masks: Narrow, end: Int) -> None:
     """Take away the marks of positions that do not exist."""
     for n in range(masks.shape[0]):
@@ -158,7 +158,7 @@ def unmark_beyond(masks: Narrow, end: Int) -> None:
             masks[n, block] &= (1 << max(end - block * LANES, 0)) - 1
 
 
-@inlined
+@callee
 def step_marks(
     weights: Any, packed: Any, begin: Int, masks: Narrow, start: Wide, ways: Narrow, steps: Steps, accumulators: Wide,
     listed: Wide, taken: Int,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, inlined, kernel
+from accelsim_kernels._jit import Int, callee
 from accelsim_kernels.accumulate import Register
 from accelsim_kernels.integers import bring_in, copy
 from accelsim_kernels.ordered_tiles import State, load_row, step_tile
@@ -23,7 +23,7 @@ Steps = tuple[Any, Any, Any, Any]
 `accelsim_kernels.scattered.step_listed`. Forms are those of `accelsim_kernels.term_layout`."""
 
 
-@kernel
+@callee
 def load_lanes(start: Wide, block: Int, register: Register, state: State) -> None:
     """Load the accumulators of six rows whose lanes are a block of channels."""
     sums, events, firsts, inner_events = state
@@ -38,7 +38,7 @@ def load_lanes(start: Wide, block: Int, register: Register, state: State) -> Non
             sums[place], events[place], firsts[place], inner_events[place] = held, outside, -np.int64(not outside), 0
 
 
-@kernel
+@callee
 def note(
     state: State, row: Int, lanes: Int, output: Int, step: Int, accumulators: Wide, listed: Wide, taken: Int
 ) -> Int:
@@ -75,7 +75,7 @@ def note(
     return taken
 
 
-@inlined
+@callee
 def step_positions(
     packed: Any, begin: Int, num_terms: Int, start: Wide, ways: Narrow, steps: Steps, vectors: Any,
     accumulators: Wide, listed: Wide, taken: Int,
@@ -140,7 +140,7 @@ def step_positions(
     return taken
 
 
-@inlined
+@callee
 def step_channels(
     packed: Any, begin: Int, num_terms: Int, start: Wide, ways: Narrow, steps: Steps, rows: Narrow, room: Any,
     accumulators: Wide, listed: Wide, taken: Int,

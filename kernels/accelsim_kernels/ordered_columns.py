@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.ordered_tiles import Stepping, load_row, step_tile
 from accelsim_kernels.vectors.code import LANES
 from accelsim_kernels.vectors.moves import Columns, Narrow, Wide, fetched, filled, laid, laid_in_pairs, widened
@@ -21,7 +21,7 @@ PANEL = 16
 """Blocks of `LANES` positions that are laid out at a time: 8-bit activations of as many are four lines of the cache."""
 
 
-@kernel
+@callee
 def lay_columns(columns: Columns, begin: Int, tile: Int, shift: Int, room: Vectors) -> None:
     """Bring the activations of some blocks of positions into the order in which steps read them.
 
@@ -64,7 +64,7 @@ def lay_columns(columns: Columns, begin: Int, tile: Int, shift: Int, room: Vecto
             place += LANES
 
 
-@kernel
+@callee
 def write(values: Narrow, row: Int, output: Wide, place: Int, count: Int) -> None:
     """Copy the first values of a row of a tile to where they belong."""
     if count >= LANES:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.vectors.chains import saturating_chains, wrapping_chains
 from accelsim_kernels.vectors.code import LANES
@@ -35,7 +35,7 @@ State = tuple[Any, Any, Any, Any]
 """Sums, events, numbers of the first one, and events of inner registers of a tile's outputs: int32 arrays (96,)."""
 
 
-@kernel
+@callee
 def step_tile(
     vectors: Vectors, place: Int, numbers: Vectors, row: Row, length: Length, stepping: Stepping, saturate: bool,
     state: State,
@@ -91,7 +91,7 @@ def step_tile(
         )  # fmt: skip
 
 
-@kernel
+@callee
 def load_row(start: Int, stepping: Stepping, saturate: bool, state: State, row: Int) -> None:
     """Load the accumulators of a row; a start that does not fit is an event of number 0."""
     _, _, low, high, _, _ = stepping

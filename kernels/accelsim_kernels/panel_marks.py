@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee
 from accelsim_kernels.vectors.code import GROUP_BYTES
 from accelsim_kernels.vectors.columns import CHANNELS_OF_TILE, POSITIONS
 from accelsim_kernels.vectors.part_tiles import part_tile_s16, part_tile_u8
@@ -30,7 +30,7 @@ QUARTERS = 0
 """Parts as these say, and not `LONG` or `SHORT` ones: each takes more time than the one before, and marks less."""
 
 
-@kernel
+@callee
 def find_reach(weights: Any, part_groups: Int, reach: Narrow) -> None:
     """Find the greatest sum of the positive weights of a part, and the least of the negative ones, of every channel.
 
@@ -54,7 +54,7 @@ def find_reach(weights: Any, part_groups: Int, reach: Narrow) -> None:
             reach[0, n], reach[1, n] = max(reach[0, n], up), min(reach[1, n], down)
 
 
-@kernel
+@callee
 def sum_and_mark(
     weights: Any, panels: Any, begin: Int, num_panels: Int, start: Wide, rows: Wide, length: Int, parts: Parts,
     reach: Narrow, ends: Narrow, accumulators: Wide, masks: Narrow,

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Float, Int, kernel
+from accelsim_kernels._jit import Float, Int, callee, kernel
 from accelsim_kernels.integers import wrap32
 from accelsim_kernels.rounding import round_float, round_shift
 
@@ -39,13 +39,13 @@ FLOAT_LIMIT = float(1 << 50)
 """Products beyond this are clamped before rounding; every code's clamp is far inside."""
 
 
-@kernel
+@callee
 def clamp(value: Int, low: Int, high: Int) -> Int:
     """Return the value, or the bound that it is beyond."""
     return low if value < low else (high if value > high else value)
 
 
-@kernel
+@callee
 def into_format(value: Int, overflow: Int, minimum: Int, maximum: Int, zero: Int) -> Int:
     """Bring a result into a format of ``maximum - minimum + 1 = 2**b`` codes, (24a); `clamp` saturates it."""
     if overflow == WRAP:
@@ -55,14 +55,14 @@ def into_format(value: Int, overflow: Int, minimum: Int, maximum: Int, zero: Int
     return value
 
 
-@kernel
+@callee
 def fit(value: Int, limits: Limits) -> Int:
     """Return the code of a result: into the format, then between the bounds of a fused function."""
     low, high, overflow, minimum, maximum, zero = limits
     return clamp(into_format(value, overflow, minimum, maximum, zero), low, high)
 
 
-@kernel
+@callee
 def scale(value: Int, multiplier: Multiplier, offset: Int) -> Int:
     """Return ``rnd(value * M + offset)``, the product and the rounding(s) of (20) to (24), (41).
 
@@ -92,7 +92,7 @@ def scale(value: Int, multiplier: Multiplier, offset: Int) -> Int:
     return scale_float(value, kind == FLOAT32, real, rule1, offset)
 
 
-@kernel
+@callee
 def scale_float(value: Int, single: bool, real: Float, rule: Int, offset: Int) -> Int:
     """Return (22) or (23) without clamp: the modelled hardware multiplies and adds in a floating-point format."""
     if single:

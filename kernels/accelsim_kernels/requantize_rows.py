@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.requantize import FLOAT32, FLOAT64, ONE_ROUNDING, TWO_ROUNDINGS, clamp, scale
 from accelsim_kernels.rounding import HALF_AWAY, HALF_EVEN, HALF_UP
 from accelsim_kernels.vectors.code import prefer_wide_vectors
@@ -30,7 +30,7 @@ Shared = tuple[Any, Any, Any, Any, Any, Any]
 """What the channels share: kind, pre_shift, rule1, rule2, the zero point inside the rounding, the one after it."""
 
 
-@kernel
+@callee
 def requantize_repeat(sums: Sums, channels: Channels, shared: Shared, codes: Codes) -> None:
     """Requantize as many sums as the arrays of the channels are long, or fewer; see `requantize_rows`."""
     prefer_wide_vectors()
@@ -45,7 +45,7 @@ def requantize_repeat(sums: Sums, channels: Channels, shared: Shared, codes: Cod
         codes[i] = clamp(scaled + after, np.int64(low[i]), np.int64(high[i])) & mask
 
 
-@kernel
+@callee
 def requantize_right(sums: Sums, channels: Channels, rule2: Int, offset: Int, after: Int, codes: Codes) -> None:
     """Requantize by `TWO_ROUNDINGS`, the first one half up, where no exponent shifts to the left.
 

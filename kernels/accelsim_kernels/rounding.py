@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from accelsim_kernels._jit import Float, Int, kernel
+from accelsim_kernels._jit import Float, Int, callee
 
 Number = Int | Float
 
@@ -27,49 +27,49 @@ RULES = {
 }
 
 
-@kernel
+@callee
 def toward_zero(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Drop the fraction of the magnitude."""
     return quotient + np.int64(twice > 0 and quotient < 0)
 
 
-@kernel
+@callee
 def half_up(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Round to nearest, ties toward plus infinity."""
     return quotient + np.int64(twice >= divisor)
 
 
-@kernel
+@callee
 def half_down(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Round to nearest, ties toward minus infinity."""
     return quotient + np.int64(twice > divisor)
 
 
-@kernel
+@callee
 def half_away(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Round to nearest, ties away from zero."""
     return quotient + np.int64(twice > divisor or (twice == divisor and quotient >= 0))
 
 
-@kernel
+@callee
 def half_toward_zero(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Round to nearest, ties toward zero."""
     return quotient + np.int64(twice > divisor or (twice == divisor and quotient < 0))
 
 
-@kernel
+@callee
 def half_even(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Round to nearest, ties to the even neighbour."""
     return quotient + np.int64(twice > divisor or (twice == divisor and quotient & 1 == 1))
 
 
-@kernel
+@callee
 def to_odd(quotient: Int, twice: Number, divisor: Number) -> Int:
     """Keep exact values, take the odd neighbour of all others."""
     return quotient + np.int64(twice > 0 and quotient & 1 == 0)
 
 
-@kernel
+@callee
 def round_quotient(quotient: Int, twice: Number, divisor: Number, rule: Int) -> Int:
     """Round ``quotient + twice / (2 * divisor)`` by the rule with this number.
 
@@ -106,7 +106,7 @@ def round_quotient(quotient: Int, twice: Number, divisor: Number, rule: Int) -> 
     return to_odd(quotient, twice, divisor)
 
 
-@kernel
+@callee
 def round_shift(value: Int, shift: Int, offset: Int, rule: Int) -> Int:
     """Round ``value / 2**shift + offset``.
 
@@ -131,14 +131,14 @@ def round_shift(value: Int, shift: Int, offset: Int, rule: Int) -> Int:
     return round_quotient(quotient + offset, (value - (quotient << shift)) << 1, divisor, rule)
 
 
-@kernel
+@callee
 def round_division(value: Int, divisor: Int, offset: Int, rule: Int) -> Int:
     """Round ``value / divisor + offset`` for ``0 < divisor < 2**62``; see `round_shift`."""
     quotient = value // divisor
     return round_quotient(quotient + offset, (value - quotient * divisor) << 1, divisor, rule)
 
 
-@kernel
+@callee
 def round_float(value: Float, rule: Int) -> Int:
     """Round a float64 of magnitude at most 2**52; see `round_shift`.
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.accumulate import Register
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
@@ -34,7 +34,7 @@ _LISTED = 64
 """Outputs that are brought together at a time."""
 
 
-@kernel
+@callee
 def load_listed(start: Int, register: Register, state: State, place: Int) -> None:
     """Load the accumulator of a listed output; a start that does not fit is an event of number 0."""
     low, high, saturate = register
@@ -46,7 +46,7 @@ def load_listed(start: Int, register: Register, state: State, place: Int) -> Non
     inner_events[place] = 0
 
 
-@kernel
+@callee
 def step_listed(
     weights: Weights,
     rows: Activations,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.rounding import HALF_AWAY, HALF_UP, round_shift
 
 Codes = npt.NDArray[np.int32]
@@ -34,19 +34,19 @@ def softmax(codes: Codes, exponentials: npt.NDArray[np.int64], bits: Int, output
             output[row, i] = min(numerator // total, (np.int64(1) << bits) - 1)
 
 
-@kernel
+@callee
 def high_product(a: Int, b: Int) -> Int:
     """Return ``half_up(a * b / 2**31)``, the product of fixed-point numbers of 32 bits, not both -2**31."""
     return round_shift(a * b, np.int64(31), np.int64(0), HALF_UP)
 
 
-@kernel
+@callee
 def saturated32(value: Int) -> Int:
     """Clamp to 32 bits."""
     return min(max(value, np.int64(-(1 << 31))), np.int64((1 << 31) - 1))
 
 
-@kernel
+@callee
 def negative_exponential(value: Int) -> Int:
     """Return ``exp(value / 2**26)`` in units of ``2**-31`` for ``-2**31 <= value <= 0``, (51).
 
@@ -74,7 +74,7 @@ def negative_exponential(value: Int) -> Int:
     return result
 
 
-@kernel
+@callee
 def reciprocal(value: Int) -> tuple[Int, Int]:
     """Return (1 / (1 + x) in units of ``2**-31``, leading zeros of the value in 32 bits), (53).
 

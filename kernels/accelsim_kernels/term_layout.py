@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.vectors.code import LANES
 from accelsim_kernels.vectors.columns import POSITIONS
 
@@ -19,7 +19,7 @@ lanes' and the rows' terms are shifted; numbers of a row; whether they are halve
 `Stepping`."""
 
 
-@kernel
+@callee
 def lay_terms(values: Any, num_terms: Int, tile: Int, shift: Int, paired: bool, halves: bool, numbers: Narrow) -> None:
     """Bring terms into the order in which steps read them.
 
@@ -87,7 +87,7 @@ def lay_numbers(weights: Narrow, tile: Int, shift: Int, paired: bool, halves: bo
         lay_terms(weights[n], weights.shape[1], tile, shift, paired, halves, numbers[n])
 
 
-@kernel
+@callee
 def lay_channels(weights: Any, num_terms: Int, form: Any, words: Narrow, as_lanes: bool, paired: bool) -> None:
     """Lay all weights out in a form.
 
@@ -116,7 +116,7 @@ def lay_channels(weights: Any, num_terms: Int, form: Any, words: Narrow, as_lane
             lay_terms(weights[n], num_terms, tile, row_shift, paired, halves, words[n])
 
 
-@kernel
+@callee
 def lay_position(
     packed: Any, position: Int, num_terms: Int, form: Any, paired: bool, line: Any, numbers: Narrow
 ) -> None:
@@ -143,7 +143,7 @@ def lay_position(
     lay_terms(line, num_terms, tile, shift, paired, halves, numbers)
 
 
-@kernel
+@callee
 def lay_block(packed: Any, position: Int, num_terms: Int, form: Any, paired: bool, line: Any, words: Narrow) -> None:
     """Lay the activations of sixteen positions of some panels out as lanes.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Float, Int, kernel
+from accelsim_kernels._jit import Float, Int, callee, kernel
 from accelsim_kernels.requantize import FLOAT_LIMIT, SATURATE, TWO_ROUNDINGS, Limits, Multiplier, fit, scale
 from accelsim_kernels.rounding import HALF_AWAY, HALF_UP, round_float
 from accelsim_kernels.vectors.code import prefer_wide_vectors
@@ -75,7 +75,7 @@ def add_codes(
         sum_codes(a, zero_a, b, zero_b, multipliers, sign, left_shift, offset, after, limits, output)
 
 
-@kernel
+@callee
 def shifts_right(multiplier: Multiplier) -> bool:
     """Whether a multiplier has TFLite's two roundings, and nothing is shifted to the left."""
     kind, _, exponent, _, _, pre_shift, rule1, rule2 = multiplier
@@ -83,7 +83,7 @@ def shifts_right(multiplier: Multiplier) -> bool:
     return right
 
 
-@kernel
+@callee
 def folded(multiplier: Multiplier) -> Multiplier:
     """Return a multiplier that `shifts_right` with literals, so that `scale` folds to a few straight operations."""
     _, mantissa, exponent, real, bits, _, _, _ = multiplier
@@ -91,7 +91,7 @@ def folded(multiplier: Multiplier) -> Multiplier:
     return TWO_ROUNDINGS, mantissa, min(exponent, nothing), real, bits, nothing, HALF_UP, HALF_AWAY
 
 
-@kernel
+@callee
 def sum_codes(
     a: Codes, zero_a: Int, b: Codes, zero_b: Int, multipliers: tuple[Multiplier, Multiplier, Multiplier],
     sign: Int, left_shift: Int, offset: Int, after: Int, limits: Limits, output: Codes,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import accelsim_kernels
@@ -67,6 +68,16 @@ def test_bounds_checked_code_has_a_folder_of_its_own(tmp_path: Path) -> None:
     run(SOURCES.parent, cache, NUMBA_BOUNDSCHECK="0")
     run(SOURCES.parent, cache, NUMBA_BOUNDSCHECK="1")
     assert len(list(cache.iterdir())) == 2
+
+
+@jit_only
+def test_callee_gets_an_entrance_once_python_calls_it() -> None:
+    callee = _jit.callee(lambda values, factor: values.sum() * factor)
+    twice = _jit.kernel(lambda values: callee(values, 2))
+    assert twice(np.arange(4)) == 12
+    assert callee.entrance is None  # type: ignore[attr-defined]
+    assert callee(np.arange(4), 3) == 18
+    assert len(callee.entrance.signatures) == 1  # type: ignore[attr-defined]
 
 
 def test_unwritable_cache_compiles_in_memory(tmp_path: Path) -> None:

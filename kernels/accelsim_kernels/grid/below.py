@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee
 from accelsim_kernels.grid.lanes import Lanes, Register, accumulate
 from accelsim_kernels.grid.pe import Tracked, copy_output, load_accumulator, widen_range
 from accelsim_kernels.grid.recording import ACCUMULATOR_MARK, Trace, record_edge
@@ -24,7 +24,7 @@ Tile = tuple[Any, Any, Any, Any]
 to columns (weights are stationary) or to vectors."""
 
 
-@kernel
+@callee
 def load_below(below: Tracked, start: npt.NDArray[np.int64], tile: Tile, register: Register) -> None:
     """Load the accumulators of a tile with the start values (n,) of their channels.
 
@@ -47,7 +47,7 @@ def load_below(below: Tracked, start: npt.NDArray[np.int64], tile: Tile, registe
             load_accumulator(below, last - vector - j, j, start[channel], register)
 
 
-@kernel
+@callee
 def store_below(below: Tracked, outputs: Tracked, tile: Tile) -> None:
     """Copy the accumulators of a tile to the outputs (n, p)."""
     s0, used_columns, num_vectors, weights_stationary = tile
@@ -58,7 +58,7 @@ def store_below(below: Tracked, outputs: Tracked, tile: Tile) -> None:
             copy_output(outputs, n, p, below, last - vector - j, j)
 
 
-@kernel
+@callee
 def add_below(
     below: Tracked, sums: Lanes, number: Int, register: Register, tile: Tile, trace: Trace, leaves: Int
 ) -> None:
@@ -103,13 +103,13 @@ def add_below(
             record_edge(trace, leaves + vector + j, j - trace[7][2], accumulators[row, j], mark)
 
 
-@kernel
+@callee
 def widen_range_below(below: Tracked, exact_sums: Lanes) -> None:
     """Add what would have left the columns, were partial sums wide enough, to the unbounded sums and their range."""
     widen_range(below[3].reshape(-1), exact_sums, below[4].reshape(-1), below[5].reshape(-1))
 
 
-@kernel
+@callee
 def count_partial_events(fallen: Lanes, num_columns: Int, partial_events: npt.NDArray[np.int64], tile: Tile) -> None:
     """Add the events that the partial sums of a fold have taken with them to those of the outputs (n, p).
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.grid.adder_trees import Planes, add_trees, multiply_plane, record_planes, sum_plane
 from accelsim_kernels.grid.lanes import Lanes, Register
 from accelsim_kernels.grid.pe import ProductRounding, Tracked, copy_output, load_accumulator, tracked_planes
@@ -79,7 +79,7 @@ def step_broadcast(
     )  # fmt: skip
 
 
-@kernel
+@callee
 def greatest_magnitude(operands: npt.NDArray[np.int32]) -> Int:
     """Return the greatest magnitude of some operands."""
     greatest = np.int64(0)
@@ -88,7 +88,7 @@ def greatest_magnitude(operands: npt.NDArray[np.int32]) -> Int:
     return greatest
 
 
-@kernel
+@callee
 def step_folds(
     lanes: Lanes,
     weights: npt.NDArray[np.int32],
@@ -146,7 +146,7 @@ def step_folds(
     return cycle
 
 
-@kernel
+@callee
 def step_fold(
     planes: Planes,
     num_tiles: Int,

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee
 
 Register = tuple[Any, Any, Any]
 """``(low, high, saturate)`` of a register."""
@@ -32,7 +32,7 @@ Lanes = npt.NDArray[Any]
 _INT32_MOST = (1 << 31) - 1
 
 
-@kernel
+@callee
 def int32_suffices(
     weights: npt.NDArray[np.int32],
     columns: npt.NDArray[np.int32],
@@ -72,7 +72,7 @@ def int32_suffices(
     return bool((never_outside or high < _INT32_MOST - product) and (not with_range or total <= _INT32_MOST))
 
 
-@kernel
+@callee
 def lane_limits(lanes: Lanes, register: Register) -> tuple[Any, Any]:
     """Return the register's low and high as values of the lanes' type; beyond it, the type's own."""
     low, high, _ = register
@@ -81,13 +81,13 @@ def lane_limits(lanes: Lanes, register: Register) -> tuple[Any, Any]:
     return lanes.dtype.type(low), lanes.dtype.type(high)
 
 
-@kernel
+@callee
 def skewed_stride(most_cycles: Int) -> Int:
     """Return how many cells to keep for the stream of a row; neighbouring rows lie in different sets of a cache."""
     return (most_cycles + 63) // 64 * 64 + 16
 
 
-@kernel
+@callee
 def skew_right(
     operands: npt.NDArray[np.int32], by_rows: bool, first: Int, used_rows: Int, stride: Int, entering: Lanes
 ) -> None:
@@ -117,7 +117,7 @@ def skew_right(
                 entering[i * (stride + 1) + m] = operands[m, first + i]
 
 
-@kernel
+@callee
 def skew_down(
     weights: npt.NDArray[np.int32], n0: Int, used_columns: Int, columns: Int, top: Int, descending: Lanes
 ) -> None:
@@ -143,14 +143,14 @@ def skew_down(
             descending[(top - j - k) * columns + j] = weights[n0 + j, k]
 
 
-@kernel
+@callee
 def feed_rows(cells: Lanes, num_columns: Int, entering: Lanes, stride: Int, rows: Int, t: Int) -> None:
     """Write what enters column 0 of each row of a window that moves right; see `skew_right`."""
     for i in range(rows):
         cells[i * num_columns] = entering[i * stride + t]
 
 
-@kernel
+@callee
 def multiply_accumulate(held: Lanes, left: Lanes, right: Lanes, low: Any, high: Any) -> bool:
     """Do ``held += left * right`` in all PEs and return whether a value lies outside ``low .. high``.
 
@@ -169,7 +169,7 @@ def multiply_accumulate(held: Lanes, left: Lanes, right: Lanes, low: Any, high: 
     return bool(least < low or most > high)
 
 
-@kernel
+@callee
 def accumulate(held: Lanes, terms: Lanes, low: Any, high: Any) -> bool:
     """Do ``held += terms`` in all PEs and return whether a value lies outside ``low .. high``."""
     lane = held.dtype.type

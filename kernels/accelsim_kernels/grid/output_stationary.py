@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.grid.lanes import (
     Lanes,
     Register,
@@ -102,7 +102,7 @@ def step_output_stationary(
     return step_folds(np.empty(0, dtype=np.int64), weights, columns, start, grid, with_range, pe, outputs, trace)
 
 
-@kernel
+@callee
 def step_folds(
     lanes: Lanes,
     weights: npt.NDArray[np.int32],
@@ -165,7 +165,7 @@ def step_folds(
     return cycle
 
 
-@kernel
+@callee
 def step_fold(
     lanes: Lanes,
     used: Used,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee
 from accelsim_kernels.grid.lanes import Lanes, Register
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.rounding import round_shift
@@ -19,7 +19,7 @@ Tracked = tuple[Any, Any, Any, Any, Any, Any]
 """Arrays of one value per output: accumulators, events, first, unbounded sum, least, greatest."""
 
 
-@kernel
+@callee
 def load_accumulator(outputs: Tracked, n: Int, p: Int, start: Int, register: Register) -> None:
     """Load the accumulator of output (n, p) with its start value; one that does not fit is an event of number 0."""
     accumulators, events, first, unbounded, least, greatest = outputs
@@ -33,7 +33,7 @@ def load_accumulator(outputs: Tracked, n: Int, p: Int, start: Int, register: Reg
     greatest[n, p] = start
 
 
-@kernel
+@callee
 def tracked_planes(rows: Int, columns: Int) -> Tracked:
     """Return int64 arrays (rows, columns) of Tracked for registers that are not loaded: zeros, no events."""
     return (
@@ -46,7 +46,7 @@ def tracked_planes(rows: Int, columns: Int) -> Tracked:
     )
 
 
-@kernel
+@callee
 def copy_output(outputs: Tracked, n: Int, p: Int, planes: Tracked, i: Int, j: Int) -> None:
     """Copy what the planes hold at (i, j) to output (n, p)."""
     outputs[0][n, p] = planes[0][i, j]
@@ -57,7 +57,7 @@ def copy_output(outputs: Tracked, n: Int, p: Int, planes: Tracked, i: Int, j: In
     outputs[5][n, p] = planes[5][i, j]
 
 
-@kernel
+@callee
 def multiply(left: Lanes, right: Lanes, rounding: ProductRounding, products: Lanes) -> None:
     """Multiply the operands of every PE, numerics.md (13a).
 
@@ -79,7 +79,7 @@ def multiply(left: Lanes, right: Lanes, rounding: ProductRounding, products: Lan
             products[i] = lane(round_shift(np.int64(products[i]), shift, 0, rule))
 
 
-@kernel
+@callee
 def settle(held: Lanes, register: Register, events: Lanes, overflowed: npt.NDArray[np.uint8]) -> None:
     """Bring the values that do not fit their registers into them, and count them.
 
@@ -108,7 +108,7 @@ def settle(held: Lanes, register: Register, events: Lanes, overflowed: npt.NDArr
         overflowed[i] = outside
 
 
-@kernel
+@callee
 def number_first_events(
     overflowed: npt.NDArray[np.uint8], number: Int, steps: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
 ) -> None:
@@ -130,7 +130,7 @@ def number_first_events(
             first[i] = number - steps[i]
 
 
-@kernel
+@callee
 def widen_range(unbounded: Lanes, terms: Lanes, least: Lanes, greatest: Lanes) -> None:
     """Add a term to every unbounded sum of a plane and take the sum into its range."""
     lane = unbounded.dtype.type

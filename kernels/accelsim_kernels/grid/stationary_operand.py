@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.grid.below import add_below, count_partial_events, load_below, store_below, widen_range_below
 from accelsim_kernels.grid.lanes import (
     Lanes,
@@ -110,7 +110,7 @@ def step_stationary_operand(
     return step_folds(np.empty(0, dtype=np.int64), operands, grid, with_range, pe, outputs, partial_events, trace)
 
 
-@kernel
+@callee
 def step_folds(
     lanes: Lanes,
     operands: Operands,
@@ -195,7 +195,7 @@ def step_folds(
     return cycle
 
 
-@kernel
+@callee
 def step_fold(
     lanes: Lanes,
     num_vectors: Int,
