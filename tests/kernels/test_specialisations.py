@@ -40,9 +40,8 @@ ENTRANCES = {
     "exact.ends_of",
     "exact.to_next_line",
     "extremes.bound_layer",
-    "grid.broadcast.step_broadcast",
-    "grid.output_stationary.step_output_stationary",
-    "grid.stationary_operand.step_stationary_operand",
+    "grid.broadcast.greatest_magnitude",
+    "grid.lanes.int32_suffices",
     "layer_rows.add_row_sums",
     "layer_rows.depthwise_layer",
     "layer_rows.depthwise_layer_dots",
@@ -64,9 +63,12 @@ ENTRANCES = {
     "vector.multiply_codes",
     "vector.rescale_codes",
 }
-# Once for codes of 8 bits and once for codes of 16.
+# Once for codes of 8 bits and once for codes of 16, or for lanes of 32 and of 64.
 IN_TWO_WIDTHS = {
     "exact.dot_columns",
+    "grid.broadcast.step_broadcast",
+    "grid.output_stationary.step_output_stationary",
+    "grid.stationary_operand.step_stationary_operand",
     "activity.count_nonzero_rows",
     "activity.count_nonzero_taps",
     "activity.count_unequal_rows",
@@ -132,6 +134,8 @@ def call_gemms():
         few[:, 7] = 200
         for activations in (few, few.astype(np.int16), frozen(few, np.int32)):
             ax.matmul(np.full((3, 4), 3, np.int8), activations, ax.Machine(dataflow=dataflow, accumulator_bits=8))
+        small, large = ax.Machine(rows=2, columns=2, dataflow=dataflow), np.full((4, 4), 60000)
+        ax.matmul(large, large, small, engine="stepped")  # sums beyond 32 bits
         # Lanes of 32 bits for operands that no 16 signed bits hold, 64 bits for truncated products.
         for more in ({}, {"product_shift_bits": 1}):
             narrow = ax.Machine(rows=2, columns=2, dataflow=dataflow, accumulator_bits=20, **more)

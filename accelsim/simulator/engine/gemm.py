@@ -26,7 +26,8 @@ from accelsim_kernels.accumulate import (
     running_range,
     to_accumulator_units,
 )
-from accelsim_kernels.grid.broadcast import step_broadcast
+from accelsim_kernels.grid.broadcast import greatest_magnitude, step_broadcast
+from accelsim_kernels.grid.lanes import INT32_MOST, int32_suffices
 from accelsim_kernels.grid.output_stationary import step_output_stationary
 from accelsim_kernels.grid.stationary_operand import step_stationary_operand
 from accelsim_kernels.rounding import RULES
@@ -117,40 +118,38 @@ def step_gemm(
     recorder = Recorder(window, machine)
     recorded: Any = recorder.arrays
     grid = (np.int64(machine.rows), np.int64(machine.columns))
-    pe = (np.int64(machine.pe_latency_cycles), product_rounding(machine))
     accumulator = register(machine.accumulator_bits, machine.overflow)
-    full = machine.ragged_folds == "full"
+    pe = (np.int64(machine.pe_latency_cycles), product_rounding(machine), accumulator)
+    full, with_range = machine.ragged_folds == "full", track == "range"
     match machine.dataflow:
         case "output_stationary":
+            lanes = _lanes(int32_suffices(weights, columns, start, accumulator, with_range))
             cycles = step_output_stationary(
-                weights, columns, start, *grid, full, track == "range", *pe, accumulator, outputs, recorded
+                lanes, weights, columns, start, (*grid, full), with_range, pe, outputs, recorded
             )
         case "broadcast":
             tree = register(machine.adder_tree_bits, machine.overflow)
+            widest_sum = greatest_magnitude(weights) * greatest_magnitude(columns) * machine.columns
             cycles = step_broadcast(
-                weights,
-                columns,
-                start,
-                *grid,
-                track == "range",
-                *pe,
-                accumulator,
-                tree,
-                outputs,
-                partial_events,
-                recorded,
-            )
+                _lanes(bool(widest_sum <= INT32_MOST)), weights, columns, start, grid, with_range, (*pe, tree), outputs,
+                partial_events, recorded,
+            )  # fmt: skip
         case dataflow:
-            keeps_weights = dataflow == "weight_stationary"
             partial = register(machine.partial_sum_bits, machine.overflow)
+            lanes = _lanes(int32_suffices(weights, columns, np.zeros_like(start), partial, with_range))
             cycles = step_stationary_operand(
-                weights, columns, start, keeps_weights, *grid, full, track == "range", *pe, accumulator, partial,
-                outputs, partial_events, recorded,
+                lanes, (weights, columns, start), (*grid, full, dataflow == "weight_stationary"), with_range,
+                (*pe, partial), outputs, partial_events, recorded,
             )  # fmt: skip
     _finish(operands, machine, accumulators, events, first)
     _finish_range(operands, machine, unbounded, least, most)
     values = _tracked(track, accumulators, EventArrays(events, first, partial_events), least, most)
     return values, int(cycles), None if window is None else recorder.trace()
+
+
+def _lanes(narrow: bool) -> npt.NDArray[Any]:
+    """Return an array without elements, of the type of the grid's lanes."""
+    return np.empty(0, dtype=np.int32 if narrow else np.int64)
 
 
 def fast_gemm(operands: GemmOperands, machine: Machine, track: Track) -> tuple[GemmValues, ColumnSurvey | None]:

@@ -9,77 +9,18 @@ import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.grid.adder_trees import Planes, add_trees, multiply_plane, record_planes, sum_plane
-from accelsim_kernels.grid.lanes import Lanes, Register
-from accelsim_kernels.grid.pe import ProductRounding, Tracked, copy_output, load_accumulator, tracked_planes
+from accelsim_kernels.grid.lanes import Lanes
+from accelsim_kernels.grid.pe import Tracked, copy_output, load_accumulator, tracked_planes
 from accelsim_kernels.grid.recording import Trace, record_edge, record_fold, recorded_cycle
 from accelsim_kernels.vectors.code import LANES
 from accelsim_kernels.vectors.trees import sixteen_trees
 
-_INT32_MOST = (1 << 31) - 1
-
 Pe = tuple[Any, Any, Any, Any]
-"""Latency, rounding of the products, registers of the accumulators and of the trees' outputs."""
+"""Cycles from a PE's operands to its adder, at least 1; ``(shift, rule)`` of the products; ``(low, high, saturate)`` of
+the accumulators and of the trees' outputs."""
 
 
 @kernel
-def step_broadcast(
-    weights: npt.NDArray[np.int32],
-    columns: npt.NDArray[np.int32],
-    start: npt.NDArray[np.int64],
-    num_rows: Int,
-    num_columns: Int,
-    with_range: bool,
-    latency: Int,
-    rounding: ProductRounding,
-    register: Register,
-    tree: Register,
-    outputs: Tracked,
-    tree_events: npt.NDArray[np.int64],
-    trace: Trace,
-) -> Int:
-    """Step a GEMM through all its folds and cycles, numerics.md (14).
-
-    Parameters
-    ----------
-    weights : int32 array, shape (n, k)
-        One row of the grid per output channel.
-    columns : int32 array, shape (k, p)
-        Activations, one column of the grid per term.
-    start : int64 array, shape (n,)
-        What the accumulators are loaded with.
-    num_rows, num_columns : int64
-        The grid.
-    with_range : bool
-        Keep the range of the unbounded sums.
-    latency : int64
-        Cycles from a PE's operands to its adder, at least 1.
-    rounding : tuple
-        ``(shift, rule)`` of the products.
-    register, tree : tuple
-        ``(low, high, saturate)`` of the accumulators and of the trees' outputs.
-    outputs : tuple of int64 arrays, shape (n, p)
-        Accumulators, events, first, unbounded sums, least, greatest; all written, the last three with ``with_range``.
-    tree_events : int64 array, shape (n, p)
-        Events at the trees' outputs; written.
-    trace : tuple
-        Registers after each clock edge: products, weights, activations; at the edge the rows' accumulators.
-
-    Returns
-    -------
-    int64
-        Cycles in which a PE multiplied.
-    """
-    grid, pe = (num_rows, num_columns), (latency, rounding, register, tree)
-    if greatest_magnitude(weights) * greatest_magnitude(columns) * num_columns <= _INT32_MOST:
-        return step_folds(
-            np.empty(0, dtype=np.int32), weights, columns, start, grid, with_range, pe, outputs, tree_events, trace
-        )  # fmt: skip
-    return step_folds(
-        np.empty(0, dtype=np.int64), weights, columns, start, grid, with_range, pe, outputs, tree_events, trace
-    )  # fmt: skip
-
-
-@callee
 def greatest_magnitude(operands: npt.NDArray[np.int32]) -> Int:
     """Return the greatest magnitude of some operands."""
     greatest = np.int64(0)
@@ -88,8 +29,8 @@ def greatest_magnitude(operands: npt.NDArray[np.int32]) -> Int:
     return greatest
 
 
-@callee
-def step_folds(
+@kernel
+def step_broadcast(
     lanes: Lanes,
     weights: npt.NDArray[np.int32],
     columns: npt.NDArray[np.int32],
@@ -101,16 +42,30 @@ def step_folds(
     tree_events: npt.NDArray[np.int64],
     trace: Trace,
 ) -> Int:
-    """Do `step_broadcast` with operands and products of one width, whose sums over all columns fit it.
+    """Step a GEMM through all its folds and cycles, numerics.md (14).
 
     Parameters
     ----------
     lanes : lanes, length 0
-        Of the type of the registers.
-    weights, columns, start, with_range, outputs, tree_events, trace
-        As there.
-    grid, pe : tuple
-        The other parameters.
+        Of the type of operands and products: int32 where that holds the sum of products over all columns, else int64.
+    weights : int32 array, shape (n, k)
+        One row of the grid per output channel.
+    columns : int32 array, shape (k, p)
+        Activations, one column of the grid per term.
+    start : int64 array, shape (n,)
+        What the accumulators are loaded with.
+    grid : tuple of int64
+        Rows and columns.
+    with_range : bool
+        Keep the range of the unbounded sums.
+    pe : tuple
+        See `Pe`.
+    outputs : tuple of int64 arrays, shape (n, p)
+        Accumulators, events, first, unbounded sums, least, greatest; all written, the last three with ``with_range``.
+    tree_events : int64 array, shape (n, p)
+        Events at the trees' outputs; written.
+    trace : tuple
+        Registers after each clock edge: products, weights, activations; at the edge the rows' accumulators.
 
     Returns
     -------
@@ -136,12 +91,12 @@ def step_folds(
                 held[k * depth + i] = weights[n0 + i, k]
         for p in range(num_positions):
             for i in range(used_rows):
-                load_accumulator(rows, 0, i, start[n0 + i], pe[2])
+                load_accumulator(rows, np.int64(0), i, start[n0 + i], pe[2])
                 tree_events[n0 + i, p] = 0
             planes = (held, entering[p], depth, num_columns, used_rows)
             cycle = step_fold(planes, num_tiles, with_range, pe, rows, tree_events[n0:, p], trace, cycle, fold)
             for i in range(used_rows):
-                copy_output(outputs, n0 + i, p, rows, 0, i)
+                copy_output(outputs, n0 + i, p, rows, np.int64(0), i)
             fold += 1
     return cycle
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, callee
+from accelsim_kernels._jit import Int, callee, kernel
 
 Register = tuple[Any, Any, Any]
 """``(low, high, saturate)`` of a register."""
@@ -29,10 +29,11 @@ Register = tuple[Any, Any, Any]
 Lanes = npt.NDArray[Any]
 """int32 or int64 array of one dimension: registers of a plane, row after row."""
 
-_INT32_MOST = (1 << 31) - 1
+INT32_MOST = (1 << 31) - 1
+"""Greatest value of a lane of 32 bits."""
 
 
-@callee
+@kernel
 def int32_suffices(
     weights: npt.NDArray[np.int32],
     columns: npt.NDArray[np.int32],
@@ -68,8 +69,8 @@ def int32_suffices(
             product = max(product, abs(np.int64(value)) * greatest)
         total = max(total, abs(start[n]) + size * greatest)
     high: Int = register[1]
-    never_outside = total <= min(high, _INT32_MOST)
-    return bool((never_outside or high < _INT32_MOST - product) and (not with_range or total <= _INT32_MOST))
+    never_outside = total <= min(high, INT32_MOST)
+    return bool((never_outside or high < INT32_MOST - product) and (not with_range or total <= INT32_MOST))
 
 
 @callee
@@ -77,7 +78,7 @@ def lane_limits(lanes: Lanes, register: Register) -> tuple[Any, Any]:
     """Return the register's low and high as values of the lanes' type; beyond it, the type's own."""
     low, high, _ = register
     if lanes.itemsize == 4:
-        low, high = max(low, -_INT32_MOST - 1), min(high, _INT32_MOST)
+        low, high = max(low, -INT32_MOST - 1), min(high, INT32_MOST)
     return lanes.dtype.type(low), lanes.dtype.type(high)
 
 
@@ -89,7 +90,7 @@ def skewed_stride(most_cycles: Int) -> Int:
 
 @callee
 def skew_right(
-    operands: npt.NDArray[np.int32], by_rows: bool, first: Int, used_rows: Int, stride: Int, entering: Lanes
+    operands: npt.NDArray[np.int32], by_rows: bool | np.bool_, first: Int, used_rows: Int, stride: Int, entering: Lanes
 ) -> None:
     """Lay operands out as they enter the left edge, skewed by a cycle with each row.
 

@@ -10,10 +10,8 @@ import numpy.typing as npt
 from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.grid.lanes import (
     Lanes,
-    Register,
     accumulate,
     feed_rows,
-    int32_suffices,
     lane_limits,
     multiply_accumulate,
     skew_down,
@@ -21,7 +19,6 @@ from accelsim_kernels.grid.lanes import (
     skewed_stride,
 )
 from accelsim_kernels.grid.pe import (
-    ProductRounding,
     Tracked,
     copy_output,
     load_accumulator,
@@ -38,7 +35,8 @@ Grid = tuple[Any, Any, Any]
 """Rows, columns, and whether a ragged fold runs for the cycles of the whole grid."""
 
 Pe = tuple[Any, Any, Any]
-"""Latency, rounding of the products, register of the accumulator."""
+"""Cycles from a PE's operands to its adder, at least 1; ``(shift, rule)`` of the products; ``(low, high, saturate)`` of
+the accumulators."""
 
 Used = tuple[Any, Any, Any, Any]
 """Rows and columns that are stepped in a fold, rows and columns that hold outputs."""
@@ -50,60 +48,6 @@ both windows begin in cycle 0, in rows and in cells."""
 
 @kernel
 def step_output_stationary(
-    weights: npt.NDArray[np.int32],
-    columns: npt.NDArray[np.int32],
-    start: npt.NDArray[np.int64],
-    num_rows: Int,
-    num_columns: Int,
-    full_folds: bool,
-    with_range: bool,
-    latency: Int,
-    rounding: ProductRounding,
-    register: Register,
-    outputs: Tracked,
-    trace: Trace,
-) -> Int:
-    """Step a GEMM through all its folds and cycles.
-
-    Parameters
-    ----------
-    weights : int32 array, shape (n, k)
-        Enter at the top of the columns.
-    columns : int32 array, shape (k, p)
-        Activations; enter at the left of the rows.
-    start : int64 array, shape (n,)
-        What the accumulators are loaded with.
-    num_rows, num_columns : int64
-        The grid.
-    full_folds : bool
-        A ragged fold runs for the cycles of the whole grid.
-    with_range : bool
-        Keep the range of the unbounded sums.
-    latency : int64
-        Cycles from a PE's operands to its adder, at least 1.
-    rounding : tuple
-        ``(shift, rule)`` of the products.
-    register : tuple
-        The accumulators' ``(low, high, saturate)``.
-    outputs : tuple of int64 arrays, shape (n, p)
-        Accumulators, events, first, unbounded sums, least, greatest; all written, the last three with ``with_range``.
-    trace : tuple
-        Registers after each clock edge: accumulators, weights, activations; there are none at the edge.
-
-    Returns
-    -------
-    int64
-        Cycles in which a PE multiplied.
-    """
-    grid = (num_rows, num_columns, full_folds)
-    pe = (latency, rounding, register)
-    if int32_suffices(weights, columns, start, register, with_range):
-        return step_folds(np.empty(0, dtype=np.int32), weights, columns, start, grid, with_range, pe, outputs, trace)
-    return step_folds(np.empty(0, dtype=np.int64), weights, columns, start, grid, with_range, pe, outputs, trace)
-
-
-@callee
-def step_folds(
     lanes: Lanes,
     weights: npt.NDArray[np.int32],
     columns: npt.NDArray[np.int32],
@@ -114,16 +58,28 @@ def step_folds(
     outputs: Tracked,
     trace: Trace,
 ) -> Int:
-    """Do `step_output_stationary` with registers of one width.
+    """Step a GEMM through all its folds and cycles.
 
     Parameters
     ----------
     lanes : lanes, length 0
-        Of the type of the registers.
-    weights, columns, start, with_range, outputs, trace
-        As there.
-    grid, pe : tuple
-        The other parameters.
+        Of the type of the registers: int32 where `accelsim_kernels.grid.lanes.int32_suffices`, else int64.
+    weights : int32 array, shape (n, k)
+        Enter at the top of the columns.
+    columns : int32 array, shape (k, p)
+        Activations; enter at the left of the rows.
+    start : int64 array, shape (n,)
+        What the accumulators are loaded with.
+    grid : tuple
+        See `Grid`.
+    with_range : bool
+        Keep the range of the unbounded sums.
+    pe : tuple
+        See `Pe`.
+    outputs : tuple of int64 arrays, shape (n, p)
+        Accumulators, events, first, unbounded sums, least, greatest; all written, the last three with ``with_range``.
+    trace : tuple
+        Registers after each clock edge: accumulators, weights, activations; there are none at the edge.
 
     Returns
     -------
@@ -154,7 +110,8 @@ def step_folds(
                 for j in range(used_columns):
                     load_accumulator(planes, i, j, start[n0 + j], pe[2])
             used = (rows, cols, used_rows, used_columns)
-            skew_right(columns, False, p0, used_rows, stride, entering)
+            # np.bool_: a literal would be a type of its own, and `skew_right` compiled twice
+            skew_right(columns, np.bool_(False), p0, used_rows, stride, entering)
             moving = (descending, entering, stride, passing, most_cycles - 1)
             cycle = step_fold(lanes, used, num_terms, with_range, pe, moving, planes, trace, cycle, fold)
             # Drain: the used PEs' accumulators leave the grid.

@@ -16,26 +16,25 @@ from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.grid.below import add_below, count_partial_events, load_below, store_below, widen_range_below
 from accelsim_kernels.grid.lanes import (
     Lanes,
-    Register,
     accumulate,
     feed_rows,
-    int32_suffices,
     lane_limits,
     multiply_accumulate,
     skew_right,
     skewed_stride,
 )
-from accelsim_kernels.grid.pe import ProductRounding, Tracked, multiply, settle, tracked_planes
+from accelsim_kernels.grid.pe import Tracked, multiply, settle, tracked_planes
 from accelsim_kernels.grid.recording import Trace, record_fold, record_plane, recorded_cycle
 
 Operands = tuple[Any, Any, Any]
-"""Weights, columns, start values."""
+"""Weights (n, k) and columns (k, p), int32 arrays; what the accumulators are loaded with, int64 array (n,)."""
 
 Grid = tuple[Any, Any, Any, Any]
 """Rows, columns, whether a ragged fold runs for the cycles of the whole grid, whether weights are kept."""
 
 Pe = tuple[Any, Any, Any, Any]
-"""Latency, rounding of the products, registers of the accumulators below the grid and of the partial sums."""
+"""Cycles from a PE's operands to its adder, at least 1; ``(shift, rule)`` of the products; ``(low, high, saturate)`` of
+the accumulators below the grid and of the partial sums."""
 
 Used = tuple[Any, Any, Any, Any]
 """Rows and columns that are stepped in a fold, rows and columns that keep an operand."""
@@ -47,71 +46,6 @@ by partial sums, by exact partial sums and by their events; where the windows be
 
 @kernel
 def step_stationary_operand(
-    weights: npt.NDArray[np.int32],
-    columns: npt.NDArray[np.int32],
-    start: npt.NDArray[np.int64],
-    weights_stationary: bool,
-    num_rows: Int,
-    num_columns: Int,
-    full_folds: bool,
-    with_range: bool,
-    latency: Int,
-    rounding: ProductRounding,
-    register: Register,
-    partial: Register,
-    outputs: Tracked,
-    partial_events: npt.NDArray[np.int64],
-    trace: Trace,
-) -> Int:
-    """Step a GEMM through all its folds and cycles.
-
-    Parameters
-    ----------
-    weights : int32 array, shape (n, k)
-        Operands.
-    columns : int32 array, shape (k, p)
-        Operands.
-    start : int64 array, shape (n,)
-        What the accumulators are loaded with.
-    weights_stationary : bool
-        The PEs keep weights and activations stream through; else the other way round.
-    num_rows, num_columns : int64
-        The grid.
-    full_folds : bool
-        A ragged fold runs for the cycles of the whole grid.
-    with_range : bool
-        Keep the range of the unbounded sums.
-    latency : int64
-        Cycles from a PE's operands to its adder, at least 1.
-    rounding : tuple
-        ``(shift, rule)`` of the products.
-    register, partial : tuple
-        ``(low, high, saturate)`` of the accumulators below the grid and of the partial-sum registers.
-    outputs : tuple of int64 arrays, shape (n, p)
-        Accumulators, events, first, unbounded sums, least, greatest; all written, the last three with ``with_range``.
-    partial_events : int64 array, shape (n, p)
-        Events of the partial-sum registers; written.
-    trace : tuple
-        Registers after each clock edge: partial sums, stationary and moving operands; at the edge the accumulators
-        below the grid that a sum of this cycle was added to.
-
-    Returns
-    -------
-    int64
-        Cycles in which a PE multiplied.
-    """
-    partial_events[:] = 0
-    grid = (num_rows, num_columns, full_folds, weights_stationary)
-    pe = (latency, rounding, register, partial)
-    operands = (weights, columns, start)
-    from_zero = np.zeros(start.size, dtype=np.int64)  # what enters the top
-    if int32_suffices(weights, columns, from_zero, partial, with_range):
-        return step_folds(np.empty(0, dtype=np.int32), operands, grid, with_range, pe, outputs, partial_events, trace)
-    return step_folds(np.empty(0, dtype=np.int64), operands, grid, with_range, pe, outputs, partial_events, trace)
-
-
-@callee
-def step_folds(
     lanes: Lanes,
     operands: Operands,
     grid: Grid,
@@ -121,16 +55,24 @@ def step_folds(
     partial_events: npt.NDArray[np.int64],
     trace: Trace,
 ) -> Int:
-    """Do `step_stationary_operand` with partial sums of one width.
+    """Step a GEMM through all its folds and cycles.
 
     Parameters
     ----------
     lanes : lanes, length 0
-        Of the type of the partial sums.
+        Of the type of the partial sums, which start from 0 at the top: int32 where
+        `accelsim_kernels.grid.lanes.int32_suffices`, else int64.
     operands, grid, pe : tuple
-        The other parameters.
-    with_range, outputs, partial_events, trace
-        As there.
+        See `Operands`, `Grid`, `Pe`.
+    with_range : bool
+        Keep the range of the unbounded sums.
+    outputs : tuple of int64 arrays, shape (n, p)
+        Accumulators, events, first, unbounded sums, least, greatest; all written, the last three with ``with_range``.
+    partial_events : int64 array, shape (n, p)
+        Events of the partial-sum registers; zeros, updated.
+    trace : tuple
+        Registers after each clock edge: partial sums, stationary and moving operands; at the edge the accumulators
+        below the grid that a sum of this cycle was added to.
 
     Returns
     -------
