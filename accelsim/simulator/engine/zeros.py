@@ -75,7 +75,7 @@ class NonzeroWeights:
             if geometry is None or geometry.is_pointwise:
                 made = PlacesMet.of_vectors(self.of_terms.reshape(-1))
             else:
-                made = PlacesMet.of(geometry, of_taps(self.of_terms, geometry, spatial_first))
+                made = PlacesMet.of(geometry, _of_taps(self.of_terms, geometry, spatial_first))
             self._met[spatial_first] = made
         return made
 
@@ -85,7 +85,7 @@ class NonzeroWeights:
         return {}
 
 
-def of_taps(of_terms: Int64, geometry: Geometry, spatial_first: bool) -> Int64:
+def _of_taps(of_terms: Int64, geometry: Geometry, spatial_first: bool) -> Int64:
     """Bring numbers (groups, k) of a convolution's terms to (kernel rows, kernel columns, channels)."""
     rows, columns = geometry.kernel_shape
     if spatial_first:
