@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Before numpy is loaded: small products in several threads wait for each other as soon as another process runs (tests
+# of quantization then take six times as long), and their sums depend on how many threads there are.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # No deadline in any profile: the first call of a kernel compiles it. The generators build whole machines and GEMMs; on
 # a loaded computer hypothesis takes that for slow data generation.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
