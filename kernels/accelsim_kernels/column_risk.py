@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.exact import PACKED_BYTES, PANELS, no_ends
-from accelsim_kernels.integers import copy
+from accelsim_kernels.integers import copy, num_set
 from accelsim_kernels.listed_proofs import lay_groups, unmark_listed
 from accelsim_kernels.marked_outputs import SPARSE, THIN, choose_ways, step_pass, unmark_beyond, with_room
 from accelsim_kernels.marked_tiles import Steps
@@ -20,7 +20,7 @@ from accelsim_kernels.vectors.listed_ranges import CHANNELS
 from accelsim_kernels.vectors.running_tiles import LONG, SHORT
 
 Weights = npt.NDArray[np.int8] | npt.NDArray[np.int16]
-Columns = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Columns = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | npt.NDArray[np.uint16]]
 Narrow = npt.NDArray[np.int32]
 Wide = npt.NDArray[np.int64]
 
@@ -97,8 +97,9 @@ def sum_and_step(
     ----------
     weights : int8 or int16 array, shape (n, length)
         Filled up with 0 to whole groups of `GROUP_BYTES`.
-    columns : uint8 or uint16 array, shape (k, p)
-        Activations, unsigned of 8 bits or the bits of signed ones of 16; none has more bits than a weight.
+    columns : tuple of uint8 array and uint8 or uint16 array, shape (k, p)
+        Activations: unsigned of 8 bits in the first, or the bits of signed ones of 16 in the second, which has the
+        weights' size; the other is empty. So there is one kernel where weights always have 16 bits.
     term : uint8 or int16 array
         Of the activations' type when they are as wide as the weights; not read.
     start : int64 array, shape (n,)
@@ -127,6 +128,8 @@ def sum_and_step(
         position that was stepped, int32 array, shape (n, blocks of positions).
     """
     low, high = parts[2]
+    narrow, wide = columns
+    num_terms, width = (wide.shape[0], wide.itemsize) if wide.shape[0] > 0 else (narrow.shape[0], 1)
     num_channels, num_positions = accumulators.shape
     size, flat = weights.itemsize, weights.view(np.uint8)
     per_group, panel = GROUP_BYTES // size, flat.shape[1] * POSITIONS
@@ -138,7 +141,7 @@ def sum_and_step(
     tiles = np.empty(num_channels + CHANNELS_OF_TILE - 1, dtype=np.int64)
     for n in range(tiles.size):
         tiles[n] = min(n, num_channels - 1)
-    met, ends = no_ends(columns.itemsize), np.empty((num_panels, 2, POSITIONS), dtype=np.int32)
+    met, ends = no_ends(width), np.empty((num_panels, 2, POSITIONS), dtype=np.int32)
     seen = np.empty((num_panels, met.size), dtype=np.uint8)
     blocks, per_panel = (num_channels + LANES - 1) // LANES, POSITIONS // LANES
     masks = np.empty((num_channels, (num_positions + POSITIONS - 1) // POSITIONS * per_panel), dtype=np.int32)
@@ -164,14 +167,17 @@ def sum_and_step(
         begin, end = end, min(end + (num_panels if end > 0 else 1) * POSITIONS, num_positions)
         for own in seen:
             copy(met, own)
-        for k in range(0, columns.shape[0], per_group):
+        for k in range(0, num_terms, per_group):
             for position in range(begin, end, POSITIONS):
                 place = (position - begin) * weights.shape[1] + k * POSITIONS
                 own = seen[(position - begin) // POSITIONS]
-                pack_positions(columns, k, position, 0, terms, place, survey, own)
+                if width == 1:
+                    pack_positions(narrow, k, position, 0, terms, place, survey, own)
+                else:
+                    pack_positions(wide, k, position, 0, terms, place, survey, own)
         count = (end - begin + POSITIONS - 1) // POSITIONS
         for i in range(count):
-            note_ends(seen[i], columns.itemsize, ends[i], survey[-2:])
+            note_ends(seen[i], width, ends[i], survey[-2:])
         ways = every[:, :, : (end - begin + LANES - 1) // LANES]
         outputs: Int = num_channels * (end - begin)
         length: Int = settled_length
@@ -197,7 +203,7 @@ def sum_and_step(
             length, before = np.int64(LONG if length == QUARTERS else SHORT), cost
             find_reach(weights, length, reach[length // LONG])
         if marks > 0:
-            if np.any(ways[2]) and not inside and tried <= _WORTH * proven:
+            if num_set(ways[2]) > 0 and not inside and tried <= _WORTH * proven:
                 if tried == 0:
                     lay_groups(weights, groups)
                 some, safe = unmark_listed(groups, packed, begin, low, high, ways[2], masks)
@@ -209,7 +215,7 @@ def sum_and_step(
         if marks > 0:
             listed = with_room(listed, taken, taken + marks)
             taken = step_pass(
-                weights, packed, begin, columns.shape[0], masks, start, ways, steps, room, accumulators, listed, taken
+                weights, packed, begin, num_terms, masks, start, ways, steps, room, accumulators, listed, taken
             )  # fmt: skip
     return True, survey, listed[:, :taken], masks
 

@@ -55,6 +55,21 @@ def num_bits(mask: Int) -> Int:
 
 
 @callee
+def num_set(plane: Any) -> Int:
+    """Count the elements of an array (n, m) that are not 0.
+
+    Notes
+    -----
+    numba compiles `numpy.any` and `numpy.count_nonzero` for two seconds: with them come axes and copies of any layout.
+    """
+    count = np.int64(0)
+    for i in range(plane.shape[0]):
+        for j in range(plane.shape[1]):
+            count += plane[i, j] != 0
+    return count
+
+
+@callee
 def copy(values: Any, target: Any) -> None:
     """Copy an array (n,) to the beginning of another of at least as many elements.
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, callee
-from accelsim_kernels.integers import copy, num_bits
+from accelsim_kernels.integers import copy, num_bits, num_set
 from accelsim_kernels.marked_tiles import Steps, step_channels, step_positions
 from accelsim_kernels.scattered import load_listed, step_listed
 from accelsim_kernels.term_layout import lay_channels
@@ -119,7 +119,7 @@ def step_pass(
     """
     vectors, rows, positions, laid = room
     paired = vectors.itemsize == 2
-    if np.any(ways[0]):
+    if num_set(ways[0]) > 0:
         if not laid[0]:
             vectors[-1] = 0
             lay_channels(weights, num_terms, steps[0], vectors.view(np.int32), True, paired)
@@ -127,14 +127,14 @@ def step_pass(
         taken = step_positions(
             packed, begin, num_terms, start, ways, steps, vectors, accumulators, listed, taken
         )  # fmt: skip
-    if np.any(ways[1]):
+    if num_set(ways[1]) > 0:
         if not laid[1]:
             lay_channels(weights, num_terms, steps[1], rows, False, paired)
             laid[1] = True
         taken = step_channels(
             packed, begin, num_terms, start, ways[1], steps, rows, positions, accumulators, listed, taken
         )  # fmt: skip
-    if np.any(ways[2]):
+    if num_set(ways[2]) > 0:
         taken = step_marks(weights, packed, begin, masks, start, ways[2], steps, accumulators, listed, taken)
     return taken
 
@@ -180,7 +180,7 @@ def step_marks(
     num_positions, length, outputs = accumulators.shape[1], weights.shape[1], accumulators.reshape(-1)
     per_group, flat = GROUP_BYTES // weights.itemsize, weights.reshape(-1)
     lists, places = np.empty((6, _LISTED), dtype=np.int32), np.empty(_LISTED, dtype=np.int64)
-    state, count, left = (lists[0], lists[1], lists[2], lists[3]), np.int64(0), np.int64(np.count_nonzero(ways))
+    state, count, left = (lists[0], lists[1], lists[2], lists[3]), np.int64(0), num_set(ways)
     for v in range(ways.shape[1]):
         for b in range(ways.shape[0]):
             if ways[b, v] == 0:

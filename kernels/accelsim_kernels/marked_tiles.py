@@ -104,7 +104,7 @@ def step_positions(
     per_group = GROUP_BYTES // packed.itemsize
     line = np.empty((num_terms + per_group - 1) // per_group * per_group, dtype=packed.dtype)
     lists = np.empty((ways.shape[1], ways.shape[2] * LANES), dtype=np.int32)
-    counts = np.zeros(ways.shape[1], dtype=np.int64)
+    counts, most = np.zeros(ways.shape[1], dtype=np.int64), np.int64(0)
     for b in range(ways.shape[1]):
         for v in range(ways.shape[2]):
             mask, position = ways[0, b, v], v * LANES
@@ -114,10 +114,12 @@ def step_positions(
                     counts[b] += 1
                 mask >>= 1
                 position += 1
-    numbers, laid = np.empty(ROWS * length, dtype=np.int32), np.full(ROWS, -1, dtype=np.int32)
+        most = max(most, counts[b])
+    numbers, laid = np.empty(ROWS * length, dtype=np.int32), np.empty(ROWS, dtype=np.int32)
+    laid[:] = -1
     words = np.empty((4, ROWS * LANES), dtype=np.int32)
     state = (words[0], words[1], words[2], words[3])
-    for first in range(0, counts.max(), ROWS):
+    for first in range(0, most, ROWS):
         for b in range(ways.shape[1]):
             count = min(ROWS, counts[b] - first)
             for r in range(count):
@@ -160,7 +162,8 @@ def step_channels(
     per_group = GROUP_BYTES // packed.itemsize
     line = np.empty((num_terms + per_group - 1) // per_group * per_group, dtype=packed.dtype)
     num_positions, flat = accumulators.shape[1], accumulators.reshape(-1)
-    numbers, laid = np.zeros(ROWS * length, dtype=np.int32), np.full(ROWS, -1, dtype=np.int64)
+    numbers, laid = np.zeros(ROWS * length, dtype=np.int32), np.empty(ROWS, dtype=np.int64)
+    laid[:] = -1
     words, channels = np.empty((4, ROWS * LANES), dtype=np.int32), np.empty(start.size + ROWS, dtype=np.int64)
     state = (words[0], words[1], words[2], words[3])
     for v in range(ways.shape[1]):

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, kernel
+from accelsim_kernels.integers import num_set
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, Bytes
 from accelsim_kernels.vectors.dots import ROWS_OF_NARROW_TILE, dot_s16s16_1, dot_u8s8_1
 from accelsim_kernels.vectors.marks import Narrow, mark_sixteen
@@ -57,7 +58,7 @@ def unmark_by_parts(
     found, now = np.empty(rows, dtype=np.int32), np.empty((rows, 1), dtype=np.int32)
     for first in range(0, bases.size, rows):
         for block in range(masks.shape[1]):
-            if not np.any(masks[first : first + rows, block]):
+            if num_set(masks[first : first + rows, block : block + 1]) == 0:
                 continue
             some = bases[first : first + rows]
             before[:] = 0

@@ -145,12 +145,16 @@ class ColumnsAtRisk:
             where so many must be stepped that it is faster to step all of them.
         """
         kind: Any = np.int16 if self.weights.itemsize == 2 else np.uint8
-        columns = self.columns
+        columns, bits = self.columns, np.uint8 if kind == np.uint8 else np.uint16
         if columns.dtype != np.uint8:
-            columns = columns.astype(kind, copy=False)
-            columns = columns.view(np.uint8 if kind == np.uint8 else np.uint16)
+            columns = columns.astype(kind, copy=False).view(bits)
+        one, other = for_kernels(columns), np.empty((0, 0), dtype=bits)
+        if columns.itemsize == 1:
+            both = one, other
+        else:
+            both = np.empty((0, 0), dtype=np.uint8), one
         done, survey, listed, masks = sum_and_step(
-            self.weights, for_kernels(columns), np.empty(0, dtype=kind), self.start, self.parts, self.inner,
+            self.weights, both, np.empty(0, dtype=kind), self.start, self.parts, self.inner,
             self.steps, self.lane, *self.limits, accumulators,
         )  # fmt: skip
         if not done:
