@@ -1,6 +1,6 @@
 """The eight tie rules: docs/numerics.md section 4. Every rounding of every kernel ends here.
 
-Each rule takes a value as ``quotient + remainder / divisor``, where ``quotient`` is the floor, and returns the
+A rule takes a value as ``quotient + remainder / divisor``, where ``quotient`` is the floor, and returns the
 quotient or the quotient + 1. It is given twice the remainder, so that a tie is ``twice == divisor``. The two may be
 int64 (shifts and divisions) or float64 (fractions, with divisor 1.0); both are exact.
 """
@@ -28,48 +28,6 @@ RULES = {
 
 
 @callee
-def toward_zero(quotient: Int, twice: Number, divisor: Number) -> Int:
-    """Drop the fraction of the magnitude."""
-    return quotient + np.int64(twice > 0 and quotient < 0)
-
-
-@callee
-def half_up(quotient: Int, twice: Number, divisor: Number) -> Int:
-    """Round to nearest, ties toward plus infinity."""
-    return quotient + np.int64(twice >= divisor)
-
-
-@callee
-def half_down(quotient: Int, twice: Number, divisor: Number) -> Int:
-    """Round to nearest, ties toward minus infinity."""
-    return quotient + np.int64(twice > divisor)
-
-
-@callee
-def half_away(quotient: Int, twice: Number, divisor: Number) -> Int:
-    """Round to nearest, ties away from zero."""
-    return quotient + np.int64(twice > divisor or (twice == divisor and quotient >= 0))
-
-
-@callee
-def half_toward_zero(quotient: Int, twice: Number, divisor: Number) -> Int:
-    """Round to nearest, ties toward zero."""
-    return quotient + np.int64(twice > divisor or (twice == divisor and quotient < 0))
-
-
-@callee
-def half_even(quotient: Int, twice: Number, divisor: Number) -> Int:
-    """Round to nearest, ties to the even neighbour."""
-    return quotient + np.int64(twice > divisor or (twice == divisor and quotient & 1 == 1))
-
-
-@callee
-def to_odd(quotient: Int, twice: Number, divisor: Number) -> Int:
-    """Keep exact values, take the odd neighbour of all others."""
-    return quotient + np.int64(twice > 0 and quotient & 1 == 0)
-
-
-@callee
 def round_quotient(quotient: Int, twice: Number, divisor: Number, rule: Int) -> Int:
     """Round ``quotient + twice / (2 * divisor)`` by the rule with this number.
 
@@ -89,21 +47,21 @@ def round_quotient(quotient: Int, twice: Number, divisor: Number, rule: Int) -> 
     int64
         ``quotient`` or ``quotient + 1``.
     """
-    if rule == HALF_UP:
-        return half_up(quotient, twice, divisor)
-    if rule == HALF_AWAY:
-        return half_away(quotient, twice, divisor)
-    if rule == HALF_EVEN:
-        return half_even(quotient, twice, divisor)
+    if rule == HALF_UP:  # to nearest, ties toward plus infinity
+        return quotient + np.int64(twice >= divisor)
+    if rule == HALF_AWAY:  # to nearest, ties away from zero
+        return quotient + np.int64(twice > divisor or (twice == divisor and quotient >= 0))
+    if rule == HALF_EVEN:  # to nearest, ties to the even neighbour
+        return quotient + np.int64(twice > divisor or (twice == divisor and quotient & 1 == 1))
     if rule == FLOOR:
         return quotient
-    if rule == TOWARD_ZERO:
-        return toward_zero(quotient, twice, divisor)
-    if rule == HALF_DOWN:
-        return half_down(quotient, twice, divisor)
-    if rule == HALF_TOWARD_ZERO:
-        return half_toward_zero(quotient, twice, divisor)
-    return to_odd(quotient, twice, divisor)
+    if rule == TOWARD_ZERO:  # drops the fraction of the magnitude
+        return quotient + np.int64(twice > 0 and quotient < 0)
+    if rule == HALF_DOWN:  # to nearest, ties toward minus infinity
+        return quotient + np.int64(twice > divisor)
+    if rule == HALF_TOWARD_ZERO:  # to nearest, ties toward zero
+        return quotient + np.int64(twice > divisor or (twice == divisor and quotient < 0))
+    return quotient + np.int64(twice > 0 and quotient & 1 == 0)  # to odd: keeps exact values, else the odd neighbour
 
 
 @callee
