@@ -27,7 +27,10 @@ _ADDED: WeakKeyDictionary[kinds.AddLayer, int] = WeakKeyDictionary()
 @executes(kinds.AddLayer, as_stored=True)
 def add(layer: kinds.AddLayer, inputs: Sequence[Codes]) -> Codes:
     """Add or subtract, docs/numerics.md (25) to (27): each pair of codes once, where there have been more."""
-    a, b = inputs if inputs[0].shape == inputs[1].shape else np.broadcast_arrays(*inputs)
+    a, b = inputs
+    if a.shape != b.shape:
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
     channels_last = a.ndim == 4 and not inputs[0].flags.c_contiguous  # as convolutions leave their images
     a, b = _in_memory(a, channels_last), _in_memory(b, channels_last)
     narrow = (
