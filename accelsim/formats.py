@@ -8,6 +8,7 @@ becomes the same code here and there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -61,7 +62,7 @@ class IntegerFormat:
         """Greatest stored integer."""
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """Narrowest numpy integer type that holds every value of the format."""
         width = 8 if self.bits <= 8 else 16

@@ -91,8 +91,11 @@ class Feeds:
             if name in self._stored and array.dtype.kind in "iu":
                 part[name] = np.ascontiguousarray(array[which])
                 continue
-            with np.errstate(over="ignore"):
-                values = np.ascontiguousarray(array[which], dtype=np.float32)
+            values = array[which]
+            if values.dtype != np.float32:
+                with np.errstate(over="ignore"):
+                    values = values.astype(np.float32)
+            values = np.ascontiguousarray(values)
             if not np.isfinite(values).all():
                 raise DataError(f"input {name!r} must be finite, but {what} hold inf or nan")
             part[name] = values
@@ -107,6 +110,8 @@ class Feeds:
 def _array(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return an array, of int8 or uint8 where its type is one of the narrower ones that numpy itself does not have."""
     array = np.asarray(values)
+    if array.dtype.isbuiltin == 1:
+        return array
     narrow = {"int4": np.int8, "int2": np.int8, "uint4": np.uint8, "uint2": np.uint8}
     return array.astype(narrow[array.dtype.name]) if array.dtype.name in narrow else array
 

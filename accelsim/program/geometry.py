@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 Pair = tuple[int, int]
@@ -85,7 +86,7 @@ class Geometry:
         """Return how many positions a window has along one axis (not positive where it does not fit)."""
         return (length + before + after - dilation * (kernel - 1) - 1) // stride + 1
 
-    @property
+    @cached_property
     def num_positions(self) -> int:
         """Output positions of one sample."""
         return prod(self.output_shape)

@@ -42,13 +42,33 @@ class _Fixed:
     utilisation: float
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What runs of a program under the same conditions have counted so far.
+
+    Parameters
+    ----------
+    conditions : tuple
+        Machine, number of samples, prices, and whether overflows and toggles are counted.
+    fixed : dict
+        By layer and asymmetric groups.
+    off_grid : dict
+        Records of the layers that do not run on the grid.
+    """
+
+    conditions: tuple[Machine, int, EnergyTable, bool, bool]
+    fixed: dict[tuple[int, int], _Fixed]
+    off_grid: dict[int, LayerRecord]
+
+
 _NOTHING = Tally(), ZeroOperands(), Toggles()
 """What is counted of a layer that does not run on the grid."""
 
-_Conditions = tuple[Machine, int, EnergyTable]
+_PRICES = EnergyTable()
+"""Where none are given."""
 
-_FIXED: WeakKeyDictionary[IntegerProgram, tuple[_Conditions, dict[tuple[int, int], _Fixed]]] = WeakKeyDictionary()
-"""Counts of the programs that ran before, for the machine, the number of samples and the prices of their last run."""
+_KNOWN: WeakKeyDictionary[IntegerProgram, _Known] = WeakKeyDictionary()
+"""Of the programs that ran before, for the conditions of their last run."""
 
 
 class Execution:
@@ -82,7 +102,7 @@ class Execution:
     ) -> None:
         self.program, self.machine = program, machine
         self.track, self.num_samples = track, num_samples
-        self.energy, self.sampling = energy or EnergyTable(), sampling
+        self.energy, self.sampling = energy or _PRICES, sampling
         on_grid = [layer for layer in program.layers if isinstance(layer, kinds.GridLayer)]
         self.grid = Grid(machine, engine, track, on_grid, num_samples, sampling)
 
@@ -116,7 +136,7 @@ class Execution:
 
     def records(self) -> tuple[LayerRecord, ...]:
         """Return a record per layer over all batches that were run."""
-        return tuple(self._record(index, layer) for index, layer in enumerate(self.program.layers))
+        return tuple([self._record(index, layer) for index, layer in enumerate(self.program.layers)])
 
     def _execute(self, layer: kinds.Layer, alive: dict[str, Codes]) -> Codes:
         """Compute what a layer stores."""
@@ -131,11 +151,20 @@ class Execution:
 
     def _record(self, index: int, layer: kinds.Layer) -> LayerRecord:
         """Return the record of a layer over all samples."""
-        fixed, tracked = self._fixed_of(index, layer), self.track != "none"
-        tally, zeros, toggles = _NOTHING
         if isinstance(layer, kinds.GridLayer):
-            tally, zeros = self.grid.tallies[layer.name], self.grid.zero_operands(layer)
-            toggles = toggles if self.sampling is None else self.grid.toggles(layer)
+            fixed = self._fixed_of(index, layer, self.grid.asymmetric_groups(layer))
+            toggles = _NOTHING[2] if self.sampling is None else self.grid.toggles(layer)
+            return self._recorded(layer, fixed, self.grid.tallies[layer.name], self.grid.zero_operands(layer), toggles)
+        made = self._known.off_grid.get(index)
+        if made is None:
+            made = self._known.off_grid[index] = self._recorded(layer, self._fixed_of(index, layer), *_NOTHING)
+        return made
+
+    def _recorded(
+        self, layer: kinds.Layer, fixed: _Fixed, tally: Tally, zeros: ZeroOperands, toggles: Toggles
+    ) -> LayerRecord:
+        """Return a record of what was counted."""
+        tracked = self.track != "none"
         return LayerRecord(
             name=layer.name,
             op=layer.op,
@@ -157,24 +186,24 @@ class Execution:
             range_max=tally.most,
         )
 
-    def _fixed_of(self, index: int, layer: kinds.Layer) -> _Fixed:
-        """Return what is counted of a layer whatever the values, once for all runs of as many samples."""
-        asymmetric = self.grid.asymmetric_groups(layer) if isinstance(layer, kinds.GridLayer) else 0
-        if (index, asymmetric) not in self._fixed:
-            self._fixed[index, asymmetric] = self._count(layer, asymmetric)
-        return self._fixed[index, asymmetric]
+    def _fixed_of(self, index: int, layer: kinds.Layer, asymmetric: int = 0) -> _Fixed:
+        """Return what is counted whatever the values; ``asymmetric`` groups have weights with a zero point."""
+        fixed = self._known.fixed.get((index, asymmetric))
+        if fixed is None:
+            fixed = self._known.fixed[index, asymmetric] = self._count(layer, asymmetric)
+        return fixed
 
     @cached_property
-    def _fixed(self) -> dict[tuple[int, int], _Fixed]:
-        """What runs of this program under the same conditions have counted, by layer and asymmetric groups."""
-        conditions = self.machine, self.num_samples, self.energy
-        made = _FIXED.get(self.program)
-        if made is None or made[0] != conditions:
-            made = _FIXED[self.program] = conditions, {}
-        return made[1]
+    def _known(self) -> _Known:
+        """What runs of this program under the same conditions have counted."""
+        conditions = self.machine, self.num_samples, self.energy, self.track != "none", self.sampling is None
+        made = _KNOWN.get(self.program)
+        if made is None or made.conditions != conditions:
+            made = _KNOWN[self.program] = _Known(conditions, {}, {})
+        return made
 
     def _count(self, layer: kinds.Layer, asymmetric: int) -> _Fixed:
-        """Count what does not depend on values; ``asymmetric`` groups have weights with a zero point."""
+        """Count what does not depend on values; parameters as of `_fixed_of`."""
         bits = [self._bits(name) for name in (*layer.inputs, layer.output)]
         operations = layer_operations(layer, self.num_samples, self.machine, bits, asymmetric)
         cycles = vector_cycles(operations.vector_operations, self.machine)

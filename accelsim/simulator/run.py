@@ -175,10 +175,10 @@ def spread(
     program: IntegerProgram, num_samples: int, memory: WorkingMemory, memory_bytes: int, threads: int
 ) -> tuple[int, int]:
     """Return how many samples run at a time, and in how many threads: not in more than pay, see `WORTH_A_THREAD`."""
-    stored = sum(prod(layer.output_shape) for layer in program.layers)
     for count in range(min(threads, num_samples), 1, -1):
         size, used = batches_of(num_samples, memory, memory_bytes, count)
-        if size * stored >= WORTH_A_THREAD * len(program.layers):
+        stored = size * sum(prod(layer.output_shape) for layer in program.layers)
+        if stored >= WORTH_A_THREAD * len(program.layers):
             return size, used
     return batches_of(num_samples, memory, memory_bytes, 1)
 
@@ -194,7 +194,7 @@ def batches_of(num_samples: int, memory: WorkingMemory, memory_bytes: int, threa
 
 def _real(stored: StoredTensor, codes: npt.NDArray[Any], size: int) -> npt.NDArray[np.float32]:
     """Return the real numbers of codes, a batch at a time, as their 64-bit integers take more than they do."""
-    if codes.ndim == 0 or (not isinstance(stored, PlainTensor) and stored.per_channel):
+    if codes.ndim == 0 or len(codes) <= size or (not isinstance(stored, PlainTensor) and stored.per_channel):
         return stored.dequantize(codes)
     real = np.empty(codes.shape, dtype=np.float32)
     for begin in range(0, len(codes), size):
@@ -223,6 +223,8 @@ def placed(
             "quantized first"
         )
     machine = checked_machine(network.machine if machine is None else machine, engine, track)
+    if machine is network.machine:
+        return network, machine
     changed = [field for field in BUILT_IN if getattr(network.machine, field) != getattr(machine, field)]
     if changed and network.source is not None:
         return network.source.lower(machine), machine

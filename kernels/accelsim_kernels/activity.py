@@ -167,7 +167,7 @@ def met_at_places(
 
     Parameters
     ----------
-    places : int32 array, shape (kinds of rows, width, channels)
+    places : int32 array, shape (kinds of rows, width * channels)
         Activations at each place, of `count_unequal_rows`.
     terms : int64 array, shape (kinds of rows, width)
         What one meets of one thing, in any channel.
@@ -180,13 +180,15 @@ def met_at_places(
         Of the one, and of the other.
     """
     of_terms, of_weights = np.int64(0), np.int64(0)
-    for kind in range(places.shape[0]):
-        for column in range(places.shape[1]):
-            here = np.int64(0)
-            for channel in range(places.shape[2]):
-                count = np.int64(places[kind, column, channel])
+    num_kinds, width, channels = weights.shape
+    for kind in range(num_kinds):
+        for column in range(width):
+            here, met = np.int64(0), weights[kind, column]
+            some = places[kind, column * channels : (column + 1) * channels]
+            for channel in range(channels):
+                count = np.int64(some[channel])
                 here += count
-                of_weights += count * weights[kind, column, channel]
+                of_weights += count * met[channel]
             of_terms += here * terms[kind, column]
     return of_terms, of_weights
 

@@ -48,8 +48,8 @@ def pad_rows(
         The bit, or 0.
     value : int64
         Bits of the border.
-    padded : array of the same type, shape (images * (above + rows + below) * (before + line + behind),)
-        Output.
+    padded : array of the same type, shape (images * (above + rows + below) * (before + line + behind) + slack,)
+        Output; the slack becomes 0.
     """
     images, rows, line = shape
     above, below, before, behind = border
@@ -67,6 +67,7 @@ def pad_rows(
             target += behind + before
         padded[target : target - before + below * width] = value
         target += below * width - before
+    padded[target:] = 0
 
 
 @callee

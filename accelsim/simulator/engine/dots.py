@@ -42,11 +42,25 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     return array
 
 
+_MOST_SHAPES = 64
+"""Shapes of a thread's room that are remembered."""
+
+
 class _ThreadRoom(threading.local):
     """Room for sums that each thread keeps from call to call."""
 
     def __init__(self) -> None:
         self.sums: Int32 = aligned_empty((0,), np.int32)
+        self.shaped: dict[tuple[int, ...], Int32] = {}
+
+    def shape(self, shape: tuple[int, ...]) -> Int32:
+        """Return the room in a shape that it has not had, and remember it."""
+        size = prod(shape)
+        if self.sums.size < size or len(self.shaped) >= _MOST_SHAPES:
+            self.shaped.clear()
+            self.sums = aligned_empty((max(size, self.sums.size),), np.int32)
+        made = self.shaped[shape] = self.sums[:size].reshape(shape)
+        return made
 
 
 _ROOM = _ThreadRoom()
@@ -54,10 +68,8 @@ _ROOM = _ThreadRoom()
 
 def near_sums(shape: tuple[int, ...]) -> Int32:
     """Return room for a few sums, the thread's own: what is there lasts until the thread asks for more."""
-    size = prod(shape)
-    if _ROOM.sums.size < size:
-        _ROOM.sums = aligned_empty((size,), np.int32)
-    return _ROOM.sums[:size].reshape(shape)
+    made = _ROOM.shaped.get(shape)
+    return _ROOM.shape(shape) if made is None else made
 
 
 def bits_of(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -11,6 +11,9 @@ from accelsim.formats import QuantizationParameters
 from accelsim.simulator.engine.bounds import for_kernels
 from accelsim_kernels.inputs import quantize_float32
 
+_BITS: dict[int, Any] = {1: np.uint8, 2: np.uint16}
+"""Unsigned integers of so many bytes."""
+
 
 def quantize_images(
     parameters: QuantizationParameters, values: npt.NDArray[np.float32], channels_last: bool
@@ -42,7 +45,7 @@ def quantize_images(
             np.float32(parameters.scale),
             (np.float32(limits.minimum - zero_point), np.float32(limits.maximum - zero_point)),
             np.int32(zero_point),
-            codes.view(f"uint{8 * codes.itemsize}"),
+            codes.view(_BITS[codes.itemsize]),
         )
     if not channels_last:
         return codes.reshape(values.shape)

@@ -20,6 +20,25 @@ _SLACK_BYTES = 64
 _NO_BORDER = 0, 0, 0, 0
 
 
+@dataclass(frozen=True)
+class _Border:
+    """What is put around images.
+
+    Parameters
+    ----------
+    lines : tuple of int
+        Rows of an image, and codes in each.
+    around : tuple of int
+        Rows above and below an image, codes before and behind each row.
+    padded_size : int
+        Codes of an image with its border.
+    """
+
+    lines: tuple[int, int]
+    around: tuple[int, int, int, int]
+    padded_size: int
+
+
 @dataclass(frozen=True, eq=False)
 class LayerOperands:
     """How a layer's codes become operands.
@@ -71,38 +90,31 @@ class LayerOperands:
         Codes that need nothing done to them are taken as they lie, without slack. Both shifts that there are flip the
         highest bit.
         """
-        rows = self._repeated(rows)
-        bits, padded = 8 * self._item_bytes, self._padded
-        target, unsigned = (np.int16, np.uint16) if self.words else (np.uint8, np.uint8)
-        narrow = 8 * rows.itemsize == bits
-        if narrow and not padded and not self.copies(whole):
-            return rows.reshape(-1).view(target)
-        stored: Codes = rows.reshape(-1).view(unsigned) if narrow else rows.astype(unsigned).reshape(-1)
-        shape, border = ((len(rows), *self._lines), self._border) if padded else ((1, 1, rows.size), _NO_BORDER)
-        size = shape[0] * (shape[1] + border[0] + border[1]) * (shape[2] + border[2] + border[3])
-        flat: Codes = np.empty(size + _SLACK_BYTES, dtype=unsigned)
-        flat[size:] = 0
-        pad_rows(stored, shape, border, *self._changes, flat)
-        return flat.view(target)
+        if self.times > 1:
+            rows = self._repeated(rows)
+        border, narrow = self._border, rows.itemsize == self._item_bytes
+        flat = rows.reshape(-1)
+        if narrow and border is None and not self.copies(whole):
+            return flat.view(np.int16) if self.words else flat.view(np.uint8)
+        unsigned = np.uint16 if self.words else np.uint8
+        stored: Codes = flat.view(unsigned) if narrow else flat.astype(unsigned)
+        if border is None:
+            shape, around, size = (1, 1, rows.size), _NO_BORDER, rows.size
+        else:
+            shape, around, size = (len(rows), *border.lines), border.around, len(rows) * border.padded_size
+        operands: Codes = np.empty(size + _SLACK_BYTES, dtype=unsigned)
+        pad_rows(stored, shape, around, *self._changes, operands)
+        return operands.view(np.int16) if self.words else operands
 
     @cached_property
-    def _padded(self) -> bool:
-        """Whether images get a border."""
-        return self.geometry is not None and any(self.geometry.pads)
-
-    @cached_property
-    def _lines(self) -> tuple[int, int]:
-        """Rows of an image, and codes in each."""
-        assert self.geometry is not None
+    def _border(self) -> _Border | None:
+        """The border that images get; None where they get none."""
+        if self.geometry is None or not any(self.geometry.pads):
+            return None
         channels, height, width = self.geometry.input_shape
-        return height, width * channels
-
-    @cached_property
-    def _border(self) -> tuple[int, int, int, int]:
-        """Rows above and below an image, codes before and behind each row."""
-        assert self.geometry is not None
-        (top, left, bottom, right), channels = self.geometry.pads, self.geometry.input_shape[0]
-        return top, bottom, left * channels, right * channels
+        top, left, bottom, right = self.geometry.pads
+        around = top, bottom, left * channels, right * channels
+        return _Border((height, width * channels), around, (top + height + bottom) * (left + width + right) * channels)
 
     @cached_property
     def _changes(self) -> tuple[np.int64, np.int64]:
@@ -112,8 +124,6 @@ class LayerOperands:
 
     def _repeated(self, rows: Codes) -> Codes:
         """Return codes with every channel as often as it is there."""
-        if self.times == 1:
-            return rows
         repeated = np.empty((rows.size, self.times), dtype=rows.dtype)
         for column in range(self.times):
             repeated[:, column] = rows.reshape(-1)

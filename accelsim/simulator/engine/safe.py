@@ -237,9 +237,9 @@ class SafeLayer:
         integer array, shape (images, height, width, channels) or (positions, n)
             Codes, in the narrowest type that holds the clamp's range.
         """
-        geometry, operands = self.layer.geometry, self.operands(rows)
-        codes = self._call_for(len(rows))(operands)
-        return codes if geometry is None else codes.reshape(len(rows), *geometry.output_shape, -1)
+        form, length = self.operand_form, len(rows)
+        codes = self._call_for(length)(form.of(rows))
+        return codes if form.geometry is None else codes.reshape(length, *form.geometry.output_shape, -1)
 
     def _call_for(self, length: int) -> Call:
         """Return what takes the operands of as many images or vectors, and returns codes; kept as `windows` are."""

@@ -172,7 +172,7 @@ class ZeroCounter:
         self.weights, self.spatial_first = weights, spatial_first
         self.num_positions = 0
         self._terms: Int64 | None = None  # (groups, k)
-        self._places: Int32 | None = None  # (kinds of rows, width, channels)
+        self._places: Int32 | None = None  # (kinds of rows, width * channels)
         self._met: PlacesMet | None = None  # of the images in `_places`
         self._padded_images = 0  # among them, where padding is not 0
 
@@ -203,9 +203,9 @@ class ZeroCounter:
         """Count the codes that are not ``zero``, by place."""
         if self._places is None or self._met is None:
             self._met = self.weights.at_places(geometry, self.spatial_first)
-            self._places = np.zeros(self._met.weights.shape, dtype=np.int32)
-        places = self._places.reshape(len(self._places), -1)
-        kernels.count_unequal_rows(_unsigned(codes).reshape(-1), _unsigned_code(codes, zero), self._met.kinds, places)
+            self._places = np.zeros((len(self._met.terms), self._met.weights[0].size), dtype=np.int32)
+        flat, code = _unsigned(codes.reshape(-1)), _unsigned_code(codes, zero)
+        kernels.count_unequal_rows(flat, code, self._met.kinds, self._places)
 
     def add_columns(self, columns: Codes) -> None:
         """Take in operands (k, positions) as the PEs multiply them."""

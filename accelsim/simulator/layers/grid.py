@@ -14,17 +14,15 @@ from accelsim.program import layers as kinds
 from accelsim.simulator.counts import Toggles, ZeroOperands
 from accelsim.simulator.engine import codes as engine_codes
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, count_convolution
-from accelsim.simulator.engine.bounds import for_kernels
 from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution
 from accelsim.simulator.engine.gemm import EngineName, Int32, Int64, Track, run_gemm
 from accelsim.simulator.engine.gemm_operands import GemmOperands, GemmValues
-from accelsim.simulator.engine.layer_ranges import LayerRanges
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.layer_steps import LayerEvents
-from accelsim.simulator.engine.safe import SafeLayer
 from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter
 from accelsim.simulator.gemm import refuse_overflow, tracking_level
 from accelsim.simulator.layers.registry import Codes, from_planes, planes, wide
+from accelsim.simulator.layers.row_form import RowForm, asymmetric_groups, unfolded
 from accelsim.simulator.widths import GridWidths
 
 
@@ -85,32 +83,6 @@ def images_of(layer: kinds.MacLayer, fed: npt.NDArray[Any]) -> Int32:
     return unfolded(layer, fed.astype(np.int32, copy=False), layer.pad_value)
 
 
-def unfolded(layer: kinds.MacLayer, values: Codes, pad: int) -> Codes:
-    """Return the planes of a three-dimensional convolution, (planes, channels * taps, height, width), contiguous.
-
-    Parameters
-    ----------
-    layer : MacLayer
-        The convolution.
-    values : integer array, samples along axis 0
-        Codes or operands.
-    pad : int
-        What a padded tap holds among them.
-    """
-    geometry, depth = layer.geometry, layer.depth
-    assert geometry is not None
-    assert depth is not None
-    channels, height, width = geometry.input_shape
-    volumes = values.reshape(-1, channels // depth.kernel, depth.length, height, width)
-    shape = (volumes.shape[0], depth.num_positions, channels // depth.kernel, depth.kernel, height, width)
-    planes_of_taps = np.full(shape, pad, dtype=values.dtype)
-    for position, taps in enumerate(depth.taps()):
-        for tap, index in enumerate(taps):
-            if index is not None:
-                planes_of_taps[:, position, :, tap] = volumes[:, :, index]
-    return planes_of_taps.reshape(-1, *geometry.input_shape)
-
-
 class Grid:
     """The grid during a run.
 
@@ -145,11 +117,8 @@ class Grid:
         self._zeros = {layer.name: ZeroCounter(NonzeroWeights.of_layer(layer), self._spatial_first) for layer in known}
         self._bound_zeros: dict[str, ZeroOperands] = {}
         self._asymmetric: dict[str, int] = {}
-        self._safe: dict[str, SafeLayer] = {}
-        self._ranges: dict[str, LayerRanges] = {}
-        if engine == "fast" and sampling is None:
-            for layer in known:
-                self._prepare(layer)
+        by_rows = engine == "fast" and sampling is None
+        self._forms = {layer.name: RowForm.of(layer, machine, self.level == "range") for layer in known if by_rows}
         self._toggles: dict[str, ToggleCounter] = {}
         if sampling is not None:
             for layer in known:
@@ -158,15 +127,6 @@ class Grid:
                 self._toggles[layer.name] = ToggleCounter(
                     layer.weights, layer.start, layer.groups, positions, machine, widths, sampling
                 )
-
-    def _prepare(self, layer: kinds.MacLayer) -> None:
-        """Keep a layer in the form that runs channels last, where it has one for all that is tracked."""
-        safe = SafeLayer.of(layer, self.machine)
-        ranges = None if safe is None or self.level != "range" else LayerRanges.of(safe, self.machine)
-        if safe is not None and (ranges is not None or self.level != "range"):
-            self._safe[layer.name] = safe
-        if ranges is not None:
-            self._ranges[layer.name] = ranges
 
     def absorb(self, other: Grid) -> None:
         """Add what another run of the same layers met on other samples; bit toggles are not among it."""
@@ -190,10 +150,8 @@ class Grid:
         """Return in how many groups of a layer weights have a zero point that is not 0."""
         if isinstance(layer, kinds.RuntimeMacLayer):
             return self._asymmetric.get(layer.name, 0)
-        safe = self._safe.get(layer.name)
-        if not (layer.weight_zero_points.any() if safe is None else safe.asymmetric):
-            return 0
-        return int(layer.weight_zero_points.reshape(layer.groups, -1).any(axis=1).sum())
+        form = self._forms.get(layer.name)
+        return asymmetric_groups(layer) if form is None else form.asymmetric_groups
 
     def toggles(self, layer: kinds.GridLayer) -> Toggles:
         """Return the bit toggles of a layer so far; zeros where they are not counted."""
@@ -219,13 +177,13 @@ class Grid:
         AccumulatorOverflowError
             When a register overflowed and the machine's mode is ``error``.
         """
-        safe = self._safe.get(layer.name)
-        if safe is not None:
-            if safe.is_safe(self.machine, codes):
-                return self._run_rows(layer, codes, safe.run)
-            at_risk = LayerAtRisk.of(safe, self.machine)
+        form = self._forms.get(layer.name)
+        if form is not None:
+            if form.always_safe or form.safe.is_safe(self.machine, codes):
+                return self._run_rows(layer, codes, form, form.safe.run)
+            at_risk = LayerAtRisk.of(form.safe, self.machine)
             if at_risk is not None:
-                stored, events = self._run_at_risk(layer, at_risk, codes)
+                stored, events = self._run_at_risk(layer, codes, form, at_risk)
                 if self.machine.overflow != "error" or events == LayerEvents():
                     return stored
         fed = wide(codes)
@@ -234,8 +192,8 @@ class Grid:
         return self._matrix_product(layer, fed) if layer.geometry is None else self._convolution(layer, fed)
 
     def _run_at_risk(
-        self, layer: kinds.MacLayer, at_risk: LayerAtRisk, codes: Codes
-    ) -> tuple[Codes, LayerEvents]:  # fmt: skip
+        self, layer: kinds.MacLayer, codes: Codes, form: RowForm, at_risk: LayerAtRisk
+    ) -> tuple[Codes, LayerEvents]:
         """Run a layer with outputs at risk and tally its events."""
         met = []
 
@@ -244,12 +202,12 @@ class Grid:
             met.append(events)
             return stored
 
-        stored = self._run_rows(layer, codes, run)
+        stored = self._run_rows(layer, codes, form, run)
         if self.level != "none":
             self.tallies[layer.name].add_events(met[0])
         return stored, met[0]
 
-    def _run_rows(self, layer: kinds.MacLayer, codes: Codes, run: Callable[[Codes], Codes]) -> Codes:
+    def _run_rows(self, layer: kinds.MacLayer, codes: Codes, form: RowForm, run: Callable[[Codes], Codes]) -> Codes:
         """Run a layer channels last and tally its zero operands.
 
         Parameters
@@ -258,35 +216,19 @@ class Grid:
             The layer.
         codes : integer array, samples along axis 0
             What it reads.
+        form : RowForm
+            How it runs channels last.
         run : callable
             Computes it, as `SafeLayer.run` does.
         """
-        zeros = self._zeros[layer.name]
+        rows, zeros = form.rows(layer, codes), self._zeros[layer.name]
         if layer.geometry is None:
-            rows = for_kernels(codes.reshape(-1, layer.reduction))
             zeros.add_vectors(rows, layer.input_offset)
-            self._track_range(layer, rows)
-            return run(rows).reshape(codes.shape[0], *layer.output_shape)
-        channels, height, width = layer.geometry.input_shape
-        if layer.depth is not None:
-            images = unfolded(layer, codes, layer.pad_value + layer.input_offset).transpose(0, 2, 3, 1)
-        elif layer.channels_last:
-            images = codes.reshape(-1, height, width, channels)
         else:
-            images = codes.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
-        rows = for_kernels(images)
-        zeros.add_channels_last(rows, layer.input_offset, layer.geometry, layer.pad_value)
-        self._track_range(layer, rows)
-        stored, shape = run(rows), (codes.shape[0], *layer.output_shape)
-        if layer.depth is not None:
-            stored = stored.reshape(-1, layer.depth.num_positions, *stored.shape[1:])
-            return stored.transpose(0, 4, 1, 2, 3).reshape(shape)
-        return stored.reshape(shape) if layer.channels_last else stored.transpose(0, 3, 1, 2).reshape(shape)
-
-    def _track_range(self, layer: kinds.MacLayer, rows: Codes) -> None:
-        """Take the running sums of a layer that runs channels last into its range, where that is tracked."""
-        if layer.name in self._ranges:
-            self.tallies[layer.name].widen(*self._ranges[layer.name].run(rows))
+            zeros.add_channels_last(rows, layer.input_offset, layer.geometry, layer.pad_value)
+        if form.ranges is not None:
+            self.tallies[layer.name].widen(*form.ranges.run(rows))
+        return form.stored(layer, run(rows), len(codes))
 
     def _convolution(self, layer: kinds.MacLayer, fed: Int32) -> Int32:
         """Run a convolution."""
