@@ -72,9 +72,14 @@ def near_sums(shape: tuple[int, ...]) -> Int32:
     return _ROOM.shape(shape) if made is None else made
 
 
+def unsigned(num_bytes: int) -> Any:
+    """Return the type of unsigned integers of 1 or 2 bytes, as which kernels read and store codes."""
+    return np.uint8 if num_bytes == 1 else np.uint16
+
+
 def bits_of(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return codes of 8 or 16 bits as the unsigned integers that kernels store, in one line."""
-    return codes.reshape(-1).view(np.uint8 if codes.itemsize == 1 else np.uint16)
+    return codes.reshape(-1).view(unsigned(codes.itemsize))
 
 
 def exact_float(weights: npt.NDArray[Any], greatest: int) -> Any:

@@ -9,10 +9,8 @@ import numpy.typing as npt
 
 from accelsim.formats import QuantizationParameters
 from accelsim.simulator.engine.bounds import for_kernels
+from accelsim.simulator.engine.dots import unsigned
 from accelsim_kernels.inputs import quantize_float32
-
-_BITS: dict[int, Any] = {1: np.uint8, 2: np.uint16}
-"""Unsigned integers of so many bytes."""
 
 
 def quantize_images(
@@ -45,7 +43,7 @@ def quantize_images(
             np.float32(parameters.scale),
             (np.float32(limits.minimum - zero_point), np.float32(limits.maximum - zero_point)),
             np.int32(zero_point),
-            codes.view(_BITS[codes.itemsize]),
+            codes.view(unsigned(codes.itemsize)),
         )
     if not channels_last:
         return codes.reshape(values.shape)

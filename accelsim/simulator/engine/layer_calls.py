@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.simulator.engine.dots import PackedWeights, bits_of, near_sums
+from accelsim.simulator.engine.dots import PackedWeights, near_sums, unsigned
 from accelsim.simulator.engine.lanes import LaneConstants
 from accelsim.simulator.engine.tap_weights import TapWeights
 from accelsim.simulator.engine.windows import Windows
@@ -45,6 +45,7 @@ def dot_call(groups: list[PackedWeights], lanes: list[LaneConstants], windows: W
     size, per_group, num_windows = 2 if words else 1, len(groups[0].weights), windows.num_windows
     channels = per_group * len(groups)
     places, segments = windows.in_bytes(size)
+    bits = unsigned(dtype.itemsize)
     at_a_time = packed.whole_tiles(min(packed.positions_at_a_time(NEAR_SUM_BYTES), num_windows))
     room = at_a_time, packed.width
     calls = [
@@ -58,11 +59,11 @@ def dot_call(groups: list[PackedWeights], lanes: list[LaneConstants], windows: W
     ]
 
     def call(operands: Codes) -> Codes:
-        outputs = np.empty((num_windows, channels), dtype=dtype)
-        flat, stored, sums = operands.view(np.uint8), bits_of(outputs), near_sums(room)
+        stored, sums = np.empty(num_windows * channels, dtype=bits), near_sums(room)
+        flat = operands.view(np.uint8) if words else operands
         for begin, factors, requantization, part in calls:
             dot_layer(flat[begin:] if begin else flat, *factors, sums, *requantization, stored, part)
-        return outputs
+        return stored.view(dtype).reshape(num_windows, channels)
 
     return call
 
@@ -70,6 +71,7 @@ def dot_call(groups: list[PackedWeights], lanes: list[LaneConstants], windows: W
 def depthwise_call(taps: TapWeights, lanes: LaneConstants, windows: Windows, dtype: np.dtype[Any]) -> Call:
     """Return the call that convolves every channel with its own kernel; parameters as of `dot_call`."""
     run, channels, num_windows, by_dots = windows.run, len(taps.weights), windows.num_windows, taps.by_dots
+    bits = unsigned(dtype.itemsize)
     at_a_time = min(max(1, NEAR_SUM_BYTES // (4 * run)), num_windows)
     room = (at_a_time * run + LANES,)
     where = windows.in_bytes(1)[0], run, windows.segments, taps.repeated
@@ -77,12 +79,11 @@ def depthwise_call(taps: TapWeights, lanes: LaneConstants, windows: Windows, dty
     requantization = lanes.constants, lanes.two
 
     def call(operands: Codes) -> Codes:
-        outputs = np.empty((num_windows, run), dtype=dtype)
-        sums, stored = near_sums(room)[:-LANES], bits_of(outputs)
+        stored, sums = np.empty(num_windows * run, dtype=bits), near_sums(room)[:-LANES]
         if for_dots is not None:
             depthwise_layer_dots(operands, *where, for_dots, sums, *requantization, stored)
         else:
             depthwise_layer(operands, *where, sums, *requantization, stored)
-        return outputs.reshape(-1, channels)
+        return stored.view(dtype).reshape(-1, channels)
 
     return call

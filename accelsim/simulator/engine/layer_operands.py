@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.program.geometry import Geometry
+from accelsim.simulator.engine.dots import unsigned
 from accelsim_kernels.layer_rows import pad_rows
 
 Codes = npt.NDArray[Any]
@@ -96,13 +97,13 @@ class LayerOperands:
         flat = rows.reshape(-1)
         if narrow and border is None and not self.copies(whole):
             return flat.view(np.int16) if self.words else flat.view(np.uint8)
-        unsigned = np.uint16 if self.words else np.uint8
-        stored: Codes = flat.view(unsigned) if narrow else flat.astype(unsigned)
+        bits = unsigned(self._item_bytes)
+        stored: Codes = flat.view(bits) if narrow else flat.astype(bits)
         if border is None:
             shape, around, size = (1, 1, rows.size), _NO_BORDER, rows.size
         else:
             shape, around, size = (len(rows), *border.lines), border.around, len(rows) * border.padded_size
-        operands: Codes = np.empty(size + _SLACK_BYTES, dtype=unsigned)
+        operands: Codes = np.empty(size + _SLACK_BYTES, dtype=bits)
         pad_rows(stored, shape, around, *self._changes, operands)
         return operands.view(np.int16) if self.words else operands
 

@@ -14,6 +14,7 @@ from accelsim.program.geometry import Geometry
 from accelsim.program.layers import MacLayer
 from accelsim.simulator.counts import ZeroOperands
 from accelsim.simulator.engine.bounds import for_kernels
+from accelsim.simulator.engine.dots import unsigned
 from accelsim.simulator.engine.meeting import Meeting
 from accelsim_kernels import activity as kernels
 
@@ -261,7 +262,7 @@ class ZeroCounter:
 def _unsigned(codes: Codes) -> Codes:
     """Return codes as unsigned integers of their width, in 16 bits where they are wider than that."""
     narrow = codes if codes.itemsize <= 2 else codes.astype(np.uint16)
-    return narrow.view(np.uint8 if narrow.itemsize == 1 else np.uint16)
+    return narrow.view(unsigned(narrow.itemsize))
 
 
 def _comparable(operands: Codes) -> Codes:
