@@ -30,10 +30,10 @@ from accelsim.simulator.working_memory import WorkingMemory
 DEFAULT_MEMORY_BYTES = 64 << 20
 """What the arrays of all batches that run at a time may take."""
 
-WORTH_A_THREAD = 150_000
+WORTH_A_THREAD = 60_000
 """Codes that a layer stores of a batch, on average over the layers, from which on threads are faster than one.
 
-They take a tenth of a millisecond. Where kernels are shorter, threads wait for the interpreter's lock instead.
+Where kernels are shorter than some hundredths of a millisecond, threads wait for the interpreter's lock instead.
 """
 
 BUILT_IN = ("requantizer", "zero_point", "reduction_order", "product_shift_bits", "weight_bits", "activation_bits")
