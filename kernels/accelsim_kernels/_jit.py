@@ -3,7 +3,7 @@
 numba's own cache looks at the file of the function that it compiles, not at the files of the helpers that it calls:
 edit a helper, and the caller goes on running the old machine code. So the machine code is kept in a directory named
 after a hash of every kernel source (and of whatever else changes the code: numba, numpy, Python, bounds checks). Where
-no directory can be written, kernels are compiled in memory.
+no directory can be written, kernels are compiled in memory. Processes that compile at the same time share it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import update_wrapper
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from uuid import uuid4
 
 import numba
 import numpy as np
@@ -124,9 +125,31 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     before = settings.CACHE_DIR
     settings.CACHE_DIR = "" if FOLDER is None else str(FOLDER)
     try:
-        return numba.njit(cache=FOLDER is not None, nogil=True, error_model="python", **options)(function)
+        dispatcher = numba.njit(cache=FOLDER is not None, nogil=True, error_model="python", **options)(function)
     finally:
         settings.CACHE_DIR = before
+    if FOLDER is not None and not settings.DISABLE_JIT:
+        _name_once(dispatcher._cache._cache_file)
+    return dispatcher
+
+
+def _name_once(file: Any) -> None:
+    """Give the machine code of every variant of a function a file whose name no other process takes.
+
+    Parameters
+    ----------
+    file : numba.core.caching.IndexDataCacheFile
+        A function's index on disk, which says which file holds the code for which types.
+
+    Notes
+    -----
+    numba reads the index, takes the next free number as the name, writes the index, then the code. Of two processes
+    that compile for different types at the same time, both take the same number: the index is the one's, the code may
+    be the other's, and is called with arrays of other types. Under names that occur once, an index without an entry,
+    or an entry whose file is not there yet, costs a compilation and nothing else.
+    """
+    pattern = file._data_name_pattern
+    file._data_name = lambda _: pattern.format(number=uuid4().int)
 
 
 class _Callee:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +69,33 @@ def test_bounds_checked_code_has_a_folder_of_its_own(tmp_path: Path) -> None:
     run(SOURCES.parent, cache, NUMBA_BOUNDSCHECK="0")
     run(SOURCES.parent, cache, NUMBA_BOUNDSCHECK="1")
     assert len(list(cache.iterdir())) == 2
+
+
+@jit_only
+def test_processes_that_compile_at_the_same_time_do_not_take_each_others_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """numba's own names are numbers: the second process's index named the file that the first one wrote last."""
+    monkeypatch.setattr(_jit, "FOLDER", tmp_path)
+
+    def function(values: Any) -> Any:
+        return values[0]
+
+    first, second = (_jit.kernel(function)._cache._cache_file for _ in range(2))  # type: ignore[attr-defined]
+    write = first._save_data
+    second._load_index = dict  # it has read the index before the first one wrote it
+
+    def write_late(name: str, code: str) -> None:
+        second.save("int16", "code for int16")
+        write(name, code)
+
+    first._save_data = write_late
+    first.save("int8", "code for int8")
+    del second._load_index
+    assert second.load("int16") == "code for int16"
+    assert second.load("int8") is None  # its entry was overwritten: compiled again
+    second.save("int8", "code for int8")
+    assert {key: first.load(key) for key in ("int8", "int16")} == {"int8": "code for int8", "int16": "code for int16"}
 
 
 @jit_only
