@@ -1,5 +1,9 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +12,8 @@ import accelsim as ax
 from accelsim import demo
 from accelsim.cli import app
 from accelsim.data import digits_model_path, load_digits
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_small_demonstration_measures_what_single_runs_give(monkeypatch):
@@ -39,6 +45,41 @@ def test_a_small_demonstration_measures_what_single_runs_give(monkeypatch):
         [report.runs_table(), report.recipes_table(), report.narrowed_table(), report.conclusion()]
     )
     assert demo.run_demo(num_images=2) == report
+
+
+_KERNELS_OF = """
+import json
+import accelsim as ax
+from accelsim import demo
+from accelsim.cli.demo import rehearse_narrowing
+from accelsim.data import digits_model_path, load_digits
+from tests.kernels.test_specialisations import signatures
+
+{}
+print(json.dumps(sorted(f"{{name}}{{types}}" for name, found in signatures().items() for types in found)))
+"""
+_BEGINNING = """
+digits = load_digits()
+network = ax.quantize(ax.load_onnx(digits_model_path()), digits.x_calibration, ax.PTQConfig(per_channel=True))
+ax.simulate(network, digits.x_test, ax.Machine.preset(demo.NARROWED_MACHINE))
+"""
+
+
+def _kernels_of(*lines):
+    """Return the compiled variants of kernels that a new process has called."""
+    code = _KERNELS_OF.format("\n".join(lines))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing is compiled with the JIT off")
+def test_what_is_compiled_ahead_is_all_that_narrowing_needs():
+    """Else the demonstration would compile at its end, alone: it would give the same report, half a minute later."""
+    beginning = _kernels_of(_BEGINNING)
+    needed = _kernels_of(_BEGINNING, "demo._narrow(network, digits, demo._silent)") - beginning
+    assert any("extremes.bound_layer" in kernel for kernel in needed)
+    assert needed <= _kernels_of("rehearse_narrowing()")
 
 
 def _report(*narrowed):
@@ -73,6 +114,7 @@ def test_the_command_prints_the_report(monkeypatch, arguments):
         return report
 
     monkeypatch.setattr(demo, "run_demo", run)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # nothing is compiled ahead
     result = CliRunner().invoke(app, arguments)
     assert (result.exit_code, result.stderr) == (0, "")
     if "--json" in arguments:
