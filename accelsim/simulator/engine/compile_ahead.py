@@ -7,11 +7,12 @@ second process may fail, or be late, or not run at all, and nothing but time dep
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+
+from joblib import cpu_count
 
 from accelsim_kernels._jit import FOLDER
 from accelsim_kernels.processor import settings
@@ -33,7 +34,7 @@ def compiled_ahead(rehearsal: Callable[[], None]) -> Iterator[subprocess.Popen[b
         The second process. None where it would be of no use: without a cache on disk, with the JIT off, with one
         processor, or where the block has run to its end before, so that all kernels are there.
     """
-    if FOLDER is None or settings.DISABLE_JIT or len(os.sched_getaffinity(0)) < 2:
+    if FOLDER is None or settings.DISABLE_JIT or cpu_count() < 2:
         yield None
         return
     module, name = rehearsal.__module__, rehearsal.__name__

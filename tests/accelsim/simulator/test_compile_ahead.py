@@ -15,7 +15,7 @@ from accelsim.simulator.engine.compile_ahead import compiled_ahead
 def _two_processors_and_an_empty_cache(monkeypatch, tmp_path):
     monkeypatch.setattr(compile_ahead, "FOLDER", tmp_path)
     monkeypatch.setattr(compile_ahead, "settings", SimpleNamespace(DISABLE_JIT=0))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(compile_ahead, "cpu_count", lambda: 2)
 
 
 def has_ended(process):
@@ -56,7 +56,7 @@ def test_that_it_cannot_be_started_does_not_matter(monkeypatch, tmp_path):
 @pytest.mark.parametrize("of", ["one processor", "no cache", "nothing that is compiled"])
 def test_it_is_not_started_for_nothing(monkeypatch, of):
     if of == "one processor":
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
+        monkeypatch.setattr(compile_ahead, "cpu_count", lambda: 1)
     elif of == "no cache":
         monkeypatch.setattr(compile_ahead, "FOLDER", None)
     else:
