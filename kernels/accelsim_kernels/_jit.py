@@ -22,6 +22,7 @@ import numba
 import numpy as np
 from numba import types
 
+from accelsim_kernels._linked import LinkedCompiler
 from accelsim_kernels.processor import instructions, settings
 
 Int = int | np.int64
@@ -105,7 +106,7 @@ def kernel(function: Function) -> Function:
 
 
 def callee(function: Function) -> Function:
-    """Compile a function that kernels call, without what Python needs to call it, which is half of a short one's time.
+    """Compile a function that kernels call as far as they are linked with it, and not for Python to call.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def _name_once(file: Any) -> None:
 
 
 class _Callee:
-    """A function without the wrapper through which Python calls it: numba's own object would jump to address 0.
+    """A function that kernels are linked with, and nothing else: numba's own object would jump to address 0.
 
     Attributes
     ----------
@@ -163,7 +164,9 @@ class _Callee:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         update_wrapper(self, function)
-        self._compiled = _compiled(function, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+        self._compiled = _compiled(
+            function, no_cfunc_wrapper=True, no_cpython_wrapper=True, pipeline_class=LinkedCompiler
+        )
         self.entrance: Any = None
 
     @property

@@ -108,6 +108,31 @@ def test_callee_gets_an_entrance_once_python_calls_it() -> None:
     assert len(callee.entrance.signatures) == 1  # type: ignore[attr-defined]
 
 
+@jit_only
+def test_another_process_links_a_callee_from_the_cache(tmp_path: Path) -> None:
+    script = tmp_path / "kernels.py"
+    script.write_text(
+        "import sys\n\nimport numpy as np\n\nfrom accelsim_kernels._jit import callee, kernel\n\n\n"
+        "@callee\ndef element(values, place):\n    return values[place]\n\n\n"
+        "@kernel\ndef middle(values):\n    return element(values, values.size // 2)\n\n\n"
+        "@kernel\ndef last(values):\n    return element(values, values.size - 1)\n\n\n"
+        "print(globals()[sys.argv[1]](np.arange(5)), *element._compiled.stats.cache_hits.values())\n"
+    )
+    environment = {**os.environ, "ACCELSIM_CACHE_DIR": str(tmp_path / "cache")}
+    said = [
+        subprocess.run(
+            [sys.executable, str(script), kernel],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout.split()
+        for kernel in ("middle", "last", "last")
+    ]
+    assert said == [["2"], ["4", "1"], ["4"]]  # the second finds the callee; the third its own machine code
+
+
 def test_unwritable_cache_compiles_in_memory(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("a file where a folder is asked for")
