@@ -124,8 +124,9 @@ def step_gemm(
     match machine.dataflow:
         case "output_stationary":
             lanes = _lanes(int32_suffices(weights, columns, start, accumulator, with_range))
+            positions = np.ascontiguousarray(columns.T)  # what enters a row is read many times, and lies together
             cycles = step_output_stationary(
-                lanes, weights, columns, start, (*grid, full), with_range, pe, outputs, recorded
+                lanes, weights, positions, start, (*grid, full), with_range, pe, outputs, recorded
             )
         case "broadcast":
             tree = register(machine.adder_tree_bits, machine.overflow)
@@ -137,8 +138,10 @@ def step_gemm(
         case dataflow:
             partial = register(machine.partial_sum_bits, machine.overflow)
             lanes = _lanes(int32_suffices(weights, columns, np.zeros_like(start), partial, with_range))
+            weights_stationary = dataflow == "weight_stationary"
+            kept_and_moving = (weights, columns) if weights_stationary else (np.ascontiguousarray(columns.T), weights)
             cycles = step_stationary_operand(
-                lanes, (weights, columns, start), (*grid, full, dataflow == "weight_stationary"), with_range,
+                lanes, (*kept_and_moving, start), (*grid, full, weights_stationary), with_range,
                 (*pe, partial), outputs, partial_events, recorded,
             )  # fmt: skip
     _finish(operands, machine, accumulators, events, first)

@@ -15,9 +15,15 @@ import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, callee
 from accelsim_kernels.grid.lanes import Lanes, Register, accumulate
-from accelsim_kernels.grid.pe import Tracked, copy_output, load_accumulator, widen_range
-from accelsim_kernels.grid.recording import ACCUMULATOR_MARK, Trace, record_edge
-from accelsim_kernels.integers import bring_in
+from accelsim_kernels.grid.pe import (
+    Tracked,
+    copy_output,
+    load_accumulator,
+    number_first_events,
+    settle,
+    widen_range,
+)
+from accelsim_kernels.grid.recording import Trace, record_edge
 
 Tile = tuple[Any, Any, Any, Any]
 """First index of the stationary operand, how many there are, vectors that stream through, and whether channels belong
@@ -81,26 +87,22 @@ def add_below(
     leaves : int64
         Cycle in which diagonal 0 left.
     """
-    accumulators, events, first = below[0], below[1], below[2]
-    low, high, saturate = register
-    outside = accumulate(accumulators.reshape(-1), sums, low, high)
-    last = accumulators.shape[0] - 1
+    accumulators, last = below[0].reshape(-1), below[0].shape[0] - 1
+    outside = accumulate(accumulators, sums, register[0], register[1])
     recorded = trace[6].size > 0 and leaves < trace[7][0] + trace[6].size and leaves + last >= trace[7][0]
     if not (outside or recorded):
         return
-    _, used_columns, num_vectors, _ = tile
-    for j in range(used_columns):
-        for vector in range(num_vectors):
-            row = last - vector - j
-            value = accumulators[row, j]
-            mark = 0
-            if value < low or value > high:
-                events[row, j] += 1
-                if first[row, j] < 0:
-                    first[row, j] = number
-                accumulators[row, j] = bring_in(value, low, high, saturate)
-                mark = ACCUMULATOR_MARK
-            record_edge(trace, leaves + vector + j, j - trace[7][2], accumulators[row, j], mark)
+    marks = np.zeros(accumulators.size, dtype=np.int64)
+    if outside:
+        settle(accumulators, register, below[1].reshape(-1), marks)
+        number_first_events(marks, number, np.zeros_like(marks), below[2].reshape(-1))
+    if recorded:
+        _, used_columns, num_vectors, _ = tile
+        for j in range(used_columns):
+            for vector in range(num_vectors):
+                row = last - vector - j
+                mark = marks[row * below[0].shape[1] + j]
+                record_edge(trace, leaves + vector + j, j - trace[7][2], below[0][row, j], mark)
 
 
 @callee
@@ -110,17 +112,26 @@ def widen_range_below(below: Tracked, exact_sums: Lanes) -> None:
 
 
 @callee
-def count_partial_events(fallen: Lanes, num_columns: Int, partial_events: npt.NDArray[np.int64], tile: Tile) -> None:
-    """Add the events that the partial sums of a fold have taken with them to those of the outputs (n, p).
+def add_events(fallen: Lanes, events: npt.NDArray[np.int64]) -> None:
+    """Add the events that the partial sums of a fold have taken with them to those of a tile, in the sums' places."""
+    for i in range(events.size):
+        events[i] += fallen[i]
+
+
+@callee
+def count_partial_events(
+    fallen: npt.NDArray[np.int64], num_columns: Int, partial_events: npt.NDArray[np.int64], tile: Tile
+) -> None:
+    """Copy the events that the partial sums of a tile have taken with them to those of the outputs (n, p).
 
     Parameters
     ----------
-    fallen : lanes, length (vectors + columns - 1) * columns
-        Events of each sum, in the sum's place.
+    fallen : int64 array, length (vectors + columns - 1) * columns
+        Events of a tile's sums, in the sums' places.
     num_columns : int64
         Columns.
     partial_events : int64 array, shape (n, p)
-        Updated.
+        Written.
     tile : tuple
         What belongs to the columns.
     """
@@ -129,4 +140,4 @@ def count_partial_events(fallen: Lanes, num_columns: Int, partial_events: npt.ND
     for j in range(used_columns):
         for vector in range(num_vectors):
             n, p = (s0 + j, vector) if weights_stationary else (vector, s0 + j)
-            partial_events[n, p] += fallen[(last - vector - j) * num_columns + j]
+            partial_events[n, p] = fallen[(last - vector - j) * num_columns + j]

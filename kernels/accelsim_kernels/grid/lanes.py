@@ -1,7 +1,8 @@
 """A plane of registers as one vector, and shift registers that move as an index into memory.
 
 The R x C registers of a plane lie flat in memory, row after row, so that one loop over R*C lanes does what all PEs do
-in a cycle. Lanes have 32 bits where no value can leave them, else 64: twice as many to a vector.
+in a cycle. Lanes have 32 bits where no value can leave them, else 64: twice as many to a vector. Operands have 32 bits
+in any case, which one instruction multiplies to 64.
 
 A plane whose registers all move on in every cycle is a window of R*C cells into a longer buffer, which begins some
 cells earlier in the next cycle. With a step of 1 each register's value is then one PE further right, with a step of C
@@ -28,6 +29,9 @@ Register = tuple[Any, Any, Any]
 
 Lanes = npt.NDArray[Any]
 """int32 or int64 array of one dimension: registers of a plane, row after row."""
+
+OperandLanes = npt.NDArray[np.int32]
+"""The same of registers that hold operands."""
 
 INT32_MOST = (1 << 31) - 1
 """Greatest value of a lane of 32 bits."""
@@ -90,8 +94,9 @@ def skewed_stride(most_cycles: Int) -> Int:
 
 @callee
 def skew_right(
-    operands: npt.NDArray[np.int32], by_rows: bool | np.bool_, first: Int, used_rows: Int, stride: Int, entering: Lanes
-) -> None:
+    operands: npt.NDArray[np.int32], by_rows: bool | np.bool_, first: Int, used_rows: Int, stride: Int,
+    entering: OperandLanes,
+) -> None:  # fmt: skip
     """Lay operands out as they enter the left edge, skewed by a cycle with each row.
 
     Parameters
@@ -113,14 +118,14 @@ def skew_right(
             for m in range(operands.shape[1]):
                 entering[i * (stride + 1) + m] = operands[first + i, m]
     else:
-        for m in range(operands.shape[0]):
-            for i in range(used_rows):
+        for i in range(used_rows):
+            for m in range(operands.shape[0]):
                 entering[i * (stride + 1) + m] = operands[m, first + i]
 
 
 @callee
 def skew_down(
-    weights: npt.NDArray[np.int32], n0: Int, used_columns: Int, columns: Int, top: Int, descending: Lanes
+    weights: npt.NDArray[np.int32], n0: Int, used_columns: Int, columns: Int, top: Int, descending: OperandLanes
 ) -> None:
     """Lay the weights of a channel tile out as they pass the grid, skewed by a cycle with each column.
 
@@ -145,14 +150,14 @@ def skew_down(
 
 
 @callee
-def feed_rows(cells: Lanes, num_columns: Int, entering: Lanes, stride: Int, rows: Int, t: Int) -> None:
+def feed_rows(cells: OperandLanes, num_columns: Int, entering: OperandLanes, stride: Int, rows: Int, t: Int) -> None:
     """Write what enters column 0 of each row of a window that moves right; see `skew_right`."""
     for i in range(rows):
         cells[i * num_columns] = entering[i * stride + t]
 
 
 @callee
-def multiply_accumulate(held: Lanes, left: Lanes, right: Lanes, low: Any, high: Any) -> bool:
+def multiply_accumulate(held: Lanes, left: OperandLanes, right: OperandLanes, low: Any, high: Any) -> bool:
     """Do ``held += left * right`` in all PEs and return whether a value lies outside ``low .. high``.
 
     Notes
@@ -163,7 +168,7 @@ def multiply_accumulate(held: Lanes, left: Lanes, right: Lanes, low: Any, high: 
     lane = held.dtype.type
     least = most = held[0]
     for i in range(held.size):
-        value = lane(held[i] + left[i] * right[i])
+        value = lane(held[i] + np.int64(left[i]) * np.int64(right[i]))
         held[i] = value
         least = min(least, value)
         most = max(most, value)

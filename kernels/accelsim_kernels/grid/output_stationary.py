@@ -50,7 +50,7 @@ both windows begin in cycle 0, in rows and in cells."""
 def step_output_stationary(
     lanes: Lanes,
     weights: npt.NDArray[np.int32],
-    columns: npt.NDArray[np.int32],
+    positions: npt.NDArray[np.int32],
     start: npt.NDArray[np.int64],
     grid: Grid,
     with_range: bool,
@@ -66,7 +66,7 @@ def step_output_stationary(
         Of the type of the registers: int32 where `accelsim_kernels.grid.lanes.int32_suffices`, else int64.
     weights : int32 array, shape (n, k)
         Enter at the top of the columns.
-    columns : int32 array, shape (k, p)
+    positions : int32 array, shape (p, k)
         Activations; enter at the left of the rows.
     start : int64 array, shape (n,)
         What the accumulators are loaded with.
@@ -89,13 +89,13 @@ def step_output_stationary(
     num_rows, num_columns, full_folds = grid
     latency = pe[0]
     num_outputs, num_terms = weights.shape
-    num_positions = columns.shape[1]
+    num_positions = positions.shape[0]
     # Cycle t of a fold sees terms t - i - j <= t in row i and column j: row 0 of `descending` is the greatest t.
     most_cycles = num_terms + num_rows + num_columns - 2 + latency - 1
-    descending = np.zeros((most_cycles + num_rows) * num_columns, dtype=lanes.dtype)
+    descending = np.zeros((most_cycles + num_rows) * num_columns, dtype=np.int32)
     stride = skewed_stride(most_cycles)
-    entering = np.zeros(num_rows * stride, dtype=lanes.dtype)
-    passing = np.zeros(most_cycles + num_rows * num_columns, dtype=lanes.dtype)
+    entering = np.zeros(num_rows * stride, dtype=np.int32)
+    passing = np.zeros(most_cycles + num_rows * num_columns, dtype=np.int32)
     cycle: Int = np.int64(0)  # not a literal, which would be a type of its own to the compiler
     fold = np.int64(0)
     for n0 in range(0, num_outputs, num_columns):
@@ -111,7 +111,7 @@ def step_output_stationary(
                     load_accumulator(planes, i, j, start[n0 + j], pe[2])
             used = (rows, cols, used_rows, used_columns)
             # np.bool_: a literal would be a type of its own, and `skew_right` compiled twice
-            skew_right(columns, np.bool_(False), p0, used_rows, stride, entering)
+            skew_right(positions, np.bool_(True), p0, used_rows, stride, entering)
             moving = (descending, entering, stride, passing, most_cycles - 1)
             cycle = step_fold(lanes, used, num_terms, with_range, pe, moving, planes, trace, cycle, fold)
             # Drain: the used PEs' accumulators leave the grid.
@@ -170,9 +170,9 @@ def step_fold(
     unbounded = planes[3].reshape(-1).astype(lanes.dtype)
     least, greatest = unbounded.copy(), unbounded.copy()
     events = np.zeros(size, dtype=lanes.dtype)
-    overflowed = np.zeros(size, dtype=np.uint8)
-    first = planes[2].reshape(-1)
-    steps = np.empty(size, dtype=np.int64)  # cycles by which a PE is later than the corner
+    overflowed = np.zeros(size, dtype=lanes.dtype)
+    first = planes[2].reshape(-1).astype(lanes.dtype)
+    steps = np.empty(size, dtype=lanes.dtype)  # cycles by which a PE is later than the corner
     for i in range(size):
         steps[i] = i // columns + i % columns
     products = np.zeros((latency, size), dtype=lanes.dtype)  # the multipliers' pipelines, bubbles at first
@@ -207,6 +207,7 @@ def step_fold(
             record_fold(trace, cycle, fold)
         cycle += 1
     copy(held, planes[0].reshape(-1))
+    copy(first, planes[2].reshape(-1))
     counted = planes[1].reshape(-1)
     for i in range(events.size):
         counted[i] += events[i]

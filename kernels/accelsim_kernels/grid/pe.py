@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, callee
-from accelsim_kernels.grid.lanes import Lanes, Register
+from accelsim_kernels.grid.lanes import Lanes, OperandLanes, Register, lane_limits
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.rounding import round_shift
 
@@ -58,12 +57,12 @@ def copy_output(outputs: Tracked, n: Int, p: Int, planes: Tracked, i: Int, j: In
 
 
 @callee
-def multiply(left: Lanes, right: Lanes, rounding: ProductRounding, products: Lanes) -> None:
+def multiply(left: OperandLanes, right: OperandLanes, rounding: ProductRounding, products: Lanes) -> None:
     """Multiply the operands of every PE, numerics.md (13a).
 
     Parameters
     ----------
-    left, right : lanes
+    left, right : int32 arrays
         Operands.
     rounding : tuple
         ``(shift, rule)`` of `accelsim_kernels.rounding`; shift 0 keeps the product.
@@ -73,14 +72,14 @@ def multiply(left: Lanes, right: Lanes, rounding: ProductRounding, products: Lan
     shift, rule = rounding
     lane = products.dtype.type
     for i in range(products.size):
-        products[i] = lane(left[i] * right[i])
+        products[i] = lane(np.int64(left[i]) * np.int64(right[i]))
     if shift > 0:
         for i in range(products.size):
             products[i] = lane(round_shift(np.int64(products[i]), shift, 0, rule))
 
 
 @callee
-def settle(held: Lanes, register: Register, events: Lanes, overflowed: npt.NDArray[np.uint8]) -> None:
+def settle(held: Lanes, register: Register, events: Lanes, overflowed: Lanes) -> None:
     """Bring the values that do not fit their registers into them, and count them.
 
     Parameters
@@ -91,43 +90,51 @@ def settle(held: Lanes, register: Register, events: Lanes, overflowed: npt.NDArr
         ``(low, high, saturate)``.
     events : lanes
         Events of each register; updated.
-    overflowed : uint8 array
+    overflowed : lanes
         `ACCUMULATOR_MARK` where a value did not fit, else 0; written.
 
     Notes
     -----
     Cycles in which nothing overflows are the rule, so this is called only where one test of the whole plane has found
-    something.
+    something. Every register is written, with (10) or (11) in lanes: what `bring_in` leaves as it is would become a
+    masked store, which takes some processors as long as all the rest.
     """
-    low, high, saturate = register
+    saturate, lane = register[2], held.dtype.type
+    low, high = lane_limits(held, register)
+    half = np.int64(high) + 1  # the registers have at most 63 bits, or nothing had left them
     for i in range(held.size):
-        value = np.int64(held[i])
-        outside = np.int64(value < low) + np.int64(value > high)
-        held[i] = bring_in(value, low, high, saturate)
-        events[i] += outside
-        overflowed[i] = outside
+        value = held[i]
+        if saturate:
+            held[i] = min(max(value, low), high)
+        else:
+            held[i] = lane(((value & (half + high)) ^ half) - half)
+        overflowed[i] = value != held[i]
+        events[i] += overflowed[i]
 
 
 @callee
-def number_first_events(
-    overflowed: npt.NDArray[np.uint8], number: Int, steps: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
-) -> None:
+def number_first_events(overflowed: Lanes, number: Int, steps: Lanes, first: Lanes) -> None:
     """Note the number of the addition in the PEs whose accumulators overflowed for the first time.
 
     Parameters
     ----------
-    overflowed : uint8 array, length rows * columns
-        Where an accumulator overflowed in this cycle.
+    overflowed : lanes
+        1 where an accumulator overflowed in this cycle, else 0.
     number : int64
         Number of the addition in PE (0, 0).
-    steps : int64 array, length rows * columns
+    steps : lanes
         By how much it is less in each PE.
-    first : int64 array, length rows * columns
+    first : lanes
         Updated where it is -1.
+
+    Notes
+    -----
+    -1 and what is 1 more than a number make that number: all are written, as in `settle`.
     """
+    lane = first.dtype.type
     for i in range(first.size):
-        if overflowed[i] != 0 and first[i] < 0:
-            first[i] = number - steps[i]
+        missing = lane(overflowed[i] if first[i] < 0 else 0)
+        first[i] += missing * lane(number - steps[i] + 1)
 
 
 @callee

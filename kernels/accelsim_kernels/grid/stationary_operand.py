@@ -13,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, callee, kernel
-from accelsim_kernels.grid.below import add_below, count_partial_events, load_below, store_below, widen_range_below
+from accelsim_kernels.grid.below import (
+    add_below,
+    add_events,
+    count_partial_events,
+    load_below,
+    store_below,
+    widen_range_below,
+)
 from accelsim_kernels.grid.lanes import (
     Lanes,
     accumulate,
@@ -25,9 +32,11 @@ from accelsim_kernels.grid.lanes import (
 )
 from accelsim_kernels.grid.pe import Tracked, multiply, settle, tracked_planes
 from accelsim_kernels.grid.recording import Trace, record_fold, record_plane, recorded_cycle
+from accelsim_kernels.integers import copy
 
 Operands = tuple[Any, Any, Any]
-"""Weights (n, k) and columns (k, p), int32 arrays; what the accumulators are loaded with, int64 array (n,)."""
+"""int32 arrays: what is kept, (n, k) or (p, k), and what moves, activations (k, p) or weights (n, k); int64 array (n,):
+what the accumulators are loaded with."""
 
 Grid = tuple[Any, Any, Any, Any]
 """Rows, columns, whether a ragged fold runs for the cycles of the whole grid, whether weights are kept."""
@@ -69,7 +78,7 @@ def step_stationary_operand(
     outputs : tuple of int64 arrays, shape (n, p)
         Accumulators, events, first, unbounded sums, least, greatest; all written, the last three with ``with_range``.
     partial_events : int64 array, shape (n, p)
-        Events of the partial-sum registers; zeros, updated.
+        Events of the partial-sum registers; written.
     trace : tuple
         Registers after each clock edge: partial sums, stationary and moving operands; at the edge the accumulators
         below the grid that a sum of this cycle was added to.
@@ -79,24 +88,19 @@ def step_stationary_operand(
     int64
         Cycles in which a PE multiplied.
     """
-    weights, activations, start = operands
+    stationary, moving, start = operands
     num_rows, num_columns, full_folds, weights_stationary = grid
     latency, register = pe[0], pe[2]
-    num_outputs, num_terms = weights.shape
-    num_positions = activations.shape[1]
-    num_stationary, num_vectors = num_outputs, num_positions
-    moving = activations
-    if not weights_stationary:
-        num_stationary, num_vectors = num_positions, num_outputs
-        moving = weights
+    num_stationary, num_terms = stationary.shape
+    num_vectors = moving.shape[1] if weights_stationary else moving.shape[0]
     most_cycles = num_vectors + num_rows + num_columns - 2 + latency - 1
     stride = skewed_stride(most_cycles)
-    entering = np.zeros(num_rows * stride, dtype=lanes.dtype)
-    passing = np.zeros(most_cycles + num_rows * num_columns, dtype=lanes.dtype)
+    entering = np.zeros(num_rows * stride, dtype=np.int32)
+    passing = np.zeros(most_cycles + num_rows * num_columns, dtype=np.int32)
     length = (most_cycles + num_rows) * num_columns
     falling = np.zeros(length, dtype=lanes.dtype)
     events = np.zeros(length, dtype=lanes.dtype)
-    exact = np.zeros(length if with_range else 0, dtype=lanes.dtype)
+    exact = np.empty(length if with_range else 0, dtype=lanes.dtype)
     cycle: Int = np.int64(0)  # not a literal, which would be a type of its own to the compiler
     fold = np.int64(0)
     for s0 in range(0, num_stationary, num_columns):
@@ -104,18 +108,16 @@ def step_stationary_operand(
         columns = num_columns if full_folds else used_columns
         tile = (s0, used_columns, num_vectors, weights_stationary)
         below = tracked_planes(num_vectors + columns - 1, columns)
+        tile_events = np.zeros(below[0].size, dtype=np.int64)
         load_below(below, start, tile, register)
         for k0 in range(0, num_terms, num_rows):
             used_rows = min(num_rows, num_terms - k0)
             rows = num_rows if full_folds else used_rows
-            kept = np.zeros(rows * columns, dtype=lanes.dtype)
+            kept = np.zeros(rows * columns, dtype=np.int32)
             for i in range(used_rows):
                 for j in range(used_columns):
-                    kept[i * columns + j] = (
-                        weights[s0 + j, k0 + i] if weights_stationary else activations[k0 + i, s0 + j]
-                    )
+                    kept[i * columns + j] = stationary[s0 + j, k0 + i]
             falling[:] = 0
-            exact[:] = 0
             used = (rows, columns, used_rows, used_columns)
             skew_right(moving, weights_stationary, k0, used_rows, stride, entering)
             planes = (kept, entering, stride, passing, falling, exact, events, most_cycles - 1)
@@ -128,12 +130,13 @@ def step_stationary_operand(
             leaves = begin + (latency - 1) + rows - 1
             add_below(below, falling[left], k0 // num_rows, register, tile, trace, leaves)
             if with_range:
-                widen_range_below(below, exact[left])
+                widen_range_below(below, exact[left] if overflowed else falling[left])
             if overflowed:
-                count_partial_events(events[left], columns, partial_events, tile)
+                add_events(events[left], tile_events)
                 events[:] = 0
             fold += 1
         store_below(below, outputs, tile)
+        count_partial_events(tile_events, columns, partial_events, tile)
     return cycle
 
 
@@ -172,15 +175,20 @@ def step_fold(
     -------
     tuple of int64 and bool
         Number of the cycle after the fold, and whether a partial sum overflowed.
+
+    Notes
+    -----
+    Up to the first overflow of a fold the exact partial sums are the partial sums, so they are copied then and kept
+    only from there on.
     """
     rows, columns, used_rows, used_columns = used
     latency, rounding, _, partial = pe
     kept, entering, stride, passing, falling, exact, events, top = planes
     size = rows * columns
     low, high = lane_limits(lanes, partial)
-    marks = np.zeros(size, dtype=np.uint8)
+    marks = np.zeros(size, dtype=lanes.dtype)
     products = np.zeros((latency, size), dtype=lanes.dtype)  # the multipliers' pipelines, bubbles at first
-    at_once = latency == 1 and rounding[0] == 0 and not with_range
+    at_once = latency == 1 and rounding[0] == 0
     overflowed = False
     passing[top + 1 : top + 1 + size] = 0
     for t in range(num_vectors + rows + columns - 2 + latency - 1):
@@ -196,10 +204,13 @@ def step_fold(
             multiply(kept, operand, rounding, products[t % latency])
             ready = products[(t + 1) % latency]
             outside = accumulate(sums, ready, low, high)
-            if with_range:
+            if with_range and overflowed:
                 accumulate(exact[plane], ready, low, high)
         # Commit: the clock edge. What a sum has overflowed so far falls with it.
         if outside:
+            if with_range and not overflowed:
+                copy(falling, exact)
+                at_once = False
             settle(sums, partial, events[plane], marks)
             overflowed = True
         if recorded_cycle(trace, cycle) >= 0:
