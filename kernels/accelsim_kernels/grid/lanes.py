@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, callee, kernel
+from accelsim_kernels.integers import copy
 
 Register = tuple[Any, Any, Any]
 """``(low, high, saturate)`` of a register."""
@@ -115,8 +116,7 @@ def skew_right(
     entering[:] = 0
     if by_rows:
         for i in range(used_rows):
-            for m in range(operands.shape[1]):
-                entering[i * (stride + 1) + m] = operands[first + i, m]
+            copy(operands[first + i], entering[i * (stride + 1) :])
     else:
         for i in range(used_rows):
             for m in range(operands.shape[0]):

@@ -160,6 +160,11 @@ def step_fold(
     -------
     int64
         Number of the cycle after the fold.
+
+    Notes
+    -----
+    Up to the first overflow of a fold the unbounded sums are what the accumulators hold, so they are copied then and
+    kept only from there on.
     """
     rows, columns, used_rows, used_columns = used
     latency, rounding, register = pe
@@ -176,7 +181,11 @@ def step_fold(
     for i in range(size):
         steps[i] = i // columns + i % columns
     products = np.zeros((latency, size), dtype=lanes.dtype)  # the multipliers' pipelines, bubbles at first
-    at_once = latency == 1 and rounding[0] == 0 and not with_range
+    at_once = latency == 1 and rounding[0] == 0
+    apart = False  # the unbounded sums are kept, as accumulators have overflowed
+    if with_range:
+        for i in range(size):
+            apart |= bool(held[i] != unbounded[i])
     passing[top + 1 : top + 1 + size] = 0
     for t in range(num_terms + rows + columns - 2 + latency - 1):
         # Evaluate 1: operands move one PE on; the left edge is fed.
@@ -185,16 +194,21 @@ def step_fold(
         feed_rows(activation, columns, entering, stride, rows, t)
         # Evaluate 2: PE (i, j) multiplies term k = t - i - j, or zeros in a bubble, and adds the product that it made
         # latency - 1 cycles ago.
-        if at_once:
+        if at_once and not apart:
             outside = multiply_accumulate(held, weight, activation, low, high)
         else:
             multiply(weight, activation, rounding, products[t % latency])
             ready = products[(t + 1) % latency]
             outside = accumulate(held, ready, low, high)
-            if with_range:
-                widen_range(unbounded, ready, least, greatest)
+            if apart:
+                accumulate(unbounded, ready, low, high)
+        if with_range:
+            widen_range(unbounded if apart else held, least, greatest)
         # Commit: the clock edge.
         if outside:
+            if with_range and not apart:
+                copy(held, unbounded)
+                apart = True
             settle(held, register, events, overflowed)
             number_first_events(overflowed, t - (latency - 1), steps, first)
         if recorded_cycle(trace, cycle) >= 0:
@@ -211,7 +225,7 @@ def step_fold(
     counted = planes[1].reshape(-1)
     for i in range(events.size):
         counted[i] += events[i]
-    copy(unbounded, planes[3].reshape(-1))
+    copy(unbounded if apart else held, planes[3].reshape(-1))
     copy(least, planes[4].reshape(-1))
     copy(greatest, planes[5].reshape(-1))
     return cycle

@@ -138,11 +138,8 @@ def number_first_events(overflowed: Lanes, number: Int, steps: Lanes, first: Lan
 
 
 @callee
-def widen_range(unbounded: Lanes, terms: Lanes, least: Lanes, greatest: Lanes) -> None:
-    """Add a term to every unbounded sum of a plane and take the sum into its range."""
-    lane = unbounded.dtype.type
+def widen_range(unbounded: Lanes, least: Lanes, greatest: Lanes) -> None:
+    """Take the unbounded sums of a plane into their ranges."""
     for i in range(unbounded.size):
-        total = lane(unbounded[i] + terms[i])
-        unbounded[i] = total
-        least[i] = min(least[i], total)
-        greatest[i] = max(greatest[i], total)
+        least[i] = min(least[i], unbounded[i])
+        greatest[i] = max(greatest[i], unbounded[i])

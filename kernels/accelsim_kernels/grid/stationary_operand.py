@@ -188,7 +188,7 @@ def step_fold(
     low, high = lane_limits(lanes, partial)
     marks = np.zeros(size, dtype=lanes.dtype)
     products = np.zeros((latency, size), dtype=lanes.dtype)  # the multipliers' pipelines, bubbles at first
-    at_once = latency == 1 and rounding[0] == 0
+    at_once, apart = latency == 1 and rounding[0] == 0, False  # apart: exact sums are kept, as sums have overflowed
     overflowed = False
     passing[top + 1 : top + 1 + size] = 0
     for t in range(num_vectors + rows + columns - 2 + latency - 1):
@@ -198,19 +198,19 @@ def step_fold(
         plane = slice((top - t) * columns, (top - t) * columns + size)
         sums = falling[plane]
         # Evaluate 2: every PE multiplies, or has a bubble, and adds the product of latency - 1 cycles ago.
-        if at_once:
+        if at_once and not apart:
             outside = multiply_accumulate(sums, kept, operand, low, high)
         else:
             multiply(kept, operand, rounding, products[t % latency])
             ready = products[(t + 1) % latency]
             outside = accumulate(sums, ready, low, high)
-            if with_range and overflowed:
+            if apart:
                 accumulate(exact[plane], ready, low, high)
         # Commit: the clock edge. What a sum has overflowed so far falls with it.
         if outside:
-            if with_range and not overflowed:
+            if with_range and not apart:
                 copy(falling, exact)
-                at_once = False
+                apart = True
             settle(sums, partial, events[plane], marks)
             overflowed = True
         if recorded_cycle(trace, cycle) >= 0:
