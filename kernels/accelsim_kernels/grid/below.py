@@ -108,8 +108,8 @@ def add_below(
 @callee
 def widen_range_below(below: Tracked, exact_sums: Lanes) -> None:
     """Add what would have left the columns, were partial sums wide enough, to the unbounded sums and their range."""
-    unbounded, none = below[3].reshape(-1), np.int64(0)
-    accumulate(unbounded, exact_sums, none, none)
+    unbounded = below[3].reshape(-1)
+    accumulate(unbounded, exact_sums, np.int64(0), np.int64(0))  # whether they fit is not asked
     widen_range(unbounded, below[4].reshape(-1), below[5].reshape(-1))
 
 
