@@ -136,7 +136,7 @@ class Execution:
 
     def records(self) -> tuple[LayerRecord, ...]:
         """Return a record per layer over all batches that were run."""
-        return tuple([self._record(index, layer) for index, layer in enumerate(self.program.layers)])
+        return tuple(self._record(index, layer) for index, layer in enumerate(self.program.layers))
 
     def _execute(self, layer: kinds.Layer, alive: dict[str, Codes]) -> Codes:
         """Compute what a layer stores."""
