@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from accelsim.cli.options import Layout
 from accelsim.errors import DataError, MachineError, ModelError
 from accelsim.files import refuse_special
-from accelsim.validation import TomlLimitError, read_toml, shortened
+from accelsim.toml import TomlLimitError, read_toml, shortened
 
 if TYPE_CHECKING:
     from accelsim.cli.terminal import Progress

@@ -18,7 +18,7 @@ import numpy as np
 from accelsim.errors import DataError, MachineError
 from accelsim.machine import Machine, Requantizer
 from accelsim.ptq.config import PTQConfig
-from accelsim.validation import MAX_INTEGER_BITS, TomlLimitError, read_toml, shortened
+from accelsim.toml import MAX_INTEGER_BITS, TomlLimitError, read_toml, shortened
 
 MAX_POINTS = 1_000_000
 """Points of a grid."""

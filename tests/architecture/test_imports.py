@@ -51,6 +51,11 @@ def test_light_things_load_no_heavy_library(code):
     assert not loaded.intersection(HEAVY)
 
 
+def test_help_loads_no_pydantic():
+    """It would take as long as the rest of the help."""
+    assert "pydantic" not in _loaded(RUN.format("'--help'"))
+
+
 def test_a_run_loads_what_it_needs():
     """The test above would pass for ever if modules were loaded under other names."""
-    assert {"numba", "onnx"} <= _loaded("import accelsim; accelsim.simulate, accelsim.load_onnx")
+    assert {"numba", "onnx", "pydantic"} <= _loaded("import accelsim; accelsim.simulate, accelsim.load_onnx")
