@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,24 @@ from accelsim.simulator.execute import Execution
 
 Arrays = dict[str, npt.NDArray[Any]]
 Done = Callable[[int], None]
+
+_MOST_WORKERS = 256
+"""Threads besides those that call; what is left over runs when one of them is free."""
+
+_WORKERS: list[ThreadPoolExecutor] = []
+"""Threads of earlier runs, which wait for more: a new one begins later, and often on the processor of the one that made
+it, where the two take turns for milliseconds."""
+
+
+def workers() -> ThreadPoolExecutor:
+    """Return the threads that all runs of this process share."""
+    if not _WORKERS:
+        _WORKERS.append(ThreadPoolExecutor(_MOST_WORKERS, thread_name_prefix="accelsim"))
+    return _WORKERS[0]
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has no threads but the one that forked it
+    os.register_at_fork(after_in_child=_WORKERS.clear)
 
 
 @dataclass
@@ -70,14 +89,14 @@ class BatchRun:
         if len(executions) == 1:
             self._work(executions[0])
         else:
-            with ThreadPoolExecutor(len(executions) - 1) as pool:
-                others = [pool.submit(self._work, execution) for execution in executions[1:]]
-                try:
-                    self._work(executions[0])
-                finally:  # an interrupt ends the others, too
-                    self._batches = iter(())
-                for other in others:
-                    other.result()
+            others = [workers().submit(self._work, execution) for execution in executions[1:]]
+            try:
+                self._work(executions[0])
+            finally:  # an interrupt ends the others, too
+                self._batches = iter(())
+                wait(others)
+            for other in others:
+                other.result()
         if self.failures:
             raise min(self.failures, key=lambda failure: failure[0])[1]
 

@@ -1,5 +1,8 @@
 """Batches and threads: nothing that a run returns depends on them, and memory stays within its bound."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -56,6 +59,29 @@ def test_small_batches_are_spread_over_threads(network, samples):
             assert np.array_equal(several.tensors[name], codes)
         for name, values in one.real_outputs.items():
             assert np.array_equal(several.real_outputs[name], values)
+
+
+def test_runs_share_their_threads(network):
+    quantized, images = network
+    runs = 10
+    for _ in range(runs):
+        ax.simulate(quantized, images, threads=3)
+    made = [thread for thread in threading.enumerate() if thread.name.startswith("accelsim")]
+    assert 1 <= len(made) < 2 * runs
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_process_has_threads_of_its_own():
+    code = """
+import os, threading
+from accelsim.simulator.batches import workers
+workers().submit(threading.get_ident).result()
+child = os.fork()
+if child == 0:
+    os._exit(workers().submit(os.getpid).result(timeout=30) != os.getpid())
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60, check=False).returncode == 0
 
 
 def test_by_default_no_thread_has_less_than_it_is_worth(network, monkeypatch):
