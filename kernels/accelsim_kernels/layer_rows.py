@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, callee, kernel
+from accelsim_kernels.activity import count_unequal_rows
 from accelsim_kernels.depthwise import depthwise_dots, depthwise_rows
 from accelsim_kernels.exact import dot_rows
 from accelsim_kernels.vectors.code import LANES, Activations
@@ -27,6 +28,11 @@ a row to the next, from a window to the next."""
 
 Lost = tuple[Any, Any]
 """Ones and what weights lost, as `vectors.row_sums.add_row_sum` takes them; empty arrays where they lost nothing."""
+
+Source = tuple[Any, Any, Any, Any]
+"""What a layer reads: stored codes, uint8 or uint16, flat; the other parameters of
+`accelsim_kernels.activity.count_unequal_rows`; those of `pad_rows`, up to its output; that output. Empty counts and an
+empty output leave these out."""
 
 
 @kernel
@@ -68,6 +74,21 @@ def pad_rows(
         padded[target : target - before + below * width] = value
         target += below * width - before
     padded[target:] = 0
+
+
+@callee
+def take_in(source: Source) -> None:
+    """Count codes by place and pad them, as `Source` says.
+
+    In one call with the products, as each call of a small batch takes as long in the interpreter as in the kernel.
+    """
+    stored, counting, padding, padded = source
+    value, kinds, counts = counting
+    shape, border, flipped, pad = padding
+    if counts.size > 0:
+        count_unequal_rows(stored, value, kinds, counts)
+    if padded.size > 0:
+        pad_rows(stored, shape, border, flipped, pad, padded)
 
 
 @callee
@@ -126,7 +147,7 @@ def requantize_lanes(
 
 @kernel
 def dot_layer(
-    rows: npt.NDArray[np.uint8], places: Places, segments: npt.NDArray[np.int64], num_groups: Int,
+    source: Source, rows: npt.NDArray[np.uint8], places: Places, segments: npt.NDArray[np.int64], num_groups: Int,
     channels: npt.NDArray[np.uint8], words: bool, lost: Lost, sums: npt.NDArray[np.int32],
     constants: npt.NDArray[np.int32], two: bool, codes: Codes, part: tuple[Any, Any, Any],
 ) -> None:  # fmt: skip
@@ -134,6 +155,8 @@ def dot_layer(
 
     Parameters
     ----------
+    source : tuple
+        What is done before, see `Source`.
     rows, segments, num_groups, channels, words
         As in `accelsim_kernels.exact.dot_rows`.
     places : tuple
@@ -149,6 +172,7 @@ def dot_layer(
     part : tuple
         Stride, that is the channels of all groups; the group's first channel; its number of channels.
     """
+    take_in(source)
     stride, first, valid = part
     num_positions, at_a_time = codes.size // stride, sums.shape[0]
     bases, flat = np.empty(at_a_time, dtype=np.int64), sums.reshape(-1)
@@ -186,13 +210,16 @@ def add_row_sums(
 
 @kernel
 def depthwise_layer(
-    rows: Activations, places: Places, run: Int, segments: npt.NDArray[np.int64], weights: npt.NDArray[np.int16],
-    sums: npt.NDArray[np.int32], constants: npt.NDArray[np.int32], two: bool, codes: Codes,
+    source: Source, rows: Activations, places: Places, run: Int, segments: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.int16], sums: npt.NDArray[np.int32], constants: npt.NDArray[np.int32], two: bool,
+    codes: Codes,
 ) -> None:  # fmt: skip
     """Convolve each channel with its own kernel and store the codes.
 
     Parameters
     ----------
+    source : tuple
+        What is done before, see `Source`.
     rows, run, segments, weights
         As in `accelsim_kernels.depthwise.depthwise_rows`.
     places : tuple
@@ -204,6 +231,7 @@ def depthwise_layer(
     codes : uint8 or uint16 array, shape (runs * run,)
         Output.
     """
+    take_in(source)
     at_a_time = sums.size // run
     bases = np.empty(at_a_time, dtype=np.int64)
     for begin in range(0, codes.size // run, at_a_time):
@@ -215,11 +243,12 @@ def depthwise_layer(
 
 @kernel
 def depthwise_layer_dots(
-    rows: npt.NDArray[np.uint8], places: Places, run: Int, segments: npt.NDArray[np.int64],
+    source: Source, rows: npt.NDArray[np.uint8], places: Places, run: Int, segments: npt.NDArray[np.int64],
     weights: npt.NDArray[np.int16], for_dots: tuple[Any, Any], sums: npt.NDArray[np.int32],
     constants: npt.NDArray[np.int32], two: bool, codes: Codes,
 ) -> None:  # fmt: skip
     """Do what `depthwise_layer` does by `depthwise_dots`, whose parameter is ``for_dots``."""
+    take_in(source)
     at_a_time = sums.size // run
     bases = np.empty(at_a_time, dtype=np.int64)
     for begin in range(0, codes.size // run, at_a_time):

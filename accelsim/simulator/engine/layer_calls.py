@@ -7,6 +7,7 @@ is not worked out again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,24 +15,83 @@ import numpy.typing as npt
 
 from accelsim.simulator.engine.dots import PackedWeights, near_sums, unsigned
 from accelsim.simulator.engine.lanes import LaneConstants
+from accelsim.simulator.engine.layer_operands import LayerOperands, Padding
 from accelsim.simulator.engine.tap_weights import TapWeights
 from accelsim.simulator.engine.windows import Windows
-from accelsim_kernels.layer_rows import depthwise_layer, depthwise_layer_dots, dot_layer
+from accelsim.simulator.engine.zeros import ByPlace, bits_of_code, count_by_place
+from accelsim_kernels.layer_rows import Source, depthwise_layer, depthwise_layer_dots, dot_layer
 from accelsim_kernels.vectors.code import LANES
 
 Codes = npt.NDArray[Any]
-Call = Callable[[Codes], Codes]
-"""Takes operands, of `LayerOperands.of`, and returns codes (positions, channels)."""
+Call = Callable[[Codes, ByPlace], Codes]
+"""Takes stored codes, contiguous and channels last, and where to count zeros; returns codes (positions, channels)."""
 
 NEAR_SUM_BYTES = 16 << 10
 """Sums that are held at a time where they are requantized in 32-bit lanes: they stay in the first-level cache."""
 
 
-def dot_call(groups: list[PackedWeights], lanes: list[LaneConstants], windows: Windows, dtype: np.dtype[Any]) -> Call:
+_NOWHERE: ByPlace = np.zeros(1, dtype=np.int64), np.zeros((0, 0), dtype=np.int32)
+"""Where nothing is counted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Intake:
+    """How the stored codes of batches of one length become operands.
+
+    Parameters
+    ----------
+    form : LayerOperands
+        Of the layer.
+    zero : int
+        The code that the PEs see as 0.
+    zero_bits : int64
+        Its bits where codes are as wide as operands.
+    padding : tuple
+        How they are padded.
+    size : int
+        Elements of the operands; 0 where codes are taken as they lie.
+    nothing : array of 0 elements
+        Of the operands' bits.
+    """
+
+    form: LayerOperands
+    zero: int
+    zero_bits: np.int64
+    padding: Padding
+    size: int
+    nothing: Codes
+
+    @staticmethod
+    def of(form: LayerOperands, zero: int, length: int) -> Intake:
+        """Return it for batches of so many images or vectors."""
+        nothing = np.empty(0, dtype=form.bits)
+        return Intake(form, zero, bits_of_code(nothing, zero), *form.padding(length), nothing)
+
+    def take(self, rows: Codes, by_place: ByPlace) -> tuple[Source, Codes]:
+        """Return what a layer's kernel takes of stored codes, and the operands that it makes of them, as bits."""
+        stored = self.form.flat(rows)
+        if rows.size != stored.size or rows.itemsize != stored.itemsize:
+            count_by_place(rows, self.zero, by_place)
+            by_place = _NOWHERE
+        operands = np.empty(self.size, dtype=self.form.bits) if self.size else self.nothing
+        source = stored, (self.zero_bits, *by_place), self.padding, operands
+        return source, operands if self.size else stored
+
+    @property
+    def nothing_left(self) -> Source:
+        """What a further kernel takes that reads the same operands."""
+        return self.nothing, (self.zero_bits, *_NOWHERE), self.padding, self.nothing
+
+
+def dot_call(
+    intake: Intake, groups: list[PackedWeights], lanes: list[LaneConstants], windows: Windows, dtype: np.dtype[Any]
+) -> Call:
     """Return the call that multiplies windows with all channels, group by group.
 
     Parameters
     ----------
+    intake : Intake
+        How codes become operands.
     groups : list of PackedWeights
         Weights of every group.
     lanes : list of LaneConstants
@@ -58,17 +118,23 @@ def dot_call(groups: list[PackedWeights], lanes: list[LaneConstants], windows: W
         for group, (weights, constants) in enumerate(zip(groups, lanes, strict=True))
     ]
 
-    def call(operands: Codes) -> Codes:
+    nothing_left = intake.nothing_left
+
+    def call(rows: Codes, by_place: ByPlace) -> Codes:
         stored, sums = np.empty(num_windows * channels, dtype=bits), near_sums(room)
+        source, operands = intake.take(rows, by_place)
         flat = operands.view(np.uint8) if words else operands
         for begin, factors, requantization, part in calls:
-            dot_layer(flat[begin:] if begin else flat, *factors, sums, *requantization, stored, part)
+            dot_layer(source, flat[begin:] if begin else flat, *factors, sums, *requantization, stored, part)
+            source = nothing_left
         return stored.view(dtype).reshape(num_windows, channels)
 
     return call
 
 
-def depthwise_call(taps: TapWeights, lanes: LaneConstants, windows: Windows, dtype: np.dtype[Any]) -> Call:
+def depthwise_call(
+    intake: Intake, taps: TapWeights, lanes: LaneConstants, windows: Windows, dtype: np.dtype[Any]
+) -> Call:
     """Return the call that convolves every channel with its own kernel; parameters as of `dot_call`."""
     run, channels, num_windows, by_dots = windows.run, len(taps.weights), windows.num_windows, taps.by_dots
     bits = unsigned(dtype.itemsize)
@@ -78,12 +144,16 @@ def depthwise_call(taps: TapWeights, lanes: LaneConstants, windows: Windows, dty
     for_dots = taps.for_dots(windows.segments) if by_dots else None
     requantization = lanes.constants, lanes.two
 
-    def call(operands: Codes) -> Codes:
+    words = intake.form.words
+
+    def call(rows: Codes, by_place: ByPlace) -> Codes:
         stored, sums = np.empty(num_windows * run, dtype=bits), near_sums(room)[:-LANES]
+        source, taken = intake.take(rows, by_place)
+        operands: Codes = taken.view(np.int16) if words else taken
         if for_dots is not None:
-            depthwise_layer_dots(operands, *where, for_dots, sums, *requantization, stored)
+            depthwise_layer_dots(source, operands, *where, for_dots, sums, *requantization, stored)
         else:
-            depthwise_layer(operands, *where, sums, *requantization, stored)
+            depthwise_layer(source, operands, *where, sums, *requantization, stored)
         return stored.view(dtype).reshape(-1, channels)
 
     return call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,10 @@ class _Border:
     lines: tuple[int, int]
     around: tuple[int, int, int, int]
     padded_size: int
+
+
+Padding = tuple[tuple[int, int, int], tuple[int, int, int, int], np.int64, np.int64]
+"""Shape, border, flipped bit and value, as `accelsim_kernels.layer_rows.pad_rows` takes them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,21 +96,34 @@ class LayerOperands:
         Codes that need nothing done to them are taken as they lie, without slack. Both shifts that there are flip the
         highest bit.
         """
-        if self.times > 1:
-            rows = self._repeated(rows)
-        border, narrow = self._border, rows.itemsize == self._item_bytes
-        flat = rows.reshape(-1)
-        if narrow and border is None and not self.copies(whole):
-            return flat.view(np.int16) if self.words else flat.view(np.uint8)
-        bits = unsigned(self._item_bytes)
-        stored: Codes = flat.view(bits) if narrow else flat.astype(bits)
-        if border is None:
-            shape, around, size = (1, 1, rows.size), _NO_BORDER, rows.size
-        else:
-            shape, around, size = (len(rows), *border.lines), border.around, len(rows) * border.padded_size
-        operands: Codes = np.empty(size + _SLACK_BYTES, dtype=bits)
-        pad_rows(stored, shape, around, *self._changes, operands)
-        return operands.view(np.int16) if self.words else operands
+        stored, (padding, size) = self.flat(rows), self.padding(len(rows), whole)
+        if size > 0:
+            padded: Codes = np.empty(size, dtype=self.bits)
+            pad_rows(stored, *padding, padded)
+            stored = padded
+        return stored.view(np.int16) if self.words else stored
+
+    @cached_property
+    def bits(self) -> Any:
+        """Unsigned type of an operand's size."""
+        return unsigned(self._item_bytes)
+
+    def flat(self, rows: Codes) -> Codes:
+        """Return codes as flat `bits`, every channel as often as it is there."""
+        flat = (self._repeated(rows) if self.times > 1 else rows).reshape(-1)
+        return flat.view(self.bits) if flat.itemsize == self._item_bytes else flat.astype(self.bits)
+
+    def padding(self, length: int, whole: int = 0) -> tuple[Padding, int]:
+        """Return how as many images or vectors are padded, and elements of the operands with slack; see `of`.
+
+        The size is 0 where codes are taken as they lie.
+        """
+        if self._border is None:
+            elements = length * (self.piece if self.geometry is None else prod(self.geometry.input_shape))
+            size = elements + _SLACK_BYTES if self.copies(whole) else 0
+            return ((1, 1, elements), _NO_BORDER, *self._changes), size
+        size = length * self._border.padded_size + _SLACK_BYTES
+        return ((length, *self._border.lines), self._border.around, *self._changes), size
 
     @cached_property
     def _border(self) -> _Border | None:

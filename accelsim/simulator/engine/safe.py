@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -22,10 +22,11 @@ from accelsim.simulator.engine.codes import RowRequantizer
 from accelsim.simulator.engine.digits import Digits
 from accelsim.simulator.engine.dots import PackedWeights
 from accelsim.simulator.engine.lanes import LaneConstants
-from accelsim.simulator.engine.layer_calls import Call, depthwise_call, dot_call
+from accelsim.simulator.engine.layer_calls import Call, Intake, depthwise_call, dot_call
 from accelsim.simulator.engine.layer_operands import Codes, LayerOperands
 from accelsim.simulator.engine.layer_weights import LayerWeights
 from accelsim.simulator.engine.windows import Windows
+from accelsim.simulator.engine.zeros import ByPlace, count_by_place
 from accelsim_kernels.processor import has_dot_instructions
 from accelsim_kernels.vectors.code import GROUP_BYTES
 from accelsim_kernels.vectors.row_sums import ONES
@@ -224,31 +225,33 @@ class SafeLayer:
             self._safe_between[asked] = found
         return found
 
-    def run(self, rows: Codes) -> Codes:
+    def run(self, rows: Codes, by_place: ByPlace) -> Codes:
         """Run the layer.
 
         Parameters
         ----------
         rows : integer array, shape (images, height, width, channels) or (positions, k)
             Stored codes, contiguous, channels last.
+        by_place : tuple
+            Where zeros are counted, see `accelsim.simulator.engine.zeros.count_by_place`.
 
         Returns
         -------
         integer array, shape (images, height, width, channels) or (positions, n)
             Codes, in the narrowest type that holds the clamp's range.
         """
-        form, length = self.operand_form, len(rows)
-        codes = self._call_for(length)(form.of(rows))
-        return codes if form.geometry is None else codes.reshape(length, *form.geometry.output_shape, -1)
+        length, geometry = len(rows), self.operand_form.geometry
+        codes = self._call_for(length)(rows, by_place)
+        return codes if geometry is None else codes.reshape(length, *geometry.output_shape, -1)
 
     def _call_for(self, length: int) -> Call:
-        """Return what takes the operands of as many images or vectors, and returns codes; kept as `windows` are."""
+        """Return what runs as many images or vectors; kept as `windows` are."""
         which = length, has_dot_instructions()
         made = self._made_calls.get(which)
         if made is None:
             if len(self._made_calls) > _MOST_LENGTHS:
                 self._made_calls.clear()
-            made = self._made_calls[which] = self._make_call(self.windows(length))
+            made = self._made_calls[which] = self._make_call(length)
         return made
 
     @cached_property
@@ -256,14 +259,15 @@ class SafeLayer:
         """What `_call_for` keeps."""
         return {}
 
-    def _make_call(self, windows: Windows) -> Call:
-        """Return what runs the layer for a batch with some windows."""
+    def _make_call(self, length: int) -> Call:
+        """Return what runs as many images or vectors."""
         if not self.in_lanes:
-            return partial(self._pieces, windows=windows)
-        dtype = self.requantizers[0].dtype
+            return self._pieces
+        windows, dtype = self.windows(length), self.requantizers[0].dtype
+        intake = Intake.of(self.operand_form, self.layer.input_offset, length)
         if self.depthwise:
-            return depthwise_call(self.for_kernels.taps, self.group_lanes[0], windows, dtype)
-        return dot_call(self.packed, self.group_lanes, windows, dtype)
+            return depthwise_call(intake, self.for_kernels.taps, self.group_lanes[0], windows, dtype)
+        return dot_call(intake, self.packed, self.group_lanes, windows, dtype)
 
     def windows(self, length: int) -> Windows:
         """Return the windows of as many images or vectors; kept, as batches have one length or two."""
@@ -391,8 +395,10 @@ class SafeLayer:
                 some = slice(begin, min(begin + step, bases.size))
                 yield group, some, multiplied.sums(operands, bases[some], windows.segments, room)
 
-    def _pieces(self, operands: Codes, windows: Windows) -> Codes:
+    def _pieces(self, rows: Codes, by_place: ByPlace) -> Codes:
         """Run the layer with sums that are requantized by themselves; returns (positions, channels)."""
+        count_by_place(rows, self.layer.input_offset, by_place)
+        operands, windows = self.operands(rows), self.windows(len(rows))
         channels, per_group = len(self.layer.weights), self.layer.num_outputs
         length, width = (windows.run, windows.run) if self.depthwise else (channels, per_group)
         outputs = np.empty((windows.num_windows, length), dtype=self.requantizers[0].dtype)

@@ -22,6 +22,9 @@ Codes = npt.NDArray[Any]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
+ByPlace = tuple[Int64, Int32]
+"""Kind of each row of an image, and counts of shape (kinds, width * channels), to which is added."""
+
 _REPEATED = 1024
 """Counters of a loop over vectors, so that it is worth entering."""
 
@@ -188,25 +191,27 @@ class ZeroCounter:
             self.add_counts(other._terms, 0)
         self.num_positions += other.num_positions
 
-    def add_vectors(self, rows: Codes, zero: int) -> None:
-        """Take in stored vectors (positions, k) of a matrix product, contiguous; ``zero`` is what the PEs see as 0."""
-        self._add_places(rows, zero, None)
-        self.num_positions += len(rows)
+    def by_place(self, length: int, geometry: Geometry | None, pad_value: int) -> ByPlace:
+        """Return where the stored codes of a batch are counted that are not 0 for the PEs, see `count_by_place`.
 
-    def add_channels_last(self, images: Codes, zero: int, geometry: Geometry, pad_value: int) -> None:
-        """Take in stored images (images, height, width, channels) of a convolution, contiguous; ``zero`` as before."""
-        self._add_places(images, zero, geometry)
-        if pad_value:
-            self._padded_images += len(images)
-        self.num_positions += len(images) * geometry.num_positions
-
-    def _add_places(self, codes: Codes, zero: int, geometry: Geometry | None) -> None:
-        """Count the codes that are not ``zero``, by place."""
+        Parameters
+        ----------
+        length : int
+            Images, or vectors.
+        geometry : Geometry or None
+            Of a convolution.
+        pad_value : int
+            What its padding holds.
+        """
         if self._places is None or self._met is None:
             self._met = self.weights.at_places(geometry, self.spatial_first)
             self._places = np.zeros((len(self._met.terms), self._met.weights[0].size), dtype=np.int32)
-        flat, code = _unsigned(codes.reshape(-1)), _unsigned_code(codes, zero)
-        kernels.count_unequal_rows(flat, code, self._met.kinds, self._places)
+        if geometry is None:
+            self.num_positions += length
+        else:
+            self._padded_images += length if pad_value else 0
+            self.num_positions += length * geometry.num_positions
+        return self._met.kinds, self._places
 
     def add_columns(self, columns: Codes) -> None:
         """Take in operands (k, positions) as the PEs multiply them."""
@@ -259,6 +264,12 @@ class ZeroCounter:
         return ZeroOperands(everything - self.weights.total * p, everything - activations * n, everything - both)
 
 
+def count_by_place(codes: Codes, zero: int, by_place: ByPlace) -> None:
+    """Count the stored codes that are not ``zero``, (images, height, width, channels) or (positions, k), contiguous."""
+    kinds, counts = by_place
+    kernels.count_unequal_rows(_unsigned(codes.reshape(-1)), bits_of_code(codes, zero), kinds, counts)
+
+
 def _unsigned(codes: Codes) -> Codes:
     """Return codes as unsigned integers of their width, in 16 bits where they are wider than that."""
     narrow = codes if codes.itemsize <= 2 else codes.astype(np.uint16)
@@ -270,7 +281,7 @@ def _comparable(operands: Codes) -> Codes:
     return for_kernels(_unsigned(operands) if operands.itemsize <= 2 else (operands != 0).view(np.uint8))
 
 
-def _unsigned_code(codes: Codes, code: int) -> np.int64:
-    """Return a code as `_unsigned` shows it; no code of 8 bits where it has none."""
+def bits_of_code(codes: Codes, code: int) -> np.int64:
+    """Return a code as `_unsigned` shows it among others."""
     bits = 8 if codes.itemsize == 1 else 16
     return np.int64(code % (1 << bits))

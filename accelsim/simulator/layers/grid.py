@@ -19,11 +19,14 @@ from accelsim.simulator.engine.gemm import EngineName, Int32, Int64, Track, run_
 from accelsim.simulator.engine.gemm_operands import GemmOperands, GemmValues
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.layer_steps import LayerEvents
-from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter
+from accelsim.simulator.engine.zeros import ByPlace, NonzeroWeights, ZeroCounter, count_by_place
 from accelsim.simulator.gemm import refuse_overflow, tracking_level
 from accelsim.simulator.layers.registry import Codes, from_planes, planes, wide
 from accelsim.simulator.layers.row_form import RowForm, asymmetric_groups, unfolded
 from accelsim.simulator.widths import GridWidths
+
+Run = Callable[[Codes, ByPlace], Codes]
+"""Runs a layer channels last and counts its zeros, as `accelsim.simulator.engine.safe.SafeLayer.run` does."""
 
 
 @dataclass
@@ -197,7 +200,8 @@ class Grid:
         """Run a layer with outputs at risk and tally its events."""
         met = []
 
-        def run(rows: Codes) -> Codes:
+        def run(rows: Codes, by_place: ByPlace) -> Codes:
+            count_by_place(rows, layer.input_offset, by_place)
             stored, events = at_risk.run(rows)
             met.append(events)
             return stored
@@ -207,7 +211,7 @@ class Grid:
             self.tallies[layer.name].add_events(met[0])
         return stored, met[0]
 
-    def _run_rows(self, layer: kinds.MacLayer, codes: Codes, form: RowForm, run: Callable[[Codes], Codes]) -> Codes:
+    def _run_rows(self, layer: kinds.MacLayer, codes: Codes, form: RowForm, run: Run) -> Codes:
         """Run a layer channels last and tally its zero operands.
 
         Parameters
@@ -221,14 +225,11 @@ class Grid:
         run : callable
             Computes it, as `SafeLayer.run` does.
         """
-        rows, zeros = form.rows(layer, codes), self._zeros[layer.name]
-        if layer.geometry is None:
-            zeros.add_vectors(rows, layer.input_offset)
-        else:
-            zeros.add_channels_last(rows, layer.input_offset, layer.geometry, layer.pad_value)
+        rows = form.rows(layer, codes)
+        by_place = self._zeros[layer.name].by_place(len(rows), layer.geometry, layer.pad_value)
         if form.ranges is not None:
             self.tallies[layer.name].widen(*form.ranges.run(rows))
-        return form.stored(layer, run(rows), len(codes))
+        return form.stored(layer, run(rows, by_place), len(codes))
 
     def _convolution(self, layer: kinds.MacLayer, fed: Int32) -> Int32:
         """Run a convolution."""

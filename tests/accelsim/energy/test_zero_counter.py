@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsim.program.geometry import Geometry
-from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter
+from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter, count_by_place
 
 
 def geometry_of(rng, pointwise):
@@ -38,7 +38,7 @@ def test_places_of_images_meet_what_taps_meet(dtype, pointwise, seed, spatial_fi
     by_place, elsewhere, by_tap = (ZeroCounter(weights, spatial_first) for _ in range(3))
     for counter, images in ((by_place, 2), (by_place, 1), (elsewhere, 3)):
         codes = rng.integers(0, 3, (images, height, width, channels)).astype(dtype)
-        counter.add_channels_last(codes, zero, geometry, pad)
+        count_by_place(codes, zero, counter.by_place(images, geometry, pad))
         operands = np.ascontiguousarray(codes.transpose(0, 3, 1, 2)).astype(np.int32) - zero
         by_tap.add_images(operands, geometry, pad)
     by_place.absorb(elsewhere)
@@ -51,8 +51,8 @@ def test_elements_of_vectors_meet_their_weights(seed):
     k, zero = int(rng.integers(1, 3000)), int(rng.integers(0, 3))
     W = rng.integers(-1, 2, (int(rng.integers(1, 4)), k), dtype=np.int32)
     counter, X = ZeroCounter(NonzeroWeights.of(W, 1)), rng.integers(0, 3, (5, k)).astype(np.uint8)
-    counter.add_vectors(X[:3], zero)
-    counter.add_vectors(X[3:], zero)
+    for vectors in (X[:3], X[3:]):
+        count_by_place(vectors, zero, counter.by_place(len(vectors), None, 0))
     no_w, no_x = W[:, None] == 0, X[None] == zero
     zeros = counter.zero_operands()
     assert zeros.weight == 5 * no_w.sum()

@@ -22,6 +22,7 @@ from accelsim.simulator.engine.dots import PackedWeights, exact_float
 from accelsim.simulator.engine.exact import exact_sums
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.safe import SafeLayer
+from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter
 from accelsim_kernels import processor
 from accelsim_kernels.processor import Instructions, has_dot_instructions, settings
 from tests.naive import conv as naive
@@ -148,8 +149,11 @@ def test_a_safe_layer_is_the_convolution_by_its_definition(
             assert zero_points != "none"
             return
         rows = np.ascontiguousarray(codes.astype(x.dtype).transpose(0, 2, 3, 1))
-        stored = safe.run(rows).transpose(0, 3, 1, 2)
+        counter, by_tap = (ZeroCounter(NonzeroWeights.of_layer(layer)) for _ in range(2))
+        stored = safe.run(rows, counter.by_place(images, geometry, pad)).transpose(0, 3, 1, 2)
     assert np.array_equal(stored, expected_codes(layer, codes, weights))
+    by_tap.add_images((codes - offset).astype(np.int32), geometry, pad)
+    assert counter.zero_operands() == by_tap.zero_operands()
 
 
 @pytest.mark.parametrize(("per_channel", "zero_point"), [(False, 0), (False, 9), (True, 0)])
@@ -170,7 +174,8 @@ def test_kernels_of_instructions_do_the_same_by_their_scalar_loops(per_channel, 
     zeros = np.full(len(weights), zero_point)
     layer = mac_layer(weights, start, geometry, x, (0, 200), "tflite", 3, 5, zeros=zeros)
     rows = np.ascontiguousarray(codes.astype(np.int8).transpose(0, 2, 3, 1))
-    stored = SafeLayer.of(layer, ax.Machine(accumulator_bits=64)).run(rows).transpose(0, 3, 1, 2)
+    by_place = ZeroCounter(NonzeroWeights.of_layer(layer)).by_place(1, geometry, 5)
+    stored = SafeLayer.of(layer, ax.Machine(accumulator_bits=64)).run(rows, by_place).transpose(0, 3, 1, 2)
     assert np.array_equal(stored, expected_codes(layer, codes, weights))
 
 
