@@ -22,6 +22,22 @@ from accelsim.simulator.execute import Execution
 Arrays = dict[str, npt.NDArray[Any]]
 Done = Callable[[int], None]
 
+_KEPT_BYTES = 31 << 20
+"""A block that the C library's allocator still learns from."""
+
+
+def keep_freed_memory() -> None:
+    """Make the C library keep what arrays give back, as each batch asks for as much again.
+
+    Blocks from some size on, and a heap's free end, go back to the system, which clears every page before it hands it
+    out anew: up to a sixth of a run's time. glibc raises that size to that of the largest such block that was freed, up
+    to 32 MiB, and keeps twice as much at the end (mallopt(3), M_MMAP_THRESHOLD). So one is freed that nobody wrote to.
+    """
+    np.empty(_KEPT_BYTES, dtype=np.uint8)
+
+
+keep_freed_memory()  # when this is imported: no run counts the block as its own
+
 _MOST_WORKERS = 256
 """Threads besides those that call; what is left over runs when one of them is free."""
 

@@ -30,6 +30,12 @@ from accelsim.simulator.working_memory import WorkingMemory
 DEFAULT_MEMORY_BYTES = 64 << 20
 """What the arrays of all batches that run at a time may take."""
 
+BATCH_BYTES = 16 << 20
+"""What the arrays of one batch take at most, where ``memory_bytes`` allows more.
+
+Larger ones leave the caches, and go back to the system after each batch, which has to clear their pages for the next.
+"""
+
 WORTH_A_THREAD = 60_000
 """Codes that a layer stores of a batch, on average over the layers, from which on threads are faster than one.
 
@@ -92,8 +98,9 @@ def simulate(
         for any number. Bit toggles are counted in one thread, as they depend on the sample before, and the stepped
         engine has one batch.
     memory_bytes : int
-        Bound of what the arrays of all running batches take together, see `accelsim.simulator.working_memory`; at least
-        one sample runs at a time in each thread. The stepped engine, and what is returned, are not bounded by it.
+        Bound of what the arrays of all running batches take together, see `accelsim.simulator.working_memory`, and each
+        takes at most `BATCH_BYTES`; at least one sample runs at a time in each thread. The stepped engine, and what is
+        returned, are not bounded by it.
 
     Returns
     -------
@@ -186,7 +193,7 @@ def spread(
 def batches_of(num_samples: int, memory: WorkingMemory, memory_bytes: int, threads: int) -> tuple[int, int]:
     """Return how many samples run at a time, and in how many threads: batches of one size, as many for each thread."""
     threads = min(threads, num_samples)
-    most = memory.samples(memory_bytes // threads, -(-num_samples // threads))
+    most = memory.samples(min(BATCH_BYTES, memory_bytes // threads), -(-num_samples // threads))
     rounds = -(-num_samples // (most * threads))
     size = -(-num_samples // (rounds * threads))
     return size, min(threads, -(-num_samples // size))

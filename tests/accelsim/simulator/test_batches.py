@@ -1,6 +1,7 @@
 """Batches and threads: nothing that a run returns depends on them, and memory stays within its bound."""
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -68,6 +69,22 @@ def test_runs_share_their_threads(network):
         ax.simulate(quantized, images, threads=3)
     made = [thread for thread in threading.enumerate() if thread.name.startswith("accelsim")]
     assert 1 <= len(made) < 2 * runs
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc learns what to keep")
+def test_memory_of_one_batch_serves_the_next():
+    code = """
+import resource
+import numpy as np
+import accelsim.simulator.batches
+def pages_taken():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    arrays = [np.ones(3 << 20, np.uint8) for _ in range(15)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+taken = [pages_taken() for _ in range(3)]
+assert taken[2] < taken[0] / 10, taken
+"""
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")

@@ -120,10 +120,11 @@ def test_batches_have_one_size_and_every_thread_as_many(resnet8):
     assert batches_of(1, memory, 64 * MIB, 2) == (1, 1)
     assert batches_of(9, memory, 64 * MIB, 5) == (2, 5)
     assert batches_of(10, memory, 1, 3) == (1, 3)
-    for threads in (1, 2, 3):
+    for threads in (1, 2, 3, 6):
         size, used = batches_of(10000, memory, 64 * MIB, threads)
         assert used * memory.bytes(size) <= 64 * MIB
-        most = memory.samples(64 * MIB // threads, 10000)
-        assert memory.bytes(most) <= 64 * MIB // threads < memory.bytes(most + 1)
+        each = min(16 * MIB, 64 * MIB // threads)
+        most = memory.samples(each, 10000)
+        assert memory.bytes(most) <= each < memory.bytes(most + 1)
         rounds = -(-10000 // (most * threads))  # as few as fit
         assert size == -(-10000 // (rounds * threads))
