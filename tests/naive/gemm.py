@@ -5,7 +5,7 @@ from fractions import Fraction
 from math import ceil, floor
 
 from tests.naive.integers import Register
-from tests.naive.rounding import rnd
+from tests.naive.rounding import rnd_quotient
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def terms(weights, activations, bias, z_w, z_x, zero_point):
 
 def truncated(value, machine):
     """(13a): what a PE passes on of a product, and what becomes of the start value and of (8)."""
-    return rnd(Fraction(value, 2**machine.product_shift_bits), machine.product_rounding)
+    return rnd_quotient(value, 2**machine.product_shift_bits, machine.product_rounding)
 
 
 def tiles(sequence, length):

@@ -1,14 +1,16 @@
 """Requantization: docs/numerics.md (19) to (24a), (40), (41). Scales are Python floats that hold numbers of float32."""
 
 from fractions import Fraction
+from functools import cache
 from math import floor, frexp, inf
 
 from tests.naive.binary import f32, f64
 from tests.naive.integers import saturate, wrap
 from tests.naive.quantizer import Fused, clamp
-from tests.naive.rounding import rnd
+from tests.naive.rounding import rnd, rnd_quotient
 
 
+@cache  # a layer has few multipliers and many outputs
 def integer_multiplier(d, bits, two=False):
     """(19): return (m, e) of the float64 number ``d``; ``two`` roundings reach less far than one."""
     f, e = frexp(d)
@@ -40,15 +42,16 @@ def one_rounding(a, m, e, bits, rule, inside):
         m, e = 2 ** (bits - 1) - 1, bits - 2
     t = bits - 1 - e
     most = 2 ** (64 - bits) - 1
-    return rnd(Fraction(clamp(a, -most, most) * m, 2**t) + inside, rule)
+    return rnd_quotient(clamp(a, -most, most) * m + inside * 2**t, 2**t, rule)
 
 
 def two_roundings(a, m, e, bits, rules, inside, pre_shift=0):
     """(21) and (41) without clamp and outer zero point."""
     shifted = wrap(saturate(a, 32) * 2 ** (max(e, 0) + pre_shift), 32)
-    h = rnd(Fraction(shifted * m, 2 ** (bits - 1)), rules[0])
+    h = rnd_quotient(shifted * m, 2 ** (bits - 1), rules[0])
     assert -(2**31) <= h < 2**31
-    return rnd(Fraction(h, 2 ** (max(-e, 0) + pre_shift)) + inside, rules[1])
+    shift = max(-e, 0) + pre_shift
+    return rnd_quotient(h + inside * 2**shift, 2**shift, rules[1])
 
 
 def float_product(to_format, a, multiplier, rule, inside):
@@ -102,6 +105,7 @@ def real_multiplier64(factors, divisor):
     return value / divisor
 
 
+@cache
 def real_multiplier32(factors, divisor):
     """M32 of (22)."""
     value = Fraction(factors[0])
