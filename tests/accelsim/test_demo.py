@@ -56,8 +56,11 @@ from accelsim.cli.demo import rehearse_narrowing
 from accelsim.data import digits_model_path, load_digits
 from tests.kernels.test_specialisations import signatures
 
-{}
-print(json.dumps(sorted(f"{{name}}{{types}}" for name, found in signatures().items() for types in found)))
+kernels = []
+for part in {}:
+    exec(part)
+    kernels.append([f"{{name}}{{types}}" for name, found in signatures().items() for types in found])
+print(json.dumps(kernels))
 """
 _BEGINNING = """
 digits = load_digits()
@@ -66,21 +69,22 @@ ax.simulate(network, digits.x_test, ax.Machine.preset(demo.NARROWED_MACHINE))
 """
 
 
-def _kernels_of(*lines):
-    """Return the compiled variants of kernels that a new process has called."""
-    code = _KERNELS_OF.format("\n".join(lines))
+def _kernels_of(*parts):
+    """Return the compiled variants of kernels that a new process has called after each part of its program."""
+    code = _KERNELS_OF.format(parts)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stdout))
+    return [set(kernels) for kernels in json.loads(done.stdout)]
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing is compiled with the JIT off")
 def test_what_is_compiled_ahead_is_all_that_narrowing_needs():
     """Else the demonstration would compile at its end, alone: it would give the same report, half a minute later."""
-    beginning = _kernels_of(_BEGINNING)
-    needed = _kernels_of(_BEGINNING, "demo._narrow(network, digits, demo._silent)") - beginning
+    beginning, both = _kernels_of(_BEGINNING, "demo._narrow(network, digits, demo._silent)")
+    needed = both - beginning
     assert any("extremes.bound_layer" in kernel for kernel in needed)
-    assert needed <= _kernels_of("rehearse_narrowing()")
+    (rehearsed,) = _kernels_of("rehearse_narrowing()")
+    assert needed <= rehearsed
 
 
 def _report(*narrowed):
