@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+from accelsim.simulator.engine import kernel_cache
 from tests.accelsim.cli.conftest import assert_refused
 
 
@@ -37,11 +38,15 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     assert in_folder(blocked / "cache", "info")["folder"] is None
 
 
-def test_info_is_readable_and_is_the_default(accelsim):
+def test_info_is_readable_and_is_the_default(accelsim, monkeypatch, tmp_path):
+    """In a folder of its own: to that of this run other tests may add meanwhile."""
+    monkeypatch.setattr(kernel_cache, "FOLDER", tmp_path)
+    monkeypatch.setenv("ACCELSIM_CACHE_DIR", str(tmp_path))
+    (tmp_path / "one.nbc").write_bytes(b"12345")
     result = accelsim("cache")
     assert result.exit_code == 0
     assert result.stdout == accelsim("cache", "info").stdout
-    assert "compiled variants" in result.stdout
+    assert "kernels  1 compiled variants" in result.stdout
 
 
 def test_warm_runs_every_dataflow(accelsim):
