@@ -24,6 +24,30 @@ settings.load_profile(os.environ.get("ACCELSIM_HYPOTHESIS_PROFILE", "default"))
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+MOST_WORKERS = 4  # each compiles what the others have not left on disk yet
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Share a run of all tests between processors, file by file in their order; other runs stay in one process.
+
+    Kernels are compiled in one thread, and nearly everything else runs in one. ``-n 0`` keeps all tests in one process,
+    and so do a debugger, ``-s``, and pytest without pytest-xdist.
+    """
+    from joblib import cpu_count  # it knows what a container may use
+
+    options = config.option
+    if hasattr(config, "workerinput"):
+        return  # a worker has no workers of its own
+    if options.collectonly or options.usepdb or options.capture == "no":
+        return
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if whole and getattr(options, "numprocesses", 0) is None and cpu_count() > 1:
+        options.numprocesses = min(cpu_count(), MOST_WORKERS)
+        options.dist, options.loadscopereorder = "loadfile", False
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
