@@ -22,7 +22,7 @@ import numba
 import numpy as np
 from numba import types
 
-from accelsim_kernels._linked import LinkedCompiler
+from accelsim_kernels._linked import LinkedCompiler, OptimisingCompiler, from_cache
 from accelsim_kernels.processor import instructions, settings
 
 Int = int | np.int64
@@ -118,7 +118,17 @@ def callee(function: Function) -> Function:
     callable
         What kernels call; with ``NUMBA_DISABLE_JIT=1`` the function itself.
     """
-    return function if settings.DISABLE_JIT else cast(Function, _Callee(function))
+    return function if settings.DISABLE_JIT else cast(Function, _Callee(function, LinkedCompiler))
+
+
+def optimised_callee(function: Function) -> Function:
+    """Compile a function as `callee` does, and optimise it by itself before kernels are linked with it.
+
+    Notes
+    -----
+    For the stepped grid: with its callees optimised in the kernels alone, its cycles took up to 25 % longer.
+    """
+    return function if settings.DISABLE_JIT else cast(Function, _Callee(function, OptimisingCompiler))
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
@@ -162,11 +172,11 @@ class _Callee:
         A kernel around it, made and compiled in memory once Python calls it, as tests do.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], compiler: type[LinkedCompiler]) -> None:
         update_wrapper(self, function)
-        self._compiled = _compiled(
-            function, no_cfunc_wrapper=True, no_cpython_wrapper=True, pipeline_class=LinkedCompiler
-        )
+        self._compiled = _compiled(function, no_cfunc_wrapper=True, no_cpython_wrapper=True, pipeline_class=compiler)
+        if FOLDER is not None:
+            self._compiled._cache._impl.rebuild = from_cache
         self.entrance: Any = None
 
     @property

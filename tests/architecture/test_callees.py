@@ -11,7 +11,7 @@ SOURCES = sorted(Path(accelsim_kernels.__file__).parent.rglob("*.py"))
 def _callees(source):
     """Return the functions of a source that are decorated as callees."""
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
-    return [node for node in functions if any(ast.unparse(mark) == "callee" for mark in node.decorator_list)]
+    return [node for node in functions if any(ast.unparse(mark).endswith("callee") for mark in node.decorator_list)]
 
 
 def _forbidden(function):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, callee
+from accelsim_kernels._jit import Int, optimised_callee
 from accelsim_kernels.grid.lanes import Lanes, Register
 from accelsim_kernels.grid.pe import ProductRounding, Tracked
 from accelsim_kernels.grid.recording import ACCUMULATOR_MARK, TREE_MARK, Trace, record_plane
@@ -19,7 +19,7 @@ Planes = tuple[Any, Any, Any, Any, Any]
 columns: lanes; rows of a plane, a multiple of `LANES`; columns; rows in use."""
 
 
-@callee
+@optimised_callee
 def multiply_plane(
     held: Lanes, operands: Lanes, number: Int, num_columns: Int, depth: Int, rounding: ProductRounding, products: Lanes
 ) -> None:
@@ -34,7 +34,7 @@ def multiply_plane(
                 products[i] = lane(round_shift(product, shift, 0, rule)) if shift > 0 else lane(product)
 
 
-@callee
+@optimised_callee
 def sum_plane(products: Lanes, num_columns: Int, depth: Int, sums: Lanes) -> None:
     """Sum the products of every row."""
     sums[:] = 0
@@ -43,7 +43,7 @@ def sum_plane(products: Lanes, num_columns: Int, depth: Int, sums: Lanes) -> Non
             sums[i] += products[j * depth + i]
 
 
-@callee
+@optimised_callee
 def add_trees(
     exact: Lanes, used_rows: Int, number: Int, register: Register, tree: Register, with_range: bool, rows: Tracked,
     tree_events: npt.NDArray[np.int64], marks: npt.NDArray[np.uint8],
@@ -90,7 +90,7 @@ def add_trees(
         accumulators[0, i] = value
 
 
-@callee
+@optimised_callee
 def record_planes(planes: Planes, num_tiles: Int, t: Int, products: Lanes, trace: Trace, cycle: Int) -> None:
     """Record the products that leave the pipelines in cycle ``t`` of a fold, and the operands that enter."""
     held, operands, depth, num_columns, used_rows = planes

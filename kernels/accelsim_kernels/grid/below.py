@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, callee
+from accelsim_kernels._jit import Int, optimised_callee
 from accelsim_kernels.grid.lanes import Lanes, Register, accumulate
 from accelsim_kernels.grid.pe import (
     Tracked,
@@ -30,7 +30,7 @@ Tile = tuple[Any, Any, Any, Any]
 to columns (weights are stationary) or to vectors."""
 
 
-@callee
+@optimised_callee
 def load_below(below: Tracked, start: npt.NDArray[np.int64], tile: Tile, register: Register) -> None:
     """Load the accumulators of a tile with the start values (n,) of their channels.
 
@@ -53,7 +53,7 @@ def load_below(below: Tracked, start: npt.NDArray[np.int64], tile: Tile, registe
             load_accumulator(below, last - vector - j, j, start[channel], register)
 
 
-@callee
+@optimised_callee
 def store_below(below: Tracked, outputs: Tracked, tile: Tile) -> None:
     """Copy the accumulators of a tile to the outputs (n, p)."""
     s0, used_columns, num_vectors, weights_stationary = tile
@@ -64,7 +64,7 @@ def store_below(below: Tracked, outputs: Tracked, tile: Tile) -> None:
             copy_output(outputs, n, p, below, last - vector - j, j)
 
 
-@callee
+@optimised_callee
 def add_below(
     below: Tracked, sums: Lanes, number: Int, register: Register, tile: Tile, trace: Trace, leaves: Int
 ) -> None:
@@ -105,7 +105,7 @@ def add_below(
                 record_edge(trace, leaves + vector + j, j - trace[7][2], below[0][row, j], mark)
 
 
-@callee
+@optimised_callee
 def widen_range_below(below: Tracked, exact_sums: Lanes) -> None:
     """Add what would have left the columns, were partial sums wide enough, to the unbounded sums and their range."""
     unbounded = below[3].reshape(-1)
@@ -113,14 +113,14 @@ def widen_range_below(below: Tracked, exact_sums: Lanes) -> None:
     widen_range(unbounded, below[4].reshape(-1), below[5].reshape(-1))
 
 
-@callee
+@optimised_callee
 def add_events(fallen: Lanes, events: npt.NDArray[np.int64]) -> None:
     """Add the events that the partial sums of a fold have taken with them to those of a tile, in the sums' places."""
     for i in range(events.size):
         events[i] += fallen[i]
 
 
-@callee
+@optimised_callee
 def count_partial_events(
     fallen: npt.NDArray[np.int64], num_columns: Int, partial_events: npt.NDArray[np.int64], tile: Tile
 ) -> None:

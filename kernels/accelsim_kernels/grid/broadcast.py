@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, callee, kernel
+from accelsim_kernels._jit import Int, kernel, optimised_callee
 from accelsim_kernels.grid.adder_trees import Planes, add_trees, multiply_plane, record_planes, sum_plane
 from accelsim_kernels.grid.lanes import Lanes
 from accelsim_kernels.grid.pe import Tracked, copy_output, load_accumulator, tracked_planes
@@ -101,7 +101,7 @@ def step_broadcast(
     return cycle
 
 
-@callee
+@optimised_callee
 def step_fold(
     planes: Planes,
     num_tiles: Int,

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, callee, kernel
+from accelsim_kernels._jit import Int, kernel, optimised_callee
 from accelsim_kernels.integers import copy
 
 Register = tuple[Any, Any, Any]
@@ -78,7 +78,7 @@ def int32_suffices(
     return bool((never_outside or high < INT32_MOST - product) and (not with_range or total <= INT32_MOST))
 
 
-@callee
+@optimised_callee
 def lane_limits(lanes: Lanes, register: Register) -> tuple[Any, Any]:
     """Return the register's low and high as values of the lanes' type; beyond it, the type's own."""
     low, high, _ = register
@@ -87,13 +87,13 @@ def lane_limits(lanes: Lanes, register: Register) -> tuple[Any, Any]:
     return lanes.dtype.type(low), lanes.dtype.type(high)
 
 
-@callee
+@optimised_callee
 def skewed_stride(most_cycles: Int) -> Int:
     """Return how many cells to keep for the stream of a row; neighbouring rows lie in different sets of a cache."""
     return (most_cycles + 63) // 64 * 64 + 16
 
 
-@callee
+@optimised_callee
 def skew_right(
     operands: npt.NDArray[np.int32], by_rows: bool | np.bool_, first: Int, used_rows: Int, stride: Int,
     entering: OperandLanes,
@@ -123,7 +123,7 @@ def skew_right(
                 entering[i * (stride + 1) + m] = operands[m, first + i]
 
 
-@callee
+@optimised_callee
 def skew_down(
     weights: npt.NDArray[np.int32], n0: Int, used_columns: Int, columns: Int, top: Int, descending: OperandLanes
 ) -> None:
@@ -149,14 +149,14 @@ def skew_down(
             descending[(top - j - k) * columns + j] = weights[n0 + j, k]
 
 
-@callee
+@optimised_callee
 def feed_rows(cells: OperandLanes, num_columns: Int, entering: OperandLanes, stride: Int, rows: Int, t: Int) -> None:
     """Write what enters column 0 of each row of a window that moves right; see `skew_right`."""
     for i in range(rows):
         cells[i * num_columns] = entering[i * stride + t]
 
 
-@callee
+@optimised_callee
 def multiply_accumulate(held: Lanes, left: OperandLanes, right: OperandLanes, low: Any, high: Any) -> bool:
     """Do ``held += left * right`` in all PEs and return whether a value lies outside ``low .. high``.
 
@@ -175,7 +175,7 @@ def multiply_accumulate(held: Lanes, left: OperandLanes, right: OperandLanes, lo
     return bool(least < low or most > high)
 
 
-@callee
+@optimised_callee
 def accumulate(held: Lanes, terms: Lanes, low: Any, high: Any) -> bool:
     """Do ``held += terms`` in all PEs and return whether a value lies outside ``low .. high``."""
     lane = held.dtype.type

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, callee, kernel
+from accelsim_kernels._jit import Int, kernel, optimised_callee
 from accelsim_kernels.grid.lanes import (
     Lanes,
     accumulate,
@@ -122,7 +122,7 @@ def step_output_stationary(
     return cycle
 
 
-@callee
+@optimised_callee
 def step_fold(
     lanes: Lanes,
     used: Used,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from accelsim_kernels._jit import Int, callee
+from accelsim_kernels._jit import Int, optimised_callee
 from accelsim_kernels.grid.lanes import Lanes, OperandLanes, Register, lane_limits
 from accelsim_kernels.integers import bring_in
 from accelsim_kernels.rounding import round_shift
@@ -18,7 +18,7 @@ Tracked = tuple[Any, Any, Any, Any, Any, Any]
 """Arrays of one value per output: accumulators, events, first, unbounded sum, least, greatest."""
 
 
-@callee
+@optimised_callee
 def load_accumulator(outputs: Tracked, n: Int, p: Int, start: Int, register: Register) -> None:
     """Load the accumulator of output (n, p) with its start value; one that does not fit is an event of number 0."""
     accumulators, events, first, unbounded, least, greatest = outputs
@@ -32,7 +32,7 @@ def load_accumulator(outputs: Tracked, n: Int, p: Int, start: Int, register: Reg
     greatest[n, p] = start
 
 
-@callee
+@optimised_callee
 def tracked_planes(rows: Int, columns: Int) -> Tracked:
     """Return int64 arrays (rows, columns) of Tracked for registers that are not loaded: zeros, no events."""
     return (
@@ -45,7 +45,7 @@ def tracked_planes(rows: Int, columns: Int) -> Tracked:
     )
 
 
-@callee
+@optimised_callee
 def copy_output(outputs: Tracked, n: Int, p: Int, planes: Tracked, i: Int, j: Int) -> None:
     """Copy what the planes hold at (i, j) to output (n, p)."""
     outputs[0][n, p] = planes[0][i, j]
@@ -56,7 +56,7 @@ def copy_output(outputs: Tracked, n: Int, p: Int, planes: Tracked, i: Int, j: In
     outputs[5][n, p] = planes[5][i, j]
 
 
-@callee
+@optimised_callee
 def multiply(left: OperandLanes, right: OperandLanes, rounding: ProductRounding, products: Lanes) -> None:
     """Multiply the operands of every PE, numerics.md (13a).
 
@@ -78,7 +78,7 @@ def multiply(left: OperandLanes, right: OperandLanes, rounding: ProductRounding,
             products[i] = lane(round_shift(np.int64(products[i]), shift, 0, rule))
 
 
-@callee
+@optimised_callee
 def settle(held: Lanes, register: Register, events: Lanes, overflowed: Lanes) -> None:
     """Bring the values that do not fit their registers into them, and count them.
 
@@ -112,7 +112,7 @@ def settle(held: Lanes, register: Register, events: Lanes, overflowed: Lanes) ->
         events[i] += overflowed[i]
 
 
-@callee
+@optimised_callee
 def number_first_events(overflowed: Lanes, number: Int, steps: Lanes, first: Lanes) -> None:
     """Note the number of the addition in the PEs whose accumulators overflowed for the first time.
 
@@ -137,7 +137,7 @@ def number_first_events(overflowed: Lanes, number: Int, steps: Lanes, first: Lan
         first[i] += missing * lane(number - steps[i] + 1)
 
 
-@callee
+@optimised_callee
 def widen_range(unbounded: Lanes, least: Lanes, greatest: Lanes) -> None:
     """Take the unbounded sums of a plane into their ranges."""
     for i in range(unbounded.size):

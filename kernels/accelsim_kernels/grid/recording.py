@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, callee
+from accelsim_kernels._jit import Int, optimised_callee
 
 Trace = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
 """Memory of a trace; its arrays have no cycles where nothing is recorded.
@@ -27,14 +27,14 @@ ACCUMULATOR_MARK, TREE_MARK = 1, 2
 """Bits of a mark: the accumulator overflowed (or the partial sum), the adder tree overflowed."""
 
 
-@callee
+@optimised_callee
 def recorded_cycle(trace: Trace, cycle: Int) -> Int:
     """Return where in the trace's arrays a cycle is recorded, -1 outside the window."""
     row = cycle - trace[7][0]
     return row if 0 <= row < trace[6].shape[0] else -1
 
 
-@callee
+@optimised_callee
 def record_plane(
     trace: Trace,
     which: npt.NDArray[Any],
@@ -68,7 +68,7 @@ def record_plane(
             which[at, i - first_row, j - first_column] = plane[i * num_columns + j]
 
 
-@callee
+@optimised_callee
 def record_edge(trace: Trace, cycle: Int, index: Int, value: Int, mark: Int) -> None:
     """Record an accumulator at the edge of the grid; ``index`` counts from the first one in the window."""
     at = recorded_cycle(trace, cycle)
@@ -77,7 +77,7 @@ def record_edge(trace: Trace, cycle: Int, index: Int, value: Int, mark: Int) -> 
         trace[5][at, index] = mark
 
 
-@callee
+@optimised_callee
 def record_fold(trace: Trace, cycle: Int, fold: Int) -> None:
     """Record which fold a cycle belongs to."""
     at = recorded_cycle(trace, cycle)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelsim_kernels._jit import Int, callee, kernel
+from accelsim_kernels._jit import Int, kernel, optimised_callee
 from accelsim_kernels.grid.below import (
     add_below,
     add_events,
@@ -140,7 +140,7 @@ def step_stationary_operand(
     return cycle
 
 
-@callee
+@optimised_callee
 def step_fold(
     lanes: Lanes,
     num_vectors: Int,
