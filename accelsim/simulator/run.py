@@ -31,10 +31,7 @@ DEFAULT_MEMORY_BYTES = 64 << 20
 """What the arrays of all batches that run at a time may take."""
 
 BATCH_BYTES = 16 << 20
-"""What the arrays of one batch take at most, where ``memory_bytes`` allows more.
-
-Larger ones leave the caches, and go back to the system after each batch, which has to clear their pages for the next.
-"""
+"""What the arrays of one batch take at most, where ``memory_bytes`` allows more: larger ones leave the caches."""
 
 WORTH_A_THREAD = 60_000
 """Codes that a layer stores of a batch, on average over the layers, from which on threads are faster than one.
