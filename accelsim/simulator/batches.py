@@ -22,8 +22,22 @@ from accelsim.simulator.execute import Execution
 Arrays = dict[str, npt.NDArray[Any]]
 Done = Callable[[int], None]
 
+_MOST_WORKERS = 256
+"""Threads besides those that call; what is left over runs when one of them is free."""
+
+_WORKERS: list[ThreadPoolExecutor] = []
+"""Threads of earlier runs, which wait for more: a new one begins later, and often on the processor of the one that made
+it, where the two take turns for milliseconds."""
+
 _KEPT_BYTES = 31 << 20
 """A block that the C library's allocator still learns from."""
+
+
+def workers() -> ThreadPoolExecutor:
+    """Return the threads that all runs of this process share."""
+    if not _WORKERS:
+        _WORKERS.append(ThreadPoolExecutor(_MOST_WORKERS, thread_name_prefix="accelsim"))
+    return _WORKERS[0]
 
 
 def keep_freed_memory() -> None:
@@ -36,25 +50,9 @@ def keep_freed_memory() -> None:
     np.empty(_KEPT_BYTES, dtype=np.uint8)
 
 
-keep_freed_memory()  # when this is imported: no run counts the block as its own
-
-_MOST_WORKERS = 256
-"""Threads besides those that call; what is left over runs when one of them is free."""
-
-_WORKERS: list[ThreadPoolExecutor] = []
-"""Threads of earlier runs, which wait for more: a new one begins later, and often on the processor of the one that made
-it, where the two take turns for milliseconds."""
-
-
-def workers() -> ThreadPoolExecutor:
-    """Return the threads that all runs of this process share."""
-    if not _WORKERS:
-        _WORKERS.append(ThreadPoolExecutor(_MOST_WORKERS, thread_name_prefix="accelsim"))
-    return _WORKERS[0]
-
-
 if hasattr(os, "register_at_fork"):  # a forked process has no threads but the one that forked it
     os.register_at_fork(after_in_child=_WORKERS.clear)
+keep_freed_memory()  # when this is imported: no run counts the block as its own
 
 
 @dataclass

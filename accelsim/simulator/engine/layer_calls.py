@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,43 +45,42 @@ class Intake:
         Of the layer.
     zero : int
         The code that the PEs see as 0.
-    zero_bits : int64
-        Its bits where codes are as wide as operands.
-    padding : tuple
-        How they are padded.
-    size : int
-        Elements of the operands; 0 where codes are taken as they lie.
-    nothing : array of 0 elements
-        Of the operands' bits.
+    length : int
+        Images or vectors of a batch.
     """
 
     form: LayerOperands
     zero: int
-    zero_bits: np.int64
-    padding: Padding
-    size: int
-    nothing: Codes
+    length: int
 
-    @staticmethod
-    def of(form: LayerOperands, zero: int, length: int) -> Intake:
-        """Return it for batches of so many images or vectors."""
-        nothing = np.empty(0, dtype=form.bits)
-        return Intake(form, zero, bits_of_code(nothing, zero), *form.padding(length), nothing)
+    @cached_property
+    def _padding(self) -> tuple[Padding, int]:
+        """How codes are padded, and elements of the operands; 0 where codes are taken as they lie."""
+        return self.form.padding(self.length)
+
+    @cached_property
+    def _nothing(self) -> Codes:
+        """No operands."""
+        return np.empty(0, dtype=self.form.bits)
+
+    @cached_property
+    def _zero_bits(self) -> np.int64:
+        """Bits of `zero` where codes are as wide as operands."""
+        return bits_of_code(self._nothing, self.zero)
 
     def take(self, rows: Codes, by_place: ByPlace) -> tuple[Source, Codes]:
         """Return what a layer's kernel takes of stored codes, and the operands that it makes of them, as bits."""
-        stored = self.form.flat(rows)
+        stored, (padding, size) = self.form.flat(rows), self._padding
         if rows.size != stored.size or rows.itemsize != stored.itemsize:
             count_by_place(rows, self.zero, by_place)
             by_place = _NOWHERE
-        operands = np.empty(self.size, dtype=self.form.bits) if self.size else self.nothing
-        source = stored, (self.zero_bits, *by_place), self.padding, operands
-        return source, operands if self.size else stored
+        operands = np.empty(size, dtype=self.form.bits) if size else self._nothing
+        return (stored, (self._zero_bits, *by_place), padding, operands), operands if size else stored
 
     @property
     def nothing_left(self) -> Source:
         """What a further kernel takes that reads the same operands."""
-        return self.nothing, (self.zero_bits, *_NOWHERE), self.padding, self.nothing
+        return self._nothing, (self._zero_bits, *_NOWHERE), self._padding[0], self._nothing
 
 
 def dot_call(
@@ -117,7 +117,6 @@ def dot_call(
         )
         for group, (weights, constants) in enumerate(zip(groups, lanes, strict=True))
     ]
-
     nothing_left = intake.nothing_left
 
     def call(rows: Codes, by_place: ByPlace) -> Codes:
@@ -142,9 +141,7 @@ def depthwise_call(
     room = (at_a_time * run + LANES,)
     where = windows.in_bytes(1)[0], run, windows.segments, taps.repeated
     for_dots = taps.for_dots(windows.segments) if by_dots else None
-    requantization = lanes.constants, lanes.two
-
-    words = intake.form.words
+    requantization, words = (lanes.constants, lanes.two), intake.form.words
 
     def call(rows: Codes, by_place: ByPlace) -> Codes:
         stored, sums = np.empty(num_windows * run, dtype=bits), near_sums(room)[:-LANES]

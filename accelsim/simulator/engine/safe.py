@@ -264,7 +264,7 @@ class SafeLayer:
         if not self.in_lanes:
             return self._pieces
         windows, dtype = self.windows(length), self.requantizers[0].dtype
-        intake = Intake.of(self.operand_form, self.layer.input_offset, length)
+        intake = Intake(self.operand_form, self.layer.input_offset, length)
         if self.depthwise:
             return depthwise_call(intake, self.for_kernels.taps, self.group_lanes[0], windows, dtype)
         return dot_call(intake, self.packed, self.group_lanes, windows, dtype)
