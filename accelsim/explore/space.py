@@ -28,7 +28,8 @@ _MAX_DIGITS = 19
 
 _BARE_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.(\d+))?")
-_ITEM = re.compile(r"""(?:"[^"]*+"|'[^']*+'|\[[^\]]*+\]|[^,\["'])+""")
+_ITEM = re.compile(r"""(?:"[^"]*+"|'[^']*+'|\[[^\]]*+\]|[^,\["'])++""")
+_ITEMS = re.compile(rf"{_ITEM.pattern}(?:,{_ITEM.pattern})*+")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[^=,\s]+)*")
 
 Target = Literal["machine", "ptq"]
@@ -204,12 +205,11 @@ def parse_axis(setting: str) -> Axis:
     name, equals, text = (part.strip() for part in setting.partition("="))
     if not (equals and text and _FIELD.fullmatch(name)):
         raise DataError(f"--set must be FIELD=VALUES, as in accumulator_bits=14..32, got {shortened(setting)}")
-    items = _ITEM.findall(text)
-    if ",".join(items) != text:
+    if not _ITEMS.fullmatch(text):
         raise DataError(
             f"--set {name}: values must stand between single commas, brackets and quotes closed, got {shortened(text)}"
         )
-    return make_axis(name, [value for item in items for value in _values(name, item.strip())])
+    return make_axis(name, [value for item in _ITEM.findall(text) for value in _values(name, item.strip())])
 
 
 def read_axes(path: str | os.PathLike[str]) -> tuple[list[Axis], dict[str, Any]]:
