@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.errors import FormatError
-from accelsim.formats import QuantizationParameters
+from accelsim.formats import IntegerFormat, QuantizationParameters
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -57,21 +57,44 @@ class Distribution:
         error exact; a bin within them does not, because there the rounding error of the mean stands for that of the
         values, and with a step narrower than a bin it does so only on average.
         """
-        total = np.zeros(self.values.shape[0])
-        width = max(1, _BLOCK_VALUES // self.values.shape[0])
-        for start in range(0, self.values.shape[1], width):
-            total += self._squared_error_of(slice(start, start + width), parameters)
+        scale, zero_point = parameters.scale[np.newaxis], parameters.zero_point[np.newaxis]
+        error: Float64 = self.errors(scale, zero_point, parameters.format)[0]
+        return error
+
+    def errors(self, scale: Float32, zero_point: npt.NDArray[np.int64], format: IntegerFormat) -> Float64:
+        """Return the `error` of each row under several quantizers.
+
+        Parameters
+        ----------
+        scale, zero_point : array, shape (quantizers, rows)
+            The quantizers, valid in the format.
+        format : IntegerFormat
+            Width and signedness of their codes.
+
+        Returns
+        -------
+        float64 array, shape (quantizers, rows)
+            One error per quantizer and row.
+        """
+        rows, columns = self.values.shape
+        least = (format.minimum - zero_point).astype(np.float32)
+        greatest = (format.maximum - zero_point).astype(np.float32)
+        width = max(1, _BLOCK_VALUES // rows)
+        together = max(1, _BLOCK_VALUES // (rows * min(width, columns)))
+        total = np.zeros(scale.shape)
+        for first in range(0, len(scale), together):
+            some = slice(first, first + together)
+            grids = (scale[some, :, np.newaxis], least[some, :, np.newaxis], greatest[some, :, np.newaxis])
+            for start in range(0, columns, width):
+                total[some] += self._squared_errors_of(slice(start, start + width), *grids)
         return total
 
-    def _squared_error_of(self, part: slice, parameters: QuantizationParameters) -> Float64:
-        """Return the squared error of some columns."""
-        scale = parameters.scale[:, np.newaxis]
-        zero_point = parameters.zero_point[:, np.newaxis]
-        least = (parameters.format.minimum - zero_point).astype(np.float32)
-        greatest = (parameters.format.maximum - zero_point).astype(np.float32)
+    def _squared_errors_of(self, part: slice, scale: Float32, least: Float32, greatest: Float32) -> Float64:
+        """Return the squared errors of some columns."""
         values = self.values[:, part]
         with np.errstate(over="ignore"):  # a quotient beyond float32 is an infinity, and clamps
-            steps = np.rint(values / scale)
+            steps = values / scale
+        np.rint(steps, out=steps)
         inside = np.clip(steps, least, greatest)
         errors = (values - scale * inside).astype(np.float64)
         errors *= errors
@@ -79,5 +102,5 @@ class Distribution:
             errors += self.variances[:, part] * (steps != inside)
         if self.counts is not None:
             errors *= self.counts[:, part]
-        total: Float64 = errors.sum(axis=1)
+        total: Float64 = errors.sum(axis=-1)
         return total

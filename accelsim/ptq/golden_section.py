@@ -49,8 +49,8 @@ def search_golden_section(
     search = RangeSearch(distribution, start, scheme)
     whole = start.scale.astype(np.float64)
     for place in search.places(COARSE_PLACES):
-        places = np.full(whole.size, place)
-        low, high = np.zeros_like(whole), whole.copy()
+        places = np.full((1, whole.size), place)
+        low, high = np.zeros((1, whole.size)), whole[np.newaxis]
         inner = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         errors = search.offer(inner[0], places), search.offer(inner[1], places)
         for _ in range(STEPS):

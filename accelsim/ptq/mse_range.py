@@ -60,7 +60,12 @@ class RangeSearch:
         return np.linspace(0.0, 1.0, 1 if self._scheme == "symmetric" or one_tailed else count)
 
     def offer(self, scale: Float64, place: Float64) -> Float64:
-        """Take a scale, with the grid at some place, in the rows in which the error becomes less; return the error.
+        """Take scales, with the grid at some place, in the rows in which the error becomes less; return the errors.
+
+        Parameters
+        ----------
+        scale, place : float64 array, shape (candidates, rows)
+            Of candidates with the same error the first one is taken.
 
         Notes
         -----
@@ -70,21 +75,22 @@ class RangeSearch:
         scale = np.maximum(scale, _SMALLEST_SCALE).astype(np.float32).astype(np.float64)
         least, greatest = self._format.minimum, self._format.maximum
         if self._scheme == "symmetric":
-            zero_point = np.zeros(scale.size, dtype=np.int64)
+            zero_point = np.zeros(scale.shape, dtype=np.int64)
         else:
             keeps_low, keeps_high = least - self._low / scale, greatest - self._high / scale
             wanted = np.rint(keeps_low + place * (keeps_high - keeps_low))
             zero_point = np.clip(wanted, least, greatest).astype(np.int64)
-        candidate = QuantizationParameters(scale.astype(np.float32), zero_point, self._format, 0)
-        error = self._distribution.error(candidate)
-        better = error < self._error
+        error = self._distribution.errors(scale.astype(np.float32), zero_point, self._format)
+        best = error.argmin(axis=0)
+        better = np.flatnonzero(error[best, np.arange(best.size)] < self._error)
+        chosen = best[better], better
         for kept, new in (
             (self._error, error),
             (self.scale, scale),
             (self.place, place),
             (self._zero_point, zero_point),
         ):
-            kept[better] = new[better]
+            kept[better] = new[chosen]
         return error
 
 
@@ -111,18 +117,24 @@ def search_grid(
     start = QuantizationParameters.from_range(distribution.low, distribution.high, format, scheme, power_of_two, axis=0)
     search = RangeSearch(distribution, start, scheme)
     if power_of_two:
-        for halvings in range(POWER_OF_TWO_OCTAVES + 1):
-            scale = np.exp2(np.maximum(np.log2(start.scale.astype(np.float64)) - halvings, _SMALLEST_EXPONENT))
-            for place in search.places(POWER_OF_TWO_PLACES):
-                search.offer(scale, np.full(scale.size, place))
+        exponent, halvings = np.log2(start.scale.astype(np.float64)), np.arange(POWER_OF_TWO_OCTAVES + 1)
+        scale = np.exp2(np.maximum(exponent - halvings[:, np.newaxis], _SMALLEST_EXPONENT))
+        search.offer(*_combined(scale, search.places(POWER_OF_TWO_PLACES)))
         return search.parameters()
     whole = start.scale.astype(np.float64)
-    for step in range(COARSE_STEPS, 0, -1):
-        for place in search.places(COARSE_PLACES):
-            search.offer(whole * (step / COARSE_STEPS), np.full(whole.size, place))
+    steps = np.arange(COARSE_STEPS, 0, -1)[:, np.newaxis]
+    search.offer(*_combined(whole * (steps / COARSE_STEPS), search.places(COARSE_PLACES)))
     best, at = search.scale.copy(), search.place.copy()
-    for step in range(-FINE_STEPS, FINE_STEPS + 1):
-        scale = best + whole * (step / (COARSE_STEPS * (FINE_STEPS + 1)))
-        for shift in search.places(FINE_PLACES) - (0.5 if search.places(FINE_PLACES).size > 1 else 0.0):
-            search.offer(np.minimum(scale, whole), np.clip(at + shift * 2 / (COARSE_PLACES - 1), 0.0, 1.0))
+    steps = np.arange(-FINE_STEPS, FINE_STEPS + 1)[:, np.newaxis]
+    scale = np.minimum(best + whole * (steps / (COARSE_STEPS * (FINE_STEPS + 1))), whole)
+    shifts = search.places(FINE_PLACES) - (0.5 if search.places(FINE_PLACES).size > 1 else 0.0)
+    scale, shift = _combined(scale, shifts)
+    search.offer(scale, np.clip(at + shift * 2 / (COARSE_PLACES - 1), 0.0, 1.0))
     return search.parameters()
+
+
+def _combined(scale: Float64, places: Float64) -> tuple[Float64, Float64]:
+    """Return every scale, shape (steps, rows), at every place: candidates as `RangeSearch.offer` takes them."""
+    steps, rows = scale.shape
+    place = np.broadcast_to(places[:, np.newaxis], (steps, places.size, rows))
+    return np.repeat(scale, places.size, axis=0), place.reshape(-1, rows)
