@@ -1,10 +1,12 @@
 """A small network with images, and a way to type commands."""
 
+import functools
 from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+import typer
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
@@ -15,9 +17,16 @@ from accelsim.reference import OnnxRunner
 NUM_TRAINING, NUM_TEST = 24, 16
 
 
+@functools.cache
+def program():
+    """Return what typer makes of the functions of all commands; that takes longer than most commands do."""
+    return typer.main.get_command(app)
+
+
 @pytest.fixture
-def accelsim():
+def accelsim(monkeypatch):
     """Return a function that runs the command line inside this process."""
+    monkeypatch.setattr("typer.testing._get_command", lambda _: program())  # else it is made anew for every command
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
