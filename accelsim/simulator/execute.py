@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from weakref import WeakKeyDictionary
@@ -12,63 +11,37 @@ from accelsim.machine import Machine
 from accelsim.program import layers as kinds
 from accelsim.program.program import IntegerProgram
 from accelsim.simulator.accesses import gemm_accesses, vector_accesses
-from accelsim.simulator.counts import AccessCount, OperationCount, Toggles, ZeroOperands
-from accelsim.simulator.energy import Energy, EnergyTable, weigh
+from accelsim.simulator.counts import AccessCount, Toggles, ZeroOperands
+from accelsim.simulator.energy import EnergyTable, weigh
 from accelsim.simulator.engine.activity import Sampling
 from accelsim.simulator.engine.gemm import EngineName, Track
 from accelsim.simulator.layers import elementwise, moving, onnx, pooling, tables, tflite
 from accelsim.simulator.layers.counting import layer_operations
-from accelsim.simulator.layers.grid import Grid, Tally
+from accelsim.simulator.layers.grid import Grid
 from accelsim.simulator.layers.registry import Codes, execute_layer
 from accelsim.simulator.memory import GemmShape, MemoryTraffic, gemm_traffic
 from accelsim.simulator.results import LayerRecord
-from accelsim.simulator.timing import CycleCount, gemm_cycles, vector_cycles
+from accelsim.simulator.timing import gemm_cycles, vector_cycles
 from accelsim.simulator.widths import GridWidths, narrowest
 
 FAMILIES = (elementwise, moving, onnx, pooling, tables, tflite)
 """Modules whose layers are registered by being imported."""
 
 
-@dataclass(frozen=True)
-class _Fixed:
-    """What is counted of a layer in closed form; fields as in `LayerRecord`."""
+Conditions = tuple[Machine, int, EnergyTable, bool, bool]
+"""Machine, number of samples, prices, and whether overflows and toggles are counted."""
 
-    macs: int
-    cycles: CycleCount
-    operations: OperationCount
-    traffic: MemoryTraffic
-    accesses: AccessCount
-    energy: Energy
-    utilisation: float
+Records = dict[tuple[int, int], LayerRecord]
+"""By layer and asymmetric groups; of a layer of the grid as if it had met no zeros, overflows or toggles."""
 
-
-@dataclass(frozen=True)
-class _Known:
-    """What runs of a program under the same conditions have counted so far.
-
-    Parameters
-    ----------
-    conditions : tuple
-        Machine, number of samples, prices, and whether overflows and toggles are counted.
-    fixed : dict
-        By layer and asymmetric groups.
-    off_grid : dict
-        Records of the layers that do not run on the grid.
-    """
-
-    conditions: tuple[Machine, int, EnergyTable, bool, bool]
-    fixed: dict[tuple[int, int], _Fixed]
-    off_grid: dict[int, LayerRecord]
-
-
-_NOTHING = Tally(), ZeroOperands(), Toggles()
-"""What is counted of a layer that does not run on the grid."""
+_MOST_CONDITIONS = 4
+"""Conditions under which a program is remembered to have run."""
 
 _PRICES = EnergyTable()
 """Where none are given."""
 
-_KNOWN: WeakKeyDictionary[IntegerProgram, _Known] = WeakKeyDictionary()
-"""Of the programs that ran before, for the conditions of their last run."""
+_KNOWN: WeakKeyDictionary[IntegerProgram, dict[Conditions, Records]] = WeakKeyDictionary()
+"""What is counted in closed form, of the programs that ran before."""
 
 
 class Execution:
@@ -151,59 +124,38 @@ class Execution:
 
     def _record(self, index: int, layer: kinds.Layer) -> LayerRecord:
         """Return the record of a layer over all samples."""
-        if isinstance(layer, kinds.GridLayer):
-            fixed = self._fixed_of(index, layer, self.grid.asymmetric_groups(layer))
-            toggles = _NOTHING[2] if self.sampling is None else self.grid.toggles(layer)
-            return self._recorded(layer, fixed, self.grid.tallies[layer.name], self.grid.zero_operands(layer), toggles)
-        made = self._known.off_grid.get(index)
-        if made is None:
-            made = self._known.off_grid[index] = self._recorded(layer, self._fixed_of(index, layer), *_NOTHING)
-        return made
+        if not isinstance(layer, kinds.GridLayer):
+            return self._counted(index, layer, 0)
+        counted, tally = self._counted(index, layer, self.grid.asymmetric_groups(layer)), self.grid.tallies[layer.name]
+        met: dict[str, object] = {"zero_operands": self.grid.zero_operands(layer)}
+        if self.sampling is not None:
+            met["toggles"] = self.grid.toggles(layer)
+        if self.track != "none":
+            met["overflow_events"], met["overflowed_outputs"] = tally.events, tally.outputs
+            met["partial_overflow_events"] = tally.partial
+        return counted.having_met(**met, range_min=tally.least, range_max=tally.most)
 
-    def _recorded(
-        self, layer: kinds.Layer, fixed: _Fixed, tally: Tally, zeros: ZeroOperands, toggles: Toggles
-    ) -> LayerRecord:
-        """Return a record of what was counted."""
-        tracked = self.track != "none"
-        return LayerRecord(
-            name=layer.name,
-            op=layer.op,
-            output=layer.output,
-            output_shape=layer.output_shape,
-            macs=fixed.macs,
-            cycles=fixed.cycles,
-            operations=fixed.operations,
-            memory=fixed.traffic,
-            accesses=fixed.accesses,
-            energy=fixed.energy,
-            zero_operands=zeros,
-            toggles=None if self.sampling is None else toggles,
-            utilisation=fixed.utilisation,
-            overflow_events=tally.events if tracked else None,
-            overflowed_outputs=tally.outputs if tracked else None,
-            partial_overflow_events=tally.partial if tracked else None,
-            range_min=tally.least,
-            range_max=tally.most,
-        )
-
-    def _fixed_of(self, index: int, layer: kinds.Layer, asymmetric: int = 0) -> _Fixed:
+    def _counted(self, index: int, layer: kinds.Layer, asymmetric: int) -> LayerRecord:
         """Return what is counted whatever the values; ``asymmetric`` groups have weights with a zero point."""
-        fixed = self._known.fixed.get((index, asymmetric))
-        if fixed is None:
-            fixed = self._known.fixed[index, asymmetric] = self._count(layer, asymmetric)
-        return fixed
+        known = self._known.get((index, asymmetric))
+        if known is None:
+            known = self._known[index, asymmetric] = self._count(layer, asymmetric)
+        return known
 
     @cached_property
-    def _known(self) -> _Known:
-        """What runs of this program under the same conditions have counted."""
+    def _known(self) -> Records:
+        """What runs of this program under the same conditions have counted in closed form."""
         conditions = self.machine, self.num_samples, self.energy, self.track != "none", self.sampling is None
-        made = _KNOWN.get(self.program)
-        if made is None or made.conditions != conditions:
-            made = _KNOWN[self.program] = _Known(conditions, {}, {})
-        return made
+        known = _KNOWN.setdefault(self.program, {})
+        records = known.get(conditions)
+        if records is None:
+            if len(known) >= _MOST_CONDITIONS:
+                known.clear()
+            records = known[conditions] = {}
+        return records
 
-    def _count(self, layer: kinds.Layer, asymmetric: int) -> _Fixed:
-        """Count what does not depend on values; parameters as of `_fixed_of`."""
+    def _count(self, layer: kinds.Layer, asymmetric: int) -> LayerRecord:
+        """Count what does not depend on values; parameters as of `_counted`."""
         bits = [self._bits(name) for name in (*layer.inputs, layer.output)]
         operations = layer_operations(layer, self.num_samples, self.machine, bits, asymmetric)
         cycles = vector_cycles(operations.vector_operations, self.machine)
@@ -215,14 +167,26 @@ class Execution:
             traffic = gemm_traffic(shape, self.machine)
             widths = GridWidths.of(self.machine, layer.weight_format.bits, layer.input_format.bits)
             accesses = gemm_accesses(shape, traffic, asymmetric, self.machine, widths)
-        return _Fixed(
+        events = 0 if self.track != "none" else None
+        return LayerRecord(
+            name=layer.name,
+            op=layer.op,
+            output=layer.output,
+            output_shape=layer.output_shape,
             macs=macs,
             cycles=cycles,
             operations=operations,
-            traffic=traffic,
+            memory=traffic,
             accesses=accesses,
             energy=weigh(operations, accesses, self.energy, self.machine.memory),
+            zero_operands=ZeroOperands(),
+            toggles=None if self.sampling is None else Toggles(),
             utilisation=macs / (self.machine.num_pes * cycles.total) if cycles.total else 0.0,
+            overflow_events=events,
+            overflowed_outputs=events,
+            partial_overflow_events=events,
+            range_min=None,
+            range_max=None,
         )
 
     @cached_property

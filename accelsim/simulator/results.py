@@ -75,6 +75,12 @@ class LayerRecord:
     range_min: int | None
     range_max: int | None
 
+    def having_met(self, **met: object) -> LayerRecord:
+        """Return the record with some of its counts replaced: `dataclasses.replace` without setting each field anew."""
+        record = object.__new__(LayerRecord)
+        record.__dict__.update(self.__dict__, **met)
+        return record
+
     @property
     def energy_pj(self) -> float:
         """Energy proxy in picojoule, all parts."""
