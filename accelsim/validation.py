@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
+import textwrap
 import tomllib
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
@@ -27,7 +32,7 @@ class Configuration(BaseModel):
         The subclass's ``error``, one line that names each field, its rule and the value that was given.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     thing: ClassVar[str] = "configuration"
     file_kind: ClassVar[str] = "configuration file"
@@ -88,14 +93,33 @@ class Configuration(BaseModel):
 
     def _rows(self, prefix: str = "") -> list[tuple[str, str, str]]:
         """Return name, value and meaning of every field, those of a field that has fields itself after a dot."""
-        rows = []
-        for name, field in type(self).model_fields.items():
+        rows, meanings = [], _meanings(type(self))
+        for name in type(self).model_fields:
             value = getattr(self, name)
             if isinstance(value, Configuration):
                 rows += value._rows(f"{prefix}{name}.")
             else:
-                rows.append((f"{prefix}{name}", _spelled(value), " ".join((field.description or "").split())))
+                rows.append((f"{prefix}{name}", _spelled(value), meanings.get(name, "")))
         return rows
+
+
+@cache
+def _meanings(kind: type[Configuration]) -> dict[str, str]:
+    """Return the text below each field of a class, {} where its source is not at hand.
+
+    It is read when it is shown: finding it takes longer than making the class, which every command waits for.
+    """
+    try:
+        (defined,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except OSError:
+        return {}
+    assert isinstance(defined, ast.ClassDef)
+    meanings = {}
+    for field, text in pairwise(defined.body):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                meanings[name] = " ".join(meaning.split())
+    return meanings
 
 
 def _spelled(value: Any) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import accelsim as ax
+from accelsim import validation
 from accelsim.data import digits_model_path, load_digits
 from accelsim.report.html import html_report
 from accelsim.tables import MOST_SHOWN, html_array, html_table
@@ -58,6 +59,15 @@ def test_a_machine_is_a_picture_and_its_fields(dataflow, rows, columns):
     assert shown["requantizer.rounding"] == ", ".join(machine.requantizer.rounding)
     assert {name.split(".")[0] for name in shown} == set(fields)
     assert all(meaning for _, _, meaning in cells(tree)[1:])
+
+
+def test_without_its_source_a_configuration_shows_values_alone(monkeypatch):
+    def missing(_):
+        raise OSError("could not get source code")
+
+    monkeypatch.setattr(validation.inspect, "getsource", missing)
+    monkeypatch.setattr(validation, "_meanings", validation._meanings.__wrapped__)  # what is remembered has its source
+    assert ["rows", "3", ""] in cells(display(ax.Machine(rows=3)))
 
 
 def test_configurations():
