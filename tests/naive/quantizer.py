@@ -1,6 +1,7 @@
 """Uniform quantizers: docs/numerics.md (1) to (5). Real numbers come in and go out as exact fractions."""
 
 from fractions import Fraction
+from functools import cache
 
 from tests.naive.binary import f32
 from tests.naive.rounding import rnd
@@ -23,6 +24,7 @@ def clamp(value, low, high):
     return min(max(value, low), high)
 
 
+@cache  # networks run on the same inputs, and have few codes
 def quantize(x, scale, zero_point, low, high):
     """(1); ``x`` and ``scale`` are numbers of float32."""
     try:
@@ -32,6 +34,7 @@ def quantize(x, scale, zero_point, low, high):
     return clamp(steps + zero_point, low, high)
 
 
+@cache
 def dequantize(q, scale, zero_point):
     """(2), in float32."""
     return f32(Fraction(scale) * (q - zero_point))

@@ -62,11 +62,15 @@ def float_product(to_format, a, multiplier, rule, inside):
         return inf if a > 0 else -inf
 
 
+@cache
+def exponent(multiplier):
+    """j of (24): the multiplier is 2**-j."""
+    return next(j for j in range(-16, 63) if multiplier == Fraction(2) ** -j)
+
+
 def power_of_two(a, multiplier, rule, inside):
     """(24) without clamp and outer zero point."""
-    multiplier = Fraction(multiplier)
-    j = next(j for j in range(-16, 63) if multiplier == Fraction(2) ** -j)
-    if j < 0:
+    if exponent(multiplier) < 0:
         a = clamp(a, -(2**46 - 1), 2**46 - 1)
     return rnd(a * multiplier + inside, rule)
 
@@ -91,10 +95,16 @@ def product(a, factors, divisor, requantizer, inside=0):
         case "float64":
             return float_product(f64, a, Fraction(real_multiplier64(factors, divisor)), rules[0], inside)
         case "power_of_two":
-            exact = Fraction(1, 1) / Fraction(divisor)
-            for factor in factors:
-                exact *= Fraction(factor)
-            return power_of_two(a, exact, rules[0], inside)
+            return power_of_two(a, exact_multiplier(factors, divisor), rules[0], inside)
+
+
+@cache
+def exact_multiplier(factors, divisor):
+    """M of (24)."""
+    exact = Fraction(1, 1) / Fraction(divisor)
+    for factor in factors:
+        exact *= Fraction(factor)
+    return exact
 
 
 def real_multiplier64(factors, divisor):
