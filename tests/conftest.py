@@ -27,6 +27,24 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 MOST_WORKERS = 4  # each compiles what the others have not left on disk yet
 
+# Files in which workers begin: the one that compiles nearly all kernels, then those that need few or none meanwhile.
+# Else two workers meet the same kernels at the same time, and both compile them.
+FIRST = (
+    "kernels/test_specialisations.py",
+    "accelsim/graph",
+    "accelsim/machine",
+    "accelsim/program/test_lowering.py",
+    "accelsim/ptq",
+    "accelsim/cli/test_cli_machines.py",
+    "accelsim/cli/test_cli_program.py",
+    "accelsim/cli/test_cli_quantize.py",
+    "accelsim/cli/test_cli_debug.py",
+    "accelsim/data",
+    "accelsim/test_formats.py",
+    "architecture",
+    "accelsim/report",
+)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
@@ -48,7 +66,19 @@ def pytest_cmdline_main(config):
         options.dist, options.loadscopereorder = "loadfile", False
 
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+def pytest_collection_modifyitems(config, items):
+    """Let workers begin with the files of `FIRST`, in that order; all others follow in theirs."""
+
+    def place(item):
+        name = item.path.as_posix().removeprefix(f"{TESTS.as_posix()}/")
+        return next((place for place, first in enumerate(FIRST) if f"{name}/".startswith(f"{first}/")), len(FIRST))
+
+    if hasattr(config, "workerinput"):
+        items.sort(key=place)
+
+
+TESTS = Path(__file__).resolve().parent
+SHARED = TESTS.parents[1] / "shared"
 
 
 @pytest.fixture(scope="session")
