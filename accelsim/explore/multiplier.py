@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ WIDEST, NARROWEST = 32, 8
 Int64 = npt.NDArray[np.int64]
 _MOST_ELEMENTS = 1 << 22
 
+_known: WeakKeyDictionary[MacLayer, dict[int, MacLayer]] = WeakKeyDictionary()
+"""Layers with multipliers of other widths: the same ones are asked for with every piece of a layer's accumulators."""
+
 
 def has_integer_multiplier(layer: MacLayer) -> bool:
     """Whether the width of the multiplier is a choice at all."""
@@ -26,10 +30,13 @@ def has_integer_multiplier(layer: MacLayer) -> bool:
 
 def with_multiplier_bits(layer: MacLayer, bits: int) -> MacLayer:
     """Return a layer whose multipliers have another width."""
-    rescale = layer.multipliers
-    requantizer = rescale.requantizer.model_copy(update={"multiplier_bits": bits})
-    narrowed = Rescale.of(requantizer, [rescale.reals], np.float64(1), f"layer {layer.name!r}")
-    return replace(layer, rescale=narrowed)
+    known = _known.setdefault(layer, {})
+    if bits not in known:
+        rescale = layer.multipliers
+        requantizer = rescale.requantizer.model_copy(update={"multiplier_bits": bits})
+        narrowed = Rescale.of(requantizer, [rescale.reals], np.float64(1), f"layer {layer.name!r}")
+        known[bits] = replace(layer, rescale=narrowed)
+    return known[bits]
 
 
 def codes_of(layer: MacLayer, accumulators: Int64, channels: slice = slice(None)) -> npt.NDArray[np.int32]:
