@@ -74,7 +74,8 @@ class _Vector:
     def text(self) -> str:
         """Return one word per line, two's complement, docs/vectors.md (1)."""
         digits, mask = (self.bits + 3) // 4, (1 << self.bits) - 1
-        return "".join(f"{value & mask:0{digits}x}\n" for value in self.values.reshape(-1).tolist())
+        words = [value & mask for value in self.values.reshape(-1).tolist()]
+        return f"%0{digits}x\n" * len(words) % tuple(words)
 
     def record(self) -> dict[str, Any]:
         """Return the manifest's entry."""
