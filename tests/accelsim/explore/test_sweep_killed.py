@@ -94,21 +94,21 @@ def points(process):
     return {point["key"]: point["metrics"] for point in json.loads(output)["points"]}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(digits):
-    """The points of the same sweep that nothing happens to."""
-    result = ax.sweep(
-        digits.quantized,
-        digits.images[:8],
-        digits.labels[:8],
-        {**SETTINGS, "overflow": ["wrap", "saturate"]},
-        workers=1,
-    )
+def swept_here(digits, **options):
+    """The points of the same sweep in this process."""
+    settings = {**SETTINGS, "overflow": ["wrap", "saturate"]}
+    result = ax.sweep(digits.quantized, digits.images[:8], digits.labels[:8], settings, workers=1, **options)
     assert len(result.done) == NUM_POINTS
     return {point.key: point.metrics for point in result.points}
 
 
-def test_an_interrupted_and_a_killed_sweep_go_on_where_they_were(files, undisturbed, tmp_path):
+@pytest.fixture(scope="module")
+def undisturbed(digits):
+    """The points of a sweep that nothing happens to."""
+    return swept_here(digits)
+
+
+def test_an_interrupted_and_a_killed_sweep_go_on_where_they_were(files, digits, undisturbed, tmp_path):
     store, counts = tmp_path / "s.sqlite", []
     for blow, expected in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         with sweep(files, store, "--workers", "1") as process:
@@ -121,8 +121,7 @@ def test_an_interrupted_and_a_killed_sweep_go_on_where_they_were(files, undistur
     print(f"points when interrupted, when killed, in the end: {counts}, {NUM_POINTS}")
     assert 4 <= counts[0] < counts[1] < NUM_POINTS  # it was hit in the middle, twice
     assert len(rows(store, "SELECT key FROM units WHERE status = 'running'")) <= 1  # what the killed one was at
-    with sweep(files, store, "--workers", "1") as process:
-        assert points(process) == undisturbed
+    assert swept_here(digits, store=store) == undisturbed
     after = finished(store)
     assert len(rows(store, "SELECT key FROM points")) == NUM_POINTS
     assert before.items() <= after.items()  # nothing that was finished was begun again
