@@ -27,22 +27,24 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 MOST_WORKERS = 4  # each compiles what the others have not left on disk yet
 
-# Files in which workers begin: the one that compiles nearly all kernels, then those that need few or none meanwhile.
-# Else two workers meet the same kernels at the same time, and both compile them.
+# Files in which workers begin: the one that compiles nearly all kernels, meanwhile those that need none, then those
+# that need what it compiles first. Else two workers meet the same kernels at the same time, and both compile them.
 FIRST = (
     "kernels/test_specialisations.py",
     "accelsim/graph",
     "accelsim/machine",
-    "accelsim/program/test_lowering.py",
-    "accelsim/ptq",
     "accelsim/cli/test_cli_machines.py",
     "accelsim/cli/test_cli_program.py",
     "accelsim/cli/test_cli_quantize.py",
-    "accelsim/cli/test_cli_debug.py",
     "accelsim/data",
     "accelsim/test_formats.py",
     "architecture",
-    "accelsim/report",
+    "accelsim/ptq",
+    "accelsim/cli/test_cli_debug.py",
+    "accelsim/program/test_lowering.py",
+    "accelsim/onnx",
+    "accelsim/reference",
+    "accelsim/test_demo.py",
 )
 
 
