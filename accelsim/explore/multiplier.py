@@ -19,7 +19,7 @@ WIDEST, NARROWEST = 32, 8
 Int64 = npt.NDArray[np.int64]
 _MOST_ELEMENTS = 1 << 22
 
-_known: WeakKeyDictionary[MacLayer, dict[int, MacLayer]] = WeakKeyDictionary()
+_MADE: WeakKeyDictionary[MacLayer, dict[int, MacLayer]] = WeakKeyDictionary()
 """Layers with multipliers of other widths: the same ones are asked for with every piece of a layer's accumulators."""
 
 
@@ -30,13 +30,13 @@ def has_integer_multiplier(layer: MacLayer) -> bool:
 
 def with_multiplier_bits(layer: MacLayer, bits: int) -> MacLayer:
     """Return a layer whose multipliers have another width."""
-    known = _known.setdefault(layer, {})
-    if bits not in known:
+    made = _MADE.setdefault(layer, {})
+    if bits not in made:
         rescale = layer.multipliers
         requantizer = rescale.requantizer.model_copy(update={"multiplier_bits": bits})
         narrowed = Rescale.of(requantizer, [rescale.reals], np.float64(1), f"layer {layer.name!r}")
-        known[bits] = replace(layer, rescale=narrowed)
-    return known[bits]
+        made[bits] = replace(layer, rescale=narrowed)
+    return made[bits]
 
 
 def codes_of(layer: MacLayer, accumulators: Int64, channels: slice = slice(None)) -> npt.NDArray[np.int32]:

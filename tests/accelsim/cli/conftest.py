@@ -26,7 +26,8 @@ def program():
 @pytest.fixture
 def accelsim(monkeypatch):
     """Return a function that runs the command line inside this process."""
-    monkeypatch.setattr("typer.testing._get_command", lambda _: program())  # else it is made anew for every command
+    # Else it is made anew for every command; a typer that has no such function makes it.
+    monkeypatch.setattr("typer.testing._get_command", lambda _: program(), raising=False)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
