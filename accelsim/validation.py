@@ -111,7 +111,7 @@ def _meanings(kind: type[Configuration]) -> dict[str, str]:
     """
     try:
         (defined,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    except OSError:
+    except (OSError, TypeError):  # no file, or a class of no module that has one
         return {}
     assert isinstance(defined, ast.ClassDef)
     meanings = {}

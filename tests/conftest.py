@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(config, items):
 
     def place(item):
         name = item.path.as_posix().removeprefix(f"{TESTS.as_posix()}/")
-        return next((place for place, first in enumerate(FIRST) if f"{name}/".startswith(f"{first}/")), len(FIRST))
+        return next((at for at, first in enumerate(FIRST) if f"{name}/".startswith(f"{first}/")), len(FIRST))
 
     if hasattr(config, "workerinput"):
         items.sort(key=place)

@@ -61,9 +61,10 @@ def test_a_machine_is_a_picture_and_its_fields(dataflow, rows, columns):
     assert all(meaning for _, _, meaning in cells(tree)[1:])
 
 
-def test_without_its_source_a_configuration_shows_values_alone(monkeypatch):
+@pytest.mark.parametrize("failure", [OSError("could not get source code"), TypeError("is a built-in class")])
+def test_without_its_source_a_configuration_shows_values_alone(monkeypatch, failure):
     def missing(_):
-        raise OSError("could not get source code")
+        raise failure
 
     monkeypatch.setattr(validation.inspect, "getsource", missing)
     monkeypatch.setattr(validation, "_meanings", validation._meanings.__wrapped__)  # what is remembered has its source

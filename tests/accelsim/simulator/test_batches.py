@@ -64,14 +64,14 @@ def test_small_batches_are_spread_over_threads(network, samples):
 
 def test_what_is_remembered_of_a_program_belongs_to_how_it_ran(network):
     quantized, images = network
-    machine = ax.Machine(rows=4, columns=4, accumulator_bits=9)
+    machine, dearer = ax.Machine(rows=4, columns=4, accumulator_bits=9), ax.EnergyTable(register_pj_per_bit=7.0)
     program = lower(quantized, machine)
     for _ in range(2):
         for samples in (2, 3):
             few = {name: values[:samples] for name, values in images.items()}
-            for track in ("overflow", "none", "range"):
-                new = ax.simulate(lower(quantized, machine), few, track=track)
-                assert ax.simulate(program, few, track=track).to_dict() == new.to_dict()
+            for options in ({}, {"track": "none"}, {"track": "range"}, {"activity": True}, {"energy": dearer}):
+                new = ax.simulate(lower(quantized, machine), few, **options)
+                assert ax.simulate(program, few, **options).to_dict() == new.to_dict()
 
 
 def test_runs_share_their_threads(network):
