@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from math import prod
 from weakref import WeakKeyDictionary
@@ -37,11 +37,53 @@ Records = dict[tuple[int, int], LayerRecord]
 _MOST_CONDITIONS = 4
 """Conditions under which a program is remembered to have run."""
 
+_MOST_GRIDS = 16
+"""Grids that are kept of a program: of the threads of its last run."""
+
 _PRICES = EnergyTable()
 """Where none are given."""
 
-_KNOWN: WeakKeyDictionary[IntegerProgram, dict[Conditions, Records]] = WeakKeyDictionary()
-"""What is counted in closed form, of the programs that ran before."""
+
+class _Kept:
+    """What runs of a program leave for the next.
+
+    Conditions are compared one by one: mostly they are the same objects, whose hashes would take longer.
+    """
+
+    def __init__(self) -> None:
+        self._records: list[tuple[Conditions, Records]] = []
+        self._grids: list[tuple[tuple[Machine, Track], Grid]] = []
+
+    def records(self, conditions: Conditions) -> Records:
+        """Return what was counted in closed form under some conditions."""
+        for known, records in self._records:
+            if known == conditions:
+                return records
+        if len(self._records) >= _MOST_CONDITIONS:
+            self._records.clear()
+        self._records.append((conditions, {}))
+        return self._records[-1][1]
+
+    def grid(self, machine: Machine, track: Track) -> Grid | None:
+        """Return a grid of a run that is over, which has forgotten it; None where there is none for the machine."""
+        while self._grids:
+            try:
+                known, grid = self._grids.pop()
+            except IndexError:  # another thread was faster
+                return None
+            if known == (machine, track):
+                grid.clear()
+                return grid
+        return None
+
+    def keep(self, machine: Machine, track: Track, grid: Grid) -> None:
+        """Keep the grid of a run that is over."""
+        if len(self._grids) < _MOST_GRIDS:
+            self._grids.append(((machine, track), grid))
+
+
+_KEPT: WeakKeyDictionary[IntegerProgram, _Kept] = WeakKeyDictionary()
+"""Of the programs that ran before."""
 
 
 class Execution:
@@ -74,10 +116,29 @@ class Execution:
         sampling: Sampling | None = None,
     ) -> None:
         self.program, self.machine = program, machine
-        self.track, self.num_samples = track, num_samples
+        self.engine, self.track, self.num_samples = engine, track, num_samples
         self.energy, self.sampling = energy or _PRICES, sampling
-        on_grid = [layer for layer in program.layers if isinstance(layer, kinds.GridLayer)]
-        self.grid = Grid(machine, engine, track, on_grid, num_samples, sampling)
+        self._kept = _KEPT.get(program) or _KEPT.setdefault(program, _Kept())
+        self.grid = self._unused_grid()
+
+    def _unused_grid(self) -> Grid:
+        """Return a grid that met nothing: of an earlier run, if there is one."""
+        if self._grid_lasts:
+            grid = self._kept.grid(self.machine, self.track)
+            if grid is not None:
+                return grid
+        on_grid = [layer for layer in self.program.layers if isinstance(layer, kinds.GridLayer)]
+        return Grid(self.machine, self.engine, self.track, on_grid, self.num_samples, self.sampling)
+
+    @property
+    def _grid_lasts(self) -> bool:
+        """Whether another run may have the grid: not one that counts toggles of so many samples."""
+        return self.engine == "fast" and self.sampling is None
+
+    def end(self) -> None:
+        """Leave the grid to other runs; records were made before, and nothing runs here any more."""
+        if self._grid_lasts:
+            self._kept.keep(self.machine, self.track, self.grid)
 
     def run(self, codes: dict[str, Codes], keep: Iterable[str]) -> dict[str, Codes]:
         """Run one batch.
@@ -109,7 +170,11 @@ class Execution:
 
     def records(self) -> tuple[LayerRecord, ...]:
         """Return a record per layer over all batches that were run."""
-        return tuple(self._record(index, layer) for index, layer in enumerate(self.program.layers))
+        zeros = self.grid.zero_operands()
+        return tuple(
+            self._record(index, layer, zeros) if isinstance(layer, kinds.GridLayer) else self._counted(index, layer, 0)
+            for index, layer in enumerate(self.program.layers)
+        )
 
     def _execute(self, layer: kinds.Layer, alive: dict[str, Codes]) -> Codes:
         """Compute what a layer stores."""
@@ -122,18 +187,20 @@ class Execution:
             case _:
                 return execute_layer(layer, inputs)
 
-    def _record(self, index: int, layer: kinds.Layer) -> LayerRecord:
-        """Return the record of a layer over all samples."""
-        if not isinstance(layer, kinds.GridLayer):
-            return self._counted(index, layer, 0)
+    def _record(self, index: int, layer: kinds.GridLayer, zeros: Mapping[str, ZeroOperands]) -> LayerRecord:
+        """Return the record of a layer of the grid over all samples; ``zeros`` are those of all layers."""
         counted, tally = self._counted(index, layer, self.grid.asymmetric_groups(layer)), self.grid.tallies[layer.name]
-        met: dict[str, object] = {"zero_operands": self.grid.zero_operands(layer)}
+        met: dict[str, object] = {
+            "zero_operands": zeros.get(layer.name, counted.zero_operands),
+            "range_min": tally.least,
+            "range_max": tally.most,
+        }
         if self.sampling is not None:
             met["toggles"] = self.grid.toggles(layer)
         if self.track != "none":
             met["overflow_events"], met["overflowed_outputs"] = tally.events, tally.outputs
             met["partial_overflow_events"] = tally.partial
-        return counted.having_met(**met, range_min=tally.least, range_max=tally.most)
+        return counted.having_met(met)
 
     def _counted(self, index: int, layer: kinds.Layer, asymmetric: int) -> LayerRecord:
         """Return what is counted whatever the values; ``asymmetric`` groups have weights with a zero point."""
@@ -146,13 +213,7 @@ class Execution:
     def _known(self) -> Records:
         """What runs of this program under the same conditions have counted in closed form."""
         conditions = self.machine, self.num_samples, self.energy, self.track != "none", self.sampling is None
-        known = _KNOWN.setdefault(self.program, {})
-        records = known.get(conditions)
-        if records is None:
-            if len(known) >= _MOST_CONDITIONS:
-                known.clear()
-            records = known[conditions] = {}
-        return records
+        return self._kept.records(conditions)
 
     def _count(self, layer: kinds.Layer, asymmetric: int) -> LayerRecord:
         """Count what does not depend on values; parameters as of `_counted`."""

@@ -75,10 +75,12 @@ class LayerRecord:
     range_min: int | None
     range_max: int | None
 
-    def having_met(self, **met: object) -> LayerRecord:
+    def having_met(self, met: Mapping[str, object]) -> LayerRecord:
         """Return the record with some of its counts replaced: `dataclasses.replace` without setting each field anew."""
         record = object.__new__(LayerRecord)
-        record.__dict__.update(self.__dict__, **met)
+        fields = record.__dict__
+        fields.update(self.__dict__)
+        fields.update(met)
         return record
 
     @property

@@ -148,10 +148,13 @@ def simulate(
     if program.whole:
         arrays = {name: _samples_merged(array) for name, array in arrays.items()}
     outputs = {name: arrays[name] for name in program.outputs}
+    layers = execution.records()
+    for each in executions:
+        each.end()
     return SimulationResult(
         outputs=outputs,
         real_outputs={name: _real(program.tensors[name], codes, size) for name, codes in outputs.items()},
-        layers=execution.records(),
+        layers=layers,
         num_samples=feeds.num_samples * ((program.inputs[0].shape[0] or 1) if program.coupled else 1),
         tensors=arrays if keep_intermediates else {},
         batch_samples=size,

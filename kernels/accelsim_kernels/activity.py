@@ -161,36 +161,40 @@ def count_unequal_rows(
 
 @kernel
 def met_at_places(
-    places: npt.NDArray[np.int32], terms: npt.NDArray[np.int64], weights: npt.NDArray[np.int64]
-) -> tuple[Int, Int]:
-    """Add up what activations at the places of images meet.
+    places: npt.NDArray[np.int32],
+    terms: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    met: npt.NDArray[np.int64],
+) -> None:
+    """Add up what activations at the places of several layers' images meet.
 
     Parameters
     ----------
-    places : int32 array, shape (kinds of rows, width * channels)
-        Activations at each place, of `count_unequal_rows`.
-    terms : int64 array, shape (kinds of rows, width)
-        What one meets of one thing, in any channel.
-    weights : int64 array, shape (kinds of rows, width, channels)
-        What one meets of the other.
-
-    Returns
-    -------
-    tuple of int64
-        Of the one, and of the other.
+    places : int32 array
+        Activations at each place, of `count_unequal_rows`: layer by layer, by kind of row, column and channel.
+    terms : int64 array
+        What one meets of one thing, in any channel: layer by layer, by kind of row and column.
+    weights : int64 array
+        What one meets of the other, as `places` lie.
+    lengths : int64 array, shape (layers, 2)
+        Of each layer, kinds of rows times columns, and channels.
+    met : int64 array, shape (layers, 2)
+        Output: of the one, and of the other.
     """
-    of_terms, of_weights = np.int64(0), np.int64(0)
-    num_kinds, width, channels = weights.shape
-    for kind in range(num_kinds):
-        for column in range(width):
-            here, met = np.int64(0), weights[kind, column]
-            some = places[kind, column * channels : (column + 1) * channels]
+    place, column = np.int64(0), np.int64(0)
+    for layer in range(len(lengths)):
+        num_columns, channels = lengths[layer, 0], lengths[layer, 1]
+        of_terms, of_weights = np.int64(0), np.int64(0)
+        for _ in range(num_columns):
+            here, some, factors = np.int64(0), places[place : place + channels], weights[place : place + channels]
             for channel in range(channels):
                 count = np.int64(some[channel])
                 here += count
-                of_weights += count * met[channel]
-            of_terms += here * terms[kind, column]
-    return of_terms, of_weights
+                of_weights += count * factors[channel]
+            of_terms += here * terms[column]
+            place, column = place + channels, column + 1
+        met[layer, 0], met[layer, 1] = of_terms, of_weights
 
 
 @kernel

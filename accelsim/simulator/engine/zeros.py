@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -138,6 +140,11 @@ class PlacesMet:
             int(np.vdot(padding, nonzero.sum(axis=2))),
         )  # fmt: skip
 
+    @property
+    def counted(self) -> tuple[int, int]:
+        """Shape of the counts by place: kinds of rows, width times channels."""
+        return len(self.terms), self.weights[0].size
+
     @staticmethod
     def of_vectors(nonzero: Int64) -> PlacesMet:
         """Return it for vectors whose elements meet ``nonzero`` weights that are not 0."""
@@ -165,6 +172,8 @@ class ZeroCounter:
         Of the layer.
     spatial_first : bool
         Order of a convolution's reduction.
+    met, places : PlacesMet and int32 array, optional
+        What the places of its images meet, and zeros in which they are counted; made where they are needed if left out.
 
     Notes
     -----
@@ -172,13 +181,25 @@ class ZeroCounter:
     and kind of row instead, `_places`, as that takes one comparison each. What a place meets is known before.
     """
 
-    def __init__(self, weights: NonzeroWeights, spatial_first: bool = False) -> None:
+    def __init__(
+        self,
+        weights: NonzeroWeights,
+        spatial_first: bool = False,
+        met: PlacesMet | None = None,
+        places: Int32 | None = None,
+    ) -> None:
         self.weights, self.spatial_first = weights, spatial_first
         self.num_positions = 0
         self._terms: Int64 | None = None  # (groups, k)
-        self._places: Int32 | None = None  # (kinds of rows, width * channels)
-        self._met: PlacesMet | None = None  # of the images in `_places`
+        self._places = places  # (kinds of rows, width * channels)
+        self._met = met  # of the images in `_places`
         self._padded_images = 0  # among them, where padding is not 0
+        self._products = weights.of_terms.size * weights.num_outputs  # of a position
+
+    def clear(self) -> None:
+        """Forget what was taken in, but for the counts by place, which are cleared by whoever made them."""
+        self.num_positions = self._padded_images = 0
+        self._terms = None
 
     def absorb(self, other: ZeroCounter) -> None:
         """Add what another counter of the same layer has seen."""
@@ -205,7 +226,7 @@ class ZeroCounter:
         """
         if self._places is None or self._met is None:
             self._met = self.weights.at_places(geometry, self.spatial_first)
-            self._places = np.zeros((len(self._met.terms), self._met.weights[0].size), dtype=np.int32)
+            self._places = np.zeros(self._met.counted, dtype=np.int32)
         if geometry is None:
             self.num_positions += length
         else:
@@ -251,17 +272,104 @@ class ZeroCounter:
 
     def zero_operands(self) -> ZeroOperands:
         """Return the counts over everything that was taken in."""
-        of_terms, n, p = self.weights.of_terms, self.weights.num_outputs, self.num_positions
-        everything = of_terms.size * n * p
-        activations = both = 0
+        if self._places is None or self._met is None:
+            return self.having_met(0, 0)
+        return self.having_met(*MetAtPlaces.of([self._met]).counts(self._places.reshape(-1))[0])
+
+    def having_met(self, terms: int, weights: int) -> ZeroOperands:
+        """Return the counts over everything, of which activations at counted places met some terms and weights."""
+        everything = self._products * self.num_positions
         if self._terms is not None:
-            activations, both = int(self._terms.sum()), int(np.vdot(of_terms, self._terms))
-        if self._places is not None and self._met is not None:
-            met, padded = self._met, self._padded_images
-            at_terms, at_weights = kernels.met_at_places(self._places, met.terms, met.weights)
-            activations += int(at_terms) + padded * met.padding_terms
-            both += int(at_weights) + padded * met.padding_weights
-        return ZeroOperands(everything - self.weights.total * p, everything - activations * n, everything - both)
+            terms, weights = terms + int(self._terms.sum()), weights + int(np.vdot(self.weights.of_terms, self._terms))
+        if self._padded_images and self._met is not None:
+            terms += self._padded_images * self._met.padding_terms
+            weights += self._padded_images * self._met.padding_weights
+        return ZeroOperands(
+            everything - self.weights.total * self.num_positions,
+            everything - terms * self.weights.num_outputs,
+            everything - weights,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class MetAtPlaces:
+    """What the places of several layers' images meet, one layer after the other: see `met_at_places`.
+
+    Parameters
+    ----------
+    terms, weights : int64 array
+        As in `PlacesMet`.
+    lengths : int64 array, shape (layers, 2)
+        Kinds of rows times width, and channels.
+    """
+
+    terms: Int64
+    weights: Int64
+    lengths: Int64
+
+    @staticmethod
+    def of(layers: Sequence[PlacesMet]) -> MetAtPlaces:
+        """Put layers, at least one, behind each other."""
+        terms, weights = ([getattr(met, of).reshape(-1) for met in layers] for of in ("terms", "weights"))
+        lengths = [(met.terms.size, met.weights.shape[2]) for met in layers]
+        return MetAtPlaces(np.concatenate(terms), np.concatenate(weights), np.array(lengths, dtype=np.int64))
+
+    def counts(self, places: Int32) -> list[tuple[int, int]]:
+        """Return what counts by place, of all layers in one line, met of terms and weights in each layer."""
+        met = np.empty_like(self.lengths)
+        kernels.met_at_places(places, self.terms, self.weights, self.lengths, met)
+        counts: list[tuple[int, int]] = met.tolist()
+        return counts
+
+
+class ZeroCounters:
+    """Zero operands of the layers of a run. Their counts by place lie in one array, which one call adds up.
+
+    Parameters
+    ----------
+    layers : iterable of MacLayer
+        Every layer.
+    by_place : collection of str
+        Names of those whose stored codes will be counted by place.
+    spatial_first : bool
+        Order of the reduction of convolutions.
+    """
+
+    def __init__(self, layers: Sequence[MacLayer], by_place: Container[str], spatial_first: bool) -> None:
+        weights = {layer.name: NonzeroWeights.of_layer(layer) for layer in layers}
+        self._met = {
+            layer.name: weights[layer.name].at_places(layer.geometry, spatial_first)
+            for layer in layers if layer.name in by_place
+        }  # fmt: skip
+        ends = np.cumsum([prod(met.counted) for met in self._met.values()], dtype=np.int64)
+        self._places = np.zeros(ends[-1] if ends.size else 0, dtype=np.int32)
+        parts = dict(zip(self._met, np.split(self._places, ends[:-1]), strict=True)) if ends.size else {}
+        self.of = {name: ZeroCounter(some, spatial_first) for name, some in weights.items()}
+        for name, met in self._met.items():
+            self.of[name] = ZeroCounter(weights[name], spatial_first, met, parts[name].reshape(met.counted))
+
+    @cached_property
+    def _at_places(self) -> MetAtPlaces:
+        """What counts by place meet; the numbers are many, and only runs that are over ask for them."""
+        return MetAtPlaces.of(list(self._met.values()))
+
+    def clear(self) -> None:
+        """Forget what was taken in."""
+        self._places.fill(0)
+        for counter in self.of.values():
+            counter.clear()
+
+    def absorb(self, other: ZeroCounters) -> None:
+        """Add what counters of the same layers have seen."""
+        for name, counter in self.of.items():
+            counter.absorb(other.of[name])
+
+    def zero_operands(self) -> dict[str, ZeroOperands]:
+        """Return the counts of every layer over everything that was taken in."""
+        met = dict.fromkeys(self.of, (0, 0))
+        if self._met:
+            met.update(zip(self._met, self._at_places.counts(self._places), strict=True))
+        return {name: counter.having_met(*met[name]) for name, counter in self.of.items()}
 
 
 def count_by_place(codes: Codes, zero: int, by_place: ByPlace) -> None:

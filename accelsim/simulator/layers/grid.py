@@ -19,7 +19,7 @@ from accelsim.simulator.engine.gemm import EngineName, Int32, Int64, Track, run_
 from accelsim.simulator.engine.gemm_operands import GemmOperands, GemmValues
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.layer_steps import LayerEvents
-from accelsim.simulator.engine.zeros import ByPlace, NonzeroWeights, ZeroCounter, count_by_place
+from accelsim.simulator.engine.zeros import ByPlace, NonzeroWeights, ZeroCounter, ZeroCounters, count_by_place
 from accelsim.simulator.gemm import refuse_overflow, tracking_level
 from accelsim.simulator.layers.registry import Codes, from_planes, planes, wide
 from accelsim.simulator.layers.row_form import RowForm, asymmetric_groups, unfolded
@@ -117,11 +117,13 @@ class Grid:
         self.tallies = {layer.name: Tally() for layer in on_grid}
         self._spatial_first = machine.reduction_order == "spatial_first"
         known = [layer for layer in on_grid if isinstance(layer, kinds.MacLayer)]
-        self._zeros = {layer.name: ZeroCounter(NonzeroWeights.of_layer(layer), self._spatial_first) for layer in known}
+        by_rows = engine == "fast" and sampling is None
+        forms = {layer.name: RowForm.of(layer, machine, self.level == "range") for layer in known if by_rows}
+        self._forms = {name: form for name, form in forms.items() if form is not None}
+        self._known_zeros = ZeroCounters(known, self._forms, self._spatial_first)
+        self._zeros = dict(self._known_zeros.of)
         self._bound_zeros: dict[str, ZeroOperands] = {}
         self._asymmetric: dict[str, int] = {}
-        by_rows = engine == "fast" and sampling is None
-        self._forms = {layer.name: RowForm.of(layer, machine, self.level == "range") for layer in known if by_rows}
         self._toggles: dict[str, ToggleCounter] = {}
         if sampling is not None:
             for layer in known:
@@ -131,23 +133,26 @@ class Grid:
                     layer.weights, layer.start, layer.groups, positions, machine, widths, sampling
                 )
 
+    def clear(self) -> None:
+        """Forget what was met, for another run; not for one that counts bit toggles."""
+        self.tallies = {name: Tally() for name in self.tallies}
+        self._known_zeros.clear()
+        self._bound_zeros.clear()
+        self._asymmetric.clear()
+
     def absorb(self, other: Grid) -> None:
         """Add what another run of the same layers met on other samples; bit toggles are not among it."""
         for name, tally in other.tallies.items():
             self.tallies[name].absorb(tally)
-        for name, zeros in other._zeros.items():
-            if name in self._zeros:
-                self._zeros[name].absorb(zeros)
+        self._known_zeros.absorb(other._known_zeros)
         for name, operands in other._bound_zeros.items():
             self._bound_zeros[name] = self._bound_zeros.get(name, ZeroOperands()) + operands
         for name, groups in other._asymmetric.items():
             self._asymmetric[name] = max(self._asymmetric.get(name, 0), groups)
 
-    def zero_operands(self, layer: kinds.GridLayer) -> ZeroOperands:
-        """Return how many multiplications of a layer had a zero operand so far."""
-        if isinstance(layer, kinds.RuntimeMacLayer):
-            return self._bound_zeros.get(layer.name, ZeroOperands())
-        return self._zeros[layer.name].zero_operands()
+    def zero_operands(self) -> dict[str, ZeroOperands]:
+        """Return how many multiplications of each layer had a zero operand so far; layers that did not run may lack."""
+        return self._known_zeros.zero_operands() | self._bound_zeros
 
     def asymmetric_groups(self, layer: kinds.GridLayer) -> int:
         """Return in how many groups of a layer weights have a zero point that is not 0."""
