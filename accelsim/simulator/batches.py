@@ -71,6 +71,8 @@ class BatchRun:
         Tensors to return.
     done : callable
         Called with the number of samples that are done, after every batch.
+    alike : bool
+        Whether arrays may stay from batch to batch.
     """
 
     program: IntegerProgram
@@ -78,6 +80,7 @@ class BatchRun:
     size: int
     keep: Sequence[str]
     done: Done
+    alike: bool = False
     arrays: Arrays = field(default_factory=dict)
     failures: list[tuple[int, Exception]] = field(default_factory=list)
 
@@ -131,7 +134,7 @@ class BatchRun:
         batch = self.feeds.slice(start, stop)
         codes = {name: self._stored(name, values) for name, values in batch.items()}
         del batch
-        stored = execution.run(codes, keep=self.keep)
+        stored = execution.run_alike(codes, self.keep) if self.alike else execution.run(codes, self.keep)
         for name in self.keep:
             if name in stored:
                 self._whole(name, stored[name])[start:stop] = stored[name]

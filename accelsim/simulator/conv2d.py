@@ -16,7 +16,8 @@ from accelsim.simulator.engine.convolution import run_convolution
 from accelsim.simulator.engine.events import EventArrays
 from accelsim.simulator.engine.gemm import EngineName, Int64, Track
 from accelsim.simulator.engine.gemm_operands import TYPE_ENDS, GemmValues
-from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter
+from accelsim.simulator.engine.nonzero_weights import NonzeroWeights
+from accelsim.simulator.engine.zeros import ZeroCounter
 from accelsim.simulator.gemm import checked_machine, refuse_overflow, tracking_level
 from accelsim.simulator.gemm_result import GemmAccount, GemmResult
 from accelsim.simulator.operands import gemm_operands, integer_array, operand, start_values, zero_points

@@ -15,10 +15,11 @@ from accelsim.simulator.counts import AccessCount, Toggles, ZeroOperands
 from accelsim.simulator.energy import EnergyTable, weigh
 from accelsim.simulator.engine.activity import Sampling
 from accelsim.simulator.engine.gemm import EngineName, Track
+from accelsim.simulator.fixed_batches import AlikeBatches
 from accelsim.simulator.layers import elementwise, moving, onnx, pooling, tables, tflite
 from accelsim.simulator.layers.counting import layer_operations
 from accelsim.simulator.layers.grid import Grid
-from accelsim.simulator.layers.registry import Codes, execute_layer
+from accelsim.simulator.layers.registry import Codes
 from accelsim.simulator.memory import GemmShape, MemoryTraffic, gemm_traffic
 from accelsim.simulator.results import LayerRecord
 from accelsim.simulator.timing import gemm_cycles, vector_cycles
@@ -34,11 +35,14 @@ Conditions = tuple[Machine, int, EnergyTable, bool, bool]
 Records = dict[tuple[int, int], LayerRecord]
 """By layer and asymmetric groups; of a layer of the grid as if it had met no zeros, overflows or toggles."""
 
+Parts = tuple[Grid, AlikeBatches]
+"""What runs a program, and takes time to make."""
+
 _MOST_CONDITIONS = 4
 """Conditions under which a program is remembered to have run."""
 
-_MOST_GRIDS = 16
-"""Grids that are kept of a program: of the threads of its last run."""
+_MOST_RUNS = 16
+"""Runs that leave something of a program: each of a thread."""
 
 _PRICES = EnergyTable()
 """Where none are given."""
@@ -52,7 +56,7 @@ class _Kept:
 
     def __init__(self) -> None:
         self._records: list[tuple[Conditions, Records]] = []
-        self._grids: list[tuple[tuple[Machine, Track], Grid]] = []
+        self._parts: list[tuple[tuple[Machine, Track], Parts]] = []
 
     def records(self, conditions: Conditions) -> Records:
         """Return what was counted in closed form under some conditions."""
@@ -64,22 +68,22 @@ class _Kept:
         self._records.append((conditions, {}))
         return self._records[-1][1]
 
-    def grid(self, machine: Machine, track: Track) -> Grid | None:
-        """Return a grid of a run that is over, which has forgotten it; None where there is none for the machine."""
-        while self._grids:
+    def parts(self, machine: Machine, track: Track) -> Parts | None:
+        """Return what a run on the machine left, with a grid that forgot it; None where there is nothing."""
+        while self._parts:
             try:
-                known, grid = self._grids.pop()
+                known, parts = self._parts.pop()
             except IndexError:  # another thread was faster
                 return None
             if known == (machine, track):
-                grid.clear()
-                return grid
+                parts[0].clear()
+                return parts
         return None
 
-    def keep(self, machine: Machine, track: Track, grid: Grid) -> None:
-        """Keep the grid of a run that is over."""
-        if len(self._grids) < _MOST_GRIDS:
-            self._grids.append(((machine, track), grid))
+    def keep(self, machine: Machine, track: Track, parts: Parts) -> None:
+        """Keep what a run leaves that is over."""
+        if len(self._parts) < _MOST_RUNS:
+            self._parts.append(((machine, track), parts))
 
 
 _KEPT: WeakKeyDictionary[IntegerProgram, _Kept] = WeakKeyDictionary()
@@ -119,26 +123,27 @@ class Execution:
         self.engine, self.track, self.num_samples = engine, track, num_samples
         self.energy, self.sampling = energy or _PRICES, sampling
         self._kept = _KEPT.get(program) or _KEPT.setdefault(program, _Kept())
-        self.grid = self._unused_grid()
+        self.grid, self._alike = self._left_over() or self._parts()
 
-    def _unused_grid(self) -> Grid:
-        """Return a grid that met nothing: of an earlier run, if there is one."""
-        if self._grid_lasts:
-            grid = self._kept.grid(self.machine, self.track)
-            if grid is not None:
-                return grid
+    def _left_over(self) -> Parts | None:
+        """Return what an earlier run left, if there is such a run."""
+        return self._kept.parts(self.machine, self.track) if self._lasts else None
+
+    def _parts(self) -> Parts:
+        """Return a grid that met nothing, and its batches."""
         on_grid = [layer for layer in self.program.layers if isinstance(layer, kinds.GridLayer)]
-        return Grid(self.machine, self.engine, self.track, on_grid, self.num_samples, self.sampling)
+        grid = Grid(self.machine, self.engine, self.track, on_grid, self.num_samples, self.sampling)
+        return grid, AlikeBatches(self.program.layers, self.program.constants, self.program.tensors, grid)
 
     @property
-    def _grid_lasts(self) -> bool:
+    def _lasts(self) -> bool:
         """Whether another run may have the grid: not one that counts toggles of so many samples."""
         return self.engine == "fast" and self.sampling is None
 
     def end(self) -> None:
         """Leave the grid to other runs; records were made before, and nothing runs here any more."""
-        if self._grid_lasts:
-            self._kept.keep(self.machine, self.track, self.grid)
+        if self._lasts:
+            self._kept.keep(self.machine, self.track, (self.grid, self._alike))
 
     def run(self, codes: dict[str, Codes], keep: Iterable[str]) -> dict[str, Codes]:
         """Run one batch.
@@ -156,13 +161,29 @@ class Execution:
             Codes of the kept tensors.
         """
         kept = set(keep)
-        alive = codes
+        alive, constants = codes, self.program.constants
         for layer, done_with in zip(self.program.layers, self.program.last_uses, strict=True):
-            alive[layer.output] = self._execute(layer, alive)
+            inputs = [alive[name] if name in alive else constants[name] for name in layer.inputs]
+            alive[layer.output] = self.grid.execute(layer, inputs)
             for name in done_with:
                 if name not in kept:
                     alive.pop(name, None)
         return {name: values for name, values in alive.items() if name in kept}
+
+    def run_alike(self, codes: dict[str, Codes], keep: Iterable[str]) -> dict[str, Codes]:
+        """Run one batch of several that are alike, as `run` does; what is returned lasts until the next.
+
+        The arrays of small ones stay, see `accelsim.simulator.fixed_batches`.
+        """
+        stored = self._alike.run(codes)
+        if stored is None:
+            return self.run(codes, keep)
+        return {name: stored[name] for name in keep if name in stored}
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Bytes of the arrays that stay from batch to batch."""
+        return self._alike.num_bytes
 
     def absorb(self, other: Execution) -> None:
         """Add what another execution of the same program met on other samples."""
@@ -175,17 +196,6 @@ class Execution:
             self._record(index, layer, zeros) if isinstance(layer, kinds.GridLayer) else self._counted(index, layer, 0)
             for index, layer in enumerate(self.program.layers)
         )
-
-    def _execute(self, layer: kinds.Layer, alive: dict[str, Codes]) -> Codes:
-        """Compute what a layer stores."""
-        inputs = [alive[name] if name in alive else self.program.constants[name] for name in layer.inputs]
-        match layer:
-            case kinds.MacLayer():
-                return self.grid.run(layer, inputs[0])
-            case kinds.RuntimeMacLayer():
-                return self.grid.run_bound(layer, inputs)
-            case _:
-                return execute_layer(layer, inputs)
 
     def _record(self, index: int, layer: kinds.GridLayer, zeros: Mapping[str, ZeroOperands]) -> LayerRecord:
         """Return the record of a layer of the grid over all samples; ``zeros`` are those of all layers."""

@@ -14,8 +14,9 @@ from accelsim.simulator.engine.activity import Sampling, ToggleCounter
 from accelsim.simulator.engine.exact import ColumnSurvey
 from accelsim.simulator.engine.gemm import EngineName, Track, fast_gemm, run_gemm, step_gemm
 from accelsim.simulator.engine.gemm_operands import GemmOperands, GemmValues
+from accelsim.simulator.engine.nonzero_weights import NonzeroWeights
 from accelsim.simulator.engine.trace import DEFAULT_LIMIT_BYTES, Range, Trace, TraceWindow
-from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter
+from accelsim.simulator.engine.zeros import ZeroCounter
 from accelsim.simulator.gemm_result import GemmAccount, GemmResult
 from accelsim.simulator.operands import (
     matmul_operands,

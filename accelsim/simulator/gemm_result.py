@@ -12,8 +12,9 @@ from accelsim.machine import Machine
 from accelsim.simulator.counts import OperationCount, Toggles, ZeroOperands
 from accelsim.simulator.engine.events import Events
 from accelsim.simulator.engine.gemm import Int64
+from accelsim.simulator.engine.nonzero_weights import NonzeroWeights
 from accelsim.simulator.engine.trace import Trace
-from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter
+from accelsim.simulator.engine.zeros import ZeroCounter
 from accelsim.simulator.operations import gemm_operations
 from accelsim.simulator.timing import CycleCount, gemm_cycles
 from accelsim.simulator.widths import GridWidths

@@ -78,9 +78,7 @@ class LayerRecord:
     def having_met(self, met: Mapping[str, object]) -> LayerRecord:
         """Return the record with some of its counts replaced: `dataclasses.replace` without setting each field anew."""
         record = object.__new__(LayerRecord)
-        fields = record.__dict__
-        fields.update(self.__dict__)
-        fields.update(met)
+        object.__setattr__(record, "__dict__", {**self.__dict__, **met})
         return record
 
     @property

@@ -23,6 +23,7 @@ from accelsim.simulator.energy import EnergyTable
 from accelsim.simulator.engine.activity import Sampling
 from accelsim.simulator.engine.gemm import EngineName, Track
 from accelsim.simulator.execute import Execution
+from accelsim.simulator.fixed_batches import FIXED_BYTES
 from accelsim.simulator.gemm import checked_machine
 from accelsim.simulator.results import SimulationResult
 from accelsim.simulator.working_memory import WorkingMemory
@@ -140,7 +141,7 @@ def simulate(
         if progress is not None:
             progress("samples", count, feeds.num_samples)
 
-    batches = BatchRun(program, feeds, size, kept, done)
+    batches = BatchRun(program, feeds, size, kept, done, alike=fast and memory_bytes // threads >= FIXED_BYTES)
     batches.run(executions)
     execution, arrays = executions[0], batches.arrays
     for other in executions[1:]:
@@ -158,7 +159,7 @@ def simulate(
         num_samples=feeds.num_samples * ((program.inputs[0].shape[0] or 1) if program.coupled else 1),
         tensors=arrays if keep_intermediates else {},
         batch_samples=size,
-        peak_batch_bytes=threads * memory.bytes(size),
+        peak_batch_bytes=max(threads * memory.bytes(size), sum(each.fixed_bytes for each in executions)),
     )
 
 

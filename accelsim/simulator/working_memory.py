@@ -25,8 +25,8 @@ from accelsim.simulator.engine.exact import _LARGE_BYTES
 from accelsim.simulator.engine.layer_calls import NEAR_SUM_BYTES
 from accelsim.simulator.engine.layer_ranges import LayerRanges
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
+from accelsim.simulator.engine.nonzero_weights import counter_bytes
 from accelsim.simulator.engine.safe import SUM_BYTES, SafeLayer
-from accelsim.simulator.engine.zeros import counter_bytes
 from accelsim_kernels.processor import has_dot_instructions
 from accelsim_kernels.vectors.code import LANES
 

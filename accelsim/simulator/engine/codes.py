@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +18,7 @@ from accelsim.program.layers import MacLayer
 from accelsim.program.rescale import Rescale, bound_within
 from accelsim.simulator.engine.bounds import for_kernels
 from accelsim.simulator.engine.dots import bits_of
+from accelsim.simulator.engine.steps import Bound
 from accelsim_kernels import pooling, vector
 from accelsim_kernels import requantize as kernels
 from accelsim_kernels import requantize_rows as rows
@@ -277,9 +279,15 @@ def add(
 
 def look_pairs_up(a: npt.NDArray[Any], b: npt.NDArray[Any], table: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Replace pairs of codes of 8 bits, contiguous arrays of one shape, by entries of a table of all 65,536 pairs."""
+    bound = bind_pairs(for_kernels(a), for_kernels(b), table)
+    bound.steps[0]()
+    return bound.codes
+
+
+def bind_pairs(a: npt.NDArray[Any], b: npt.NDArray[Any], table: npt.NDArray[Any]) -> Bound:
+    """Return the step of `look_pairs_up`, and its output; all arrays writable."""
     output = np.empty(a.shape, dtype=table.dtype)
-    vector.look_pairs_up(bits_of(for_kernels(a)), bits_of(for_kernels(b)), bits_of(table), bits_of(output))
-    return output
+    return Bound([partial(vector.look_pairs_up, *map(bits_of, (a, b, table, output)))], output, output.nbytes)
 
 
 def multiply(

@@ -43,33 +43,38 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
 
 
 _MOST_SHAPES = 64
-"""Shapes of a thread's room that are remembered."""
+"""Shapes of a room that are remembered."""
 
 
-class _ThreadRoom(threading.local):
-    """Room for sums that each thread keeps from call to call."""
+class Room:
+    """Room for a few sums: what is there lasts until more is asked for."""
 
     def __init__(self) -> None:
-        self.sums: Int32 = aligned_empty((0,), np.int32)
-        self.shaped: dict[tuple[int, ...], Int32] = {}
+        self._sums: Int32 = aligned_empty((0,), np.int32)
+        self._shaped: dict[tuple[int, ...], Int32] = {}
 
-    def shape(self, shape: tuple[int, ...]) -> Int32:
-        """Return the room in a shape that it has not had, and remember it."""
-        size = prod(shape)
-        if self.sums.size < size or len(self.shaped) >= _MOST_SHAPES:
-            self.shaped.clear()
-            self.sums = aligned_empty((max(size, self.sums.size),), np.int32)
-        made = self.shaped[shape] = self.sums[:size].reshape(shape)
+    def sums_of(self, shape: tuple[int, ...]) -> Int32:
+        """Return the room in some shape."""
+        made = self._shaped.get(shape)
+        if made is None:
+            size = prod(shape)
+            if self._sums.size < size or len(self._shaped) >= _MOST_SHAPES:
+                self._shaped.clear()
+                self._sums = aligned_empty((max(size, self._sums.size),), np.int32)
+            made = self._shaped[shape] = self._sums[:size].reshape(shape)
         return made
+
+
+class _ThreadRoom(threading.local, Room):
+    """Room that each thread keeps from call to call."""
 
 
 _ROOM = _ThreadRoom()
 
 
 def near_sums(shape: tuple[int, ...]) -> Int32:
-    """Return room for a few sums, the thread's own: what is there lasts until the thread asks for more."""
-    made = _ROOM.shaped.get(shape)
-    return _ROOM.shape(shape) if made is None else made
+    """Return the thread's own room in some shape."""
+    return _ROOM.sums_of(shape)
 
 
 def unsigned(num_bytes: int) -> Any:

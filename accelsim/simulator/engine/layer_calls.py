@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from accelsim.simulator.engine.dots import PackedWeights, near_sums, unsigned
 from accelsim.simulator.engine.lanes import LaneConstants
 from accelsim.simulator.engine.layer_operands import LayerOperands, Padding
+from accelsim.simulator.engine.steps import Bound, Step
 from accelsim.simulator.engine.tap_weights import TapWeights
 from accelsim.simulator.engine.windows import Windows
 from accelsim.simulator.engine.zeros import ByPlace, bits_of_code, count_by_place
@@ -24,9 +25,9 @@ from accelsim_kernels.layer_rows import Source, depthwise_layer, depthwise_layer
 from accelsim_kernels.vectors.code import LANES
 
 Codes = npt.NDArray[Any]
+Int32 = npt.NDArray[np.int32]
 Call = Callable[[Codes, ByPlace], Codes]
 """Takes stored codes, contiguous and channels last, and where to count zeros; returns codes (positions, channels)."""
-
 NEAR_SUM_BYTES = 16 << 10
 """Sums that are held at a time where they are requantized in 32-bit lanes: they stay in the first-level cache."""
 
@@ -83,9 +84,33 @@ class Intake:
         return self._nothing, (self._zero_bits, *_NOWHERE), self._padding[0], self._nothing
 
 
+@dataclass(frozen=True, eq=False)
+class LayerCall:
+    """A `Call` for batches of one length, of which all is known but the arrays.
+
+    Parameters
+    ----------
+    room : tuple of int
+        Shape of the sums that are held at a time.
+    bind : callable
+        Takes stored codes, contiguous and channels last, where zeros are counted, and room for sums; returns a kernel
+        call for each group, and codes of shape (positions, channels).
+    """
+
+    room: tuple[int, ...]
+    bind: Callable[[Codes, ByPlace, Int32], Bound]
+
+    def __call__(self, rows: Codes, by_place: ByPlace) -> Codes:
+        """Run the layer."""
+        bound = self.bind(rows, by_place, near_sums(self.room))
+        for step in bound.steps:
+            step()
+        return bound.codes
+
+
 def dot_call(
     intake: Intake, groups: list[PackedWeights], lanes: list[LaneConstants], windows: Windows, dtype: np.dtype[Any]
-) -> Call:
+) -> LayerCall:
     """Return the call that multiplies windows with all channels, group by group.
 
     Parameters
@@ -119,21 +144,22 @@ def dot_call(
     ]
     nothing_left = intake.nothing_left
 
-    def call(rows: Codes, by_place: ByPlace) -> Codes:
-        stored, sums = np.empty(num_windows * channels, dtype=bits), near_sums(room)
+    def bind(rows: Codes, by_place: ByPlace, sums: Int32) -> Bound:
+        stored, steps = np.empty(num_windows * channels, dtype=bits), list[Step]()
         source, operands = intake.take(rows, by_place)
         flat = operands.view(np.uint8) if words else operands
         for begin, factors, requantization, part in calls:
-            dot_layer(source, flat[begin:] if begin else flat, *factors, sums, *requantization, stored, part)
+            own = flat[begin:] if begin else flat
+            steps.append(partial(dot_layer, source, own, *factors, sums, *requantization, stored, part))
             source = nothing_left
-        return stored.view(dtype).reshape(num_windows, channels)
+        return Bound(steps, stored.view(dtype).reshape(num_windows, channels), stored.nbytes + operands.nbytes)
 
-    return call
+    return LayerCall(room, bind)
 
 
 def depthwise_call(
     intake: Intake, taps: TapWeights, lanes: LaneConstants, windows: Windows, dtype: np.dtype[Any]
-) -> Call:
+) -> LayerCall:
     """Return the call that convolves every channel with its own kernel; parameters as of `dot_call`."""
     run, channels, num_windows, by_dots = windows.run, len(taps.weights), windows.num_windows, taps.by_dots
     bits = unsigned(dtype.itemsize)
@@ -143,14 +169,15 @@ def depthwise_call(
     for_dots = taps.for_dots(windows.segments) if by_dots else None
     requantization, words = (lanes.constants, lanes.two), intake.form.words
 
-    def call(rows: Codes, by_place: ByPlace) -> Codes:
-        stored, sums = np.empty(num_windows * run, dtype=bits), near_sums(room)[:-LANES]
+    def bind(rows: Codes, by_place: ByPlace, sums: Int32) -> Bound:
+        stored, room_left = np.empty(num_windows * run, dtype=bits), sums[:-LANES]
         source, taken = intake.take(rows, by_place)
         operands: Codes = taken.view(np.int16) if words else taken
         if for_dots is not None:
-            depthwise_layer_dots(source, operands, *where, for_dots, sums, *requantization, stored)
+            last = room_left, *requantization, stored
+            step = partial(depthwise_layer_dots, source, operands, *where, for_dots, *last)
         else:
-            depthwise_layer(source, operands, *where, sums, *requantization, stored)
-        return stored.view(dtype).reshape(-1, channels)
+            step = partial(depthwise_layer, source, operands, *where, room_left, *requantization, stored)
+        return Bound([step], stored.view(dtype).reshape(-1, channels), stored.nbytes + taken.nbytes)
 
-    return call
+    return LayerCall(room, bind)

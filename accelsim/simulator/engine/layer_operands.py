@@ -108,6 +108,10 @@ class LayerOperands:
         """Unsigned type of an operand's size."""
         return unsigned(self._item_bytes)
 
+    def takes_as_stored(self, rows: Codes) -> bool:
+        """Whether `flat` copies nothing."""
+        return self.times == 1 and rows.itemsize == self._item_bytes
+
     def flat(self, rows: Codes) -> Codes:
         """Return codes as flat `bits`, every channel as often as it is there."""
         flat = (self._repeated(rows) if self.times > 1 else rows).reshape(-1)

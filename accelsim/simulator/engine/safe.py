@@ -20,11 +20,12 @@ from accelsim.program.layers import MacLayer
 from accelsim.simulator.engine.bounds import ChannelBounds
 from accelsim.simulator.engine.codes import RowRequantizer
 from accelsim.simulator.engine.digits import Digits
-from accelsim.simulator.engine.dots import PackedWeights
+from accelsim.simulator.engine.dots import PackedWeights, Room
 from accelsim.simulator.engine.lanes import LaneConstants
-from accelsim.simulator.engine.layer_calls import Call, Intake, depthwise_call, dot_call
+from accelsim.simulator.engine.layer_calls import Call, Intake, LayerCall, depthwise_call, dot_call
 from accelsim.simulator.engine.layer_operands import Codes, LayerOperands
 from accelsim.simulator.engine.layer_weights import LayerWeights
+from accelsim.simulator.engine.steps import Bound
 from accelsim.simulator.engine.windows import Windows
 from accelsim.simulator.engine.zeros import ByPlace, count_by_place
 from accelsim_kernels.processor import has_dot_instructions
@@ -240,8 +241,32 @@ class SafeLayer:
         integer array, shape (images, height, width, channels) or (positions, n)
             Codes, in the narrowest type that holds the clamp's range.
         """
-        length, geometry = len(rows), self.operand_form.geometry
-        codes = self._call_for(length)(rows, by_place)
+        return self._shaped(self._call_for(len(rows))(rows, by_place), len(rows))
+
+    def bind(self, rows: Codes, by_place: ByPlace, room: Room) -> Bound | None:
+        """Return steps that run the layer on what the same array holds later, and the codes that they leave.
+
+        Parameters
+        ----------
+        rows, by_place
+            As in `run`.
+        room : Room
+            Whose sums they overwrite.
+
+        Returns
+        -------
+        Bound or None
+            None where codes are copied before a kernel reads them, or the layer is more than kernel calls.
+        """
+        call = self._call_for(len(rows))
+        if not isinstance(call, LayerCall) or not self.operand_form.takes_as_stored(rows):
+            return None
+        bound = call.bind(rows, by_place, room.sums_of(call.room))
+        return bound._replace(codes=self._shaped(bound.codes, len(rows)))
+
+    def _shaped(self, codes: Codes, length: int) -> Codes:
+        """Return codes (positions, channels) as images, where they are."""
+        geometry = self.operand_form.geometry
         return codes if geometry is None else codes.reshape(length, *geometry.output_shape, -1)
 
     def _call_for(self, length: int) -> Call:

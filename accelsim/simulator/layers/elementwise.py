@@ -11,7 +11,8 @@ import numpy as np
 from accelsim.program import layers as kinds
 from accelsim.simulator.counts import Operation
 from accelsim.simulator.engine import codes as engine_codes
-from accelsim.simulator.layers.registry import Codes, VectorCount, counts, executes, wide
+from accelsim.simulator.engine.steps import Bound
+from accelsim.simulator.layers.registry import Codes, VectorCount, binds, counts, executes, wide
 from accelsim.simulator.operations import FLOAT_BITS, WIDE_BITS, ending, rescaling
 
 _PAIRS = 1 << 16
@@ -27,16 +28,33 @@ _ADDED: WeakKeyDictionary[kinds.AddLayer, int] = WeakKeyDictionary()
 @executes(kinds.AddLayer, as_stored=True)
 def add(layer: kinds.AddLayer, inputs: Sequence[Codes]) -> Codes:
     """Add or subtract, docs/numerics.md (25) to (27): each pair of codes once, where there have been more."""
+    a, b, channels_last = _pairs(inputs)
+    narrow = (
+        _sums_by_table(layer, a, b) if a.itemsize == b.itemsize == 1 and _pays(layer, a.size) else _sums(layer, a, b)
+    )
+    return _clamped(narrow.transpose(0, 3, 1, 2) if channels_last else narrow, layer)
+
+
+@binds(kinds.AddLayer)
+def bind_add(layer: kinds.AddLayer, inputs: Sequence[Codes]) -> Bound | None:
+    """Bind an addition that goes by its table, and clamps all channels alike."""
+    a, b, channels_last = _pairs(inputs)
+    table = _TABLES.get(layer, {}).get(a.dtype.char + b.dtype.char)
+    copied = not (np.may_share_memory(a, inputs[0]) and np.may_share_memory(b, inputs[1]))
+    if table is None or copied or layer.channel_clamps is not None:
+        return None
+    bound = engine_codes.bind_pairs(a, b, table)
+    return bound._replace(codes=bound.codes.transpose(0, 3, 1, 2)) if channels_last else bound
+
+
+def _pairs(inputs: Sequence[Codes]) -> tuple[Codes, Codes, bool]:
+    """Return what is added, of one shape and contiguous, and whether axis 1 of images is at its end."""
     a, b = inputs
     if a.shape != b.shape:
         shape = np.broadcast_shapes(a.shape, b.shape)
         a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
     channels_last = a.ndim == 4 and not inputs[0].flags.c_contiguous  # as convolutions leave their images
-    a, b = _in_memory(a, channels_last), _in_memory(b, channels_last)
-    narrow = (
-        _sums_by_table(layer, a, b) if a.itemsize == b.itemsize == 1 and _pays(layer, a.size) else _sums(layer, a, b)
-    )
-    return _clamped(narrow.transpose(0, 3, 1, 2) if channels_last else narrow, layer)
+    return _in_memory(a, channels_last), _in_memory(b, channels_last), channels_last
 
 
 def _sums(layer: kinds.AddLayer, a: Codes, b: Codes) -> Codes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,19 @@ from accelsim.simulator.counts import Toggles, ZeroOperands
 from accelsim.simulator.engine import codes as engine_codes
 from accelsim.simulator.engine.activity import Sampling, ToggleCounter, count_convolution
 from accelsim.simulator.engine.convolution import positions_at_a_time, run_convolution
+from accelsim.simulator.engine.dots import Room
 from accelsim.simulator.engine.gemm import EngineName, Int32, Int64, Track, run_gemm
 from accelsim.simulator.engine.gemm_operands import GemmOperands, GemmValues
+from accelsim.simulator.engine.layer_calls import Call
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
 from accelsim.simulator.engine.layer_steps import LayerEvents
-from accelsim.simulator.engine.zeros import ByPlace, NonzeroWeights, ZeroCounter, ZeroCounters, count_by_place
+from accelsim.simulator.engine.nonzero_weights import NonzeroWeights
+from accelsim.simulator.engine.steps import Bound
+from accelsim.simulator.engine.zeros import ByPlace, ZeroCounter, ZeroCounters, count_by_place
 from accelsim.simulator.gemm import refuse_overflow, tracking_level
-from accelsim.simulator.layers.registry import Codes, from_planes, planes, wide
+from accelsim.simulator.layers.registry import Codes, bind_layer, execute_layer, from_planes, planes, wide
 from accelsim.simulator.layers.row_form import RowForm, asymmetric_groups, unfolded
 from accelsim.simulator.widths import GridWidths
-
-Run = Callable[[Codes, ByPlace], Codes]
-"""Runs a layer channels last and counts its zeros, as `accelsim.simulator.engine.safe.SafeLayer.run` does."""
 
 
 @dataclass
@@ -216,7 +218,7 @@ class Grid:
             self.tallies[layer.name].add_events(met[0])
         return stored, met[0]
 
-    def _run_rows(self, layer: kinds.MacLayer, codes: Codes, form: RowForm, run: Run) -> Codes:
+    def _run_rows(self, layer: kinds.MacLayer, codes: Codes, form: RowForm, run: Call) -> Codes:
         """Run a layer channels last and tally its zero operands.
 
         Parameters
@@ -289,6 +291,53 @@ class Grid:
         return engine_codes.requantize(
             accumulators, rescale, layer.zero_point, layer.bounds(channels), layer.stored_format
         )
+
+    def bind(self, layer: kinds.Layer, inputs: Sequence[Codes], room: Room) -> Bound | None:
+        """Return steps that run a layer of any kind on what the same inputs hold later, and the codes that they leave.
+
+        Parameters
+        ----------
+        layer, inputs
+            As in `execute`.
+        room : Room
+            Whose sums the steps overwrite.
+
+        Returns
+        -------
+        Bound or None
+            None where a register could overflow, ranges are tracked, codes are copied before a kernel reads them, or
+            the layer is more than kernel calls.
+        """
+        if isinstance(layer, kinds.MacLayer):
+            return self._bind_rows(layer, inputs[0], room)
+        return bind_layer(layer, inputs)
+
+    def _bind_rows(self, layer: kinds.MacLayer, codes: Codes, room: Room) -> Bound | None:
+        """Bind a layer that runs channels last and has no register at risk."""
+        form = self._forms.get(layer.name)
+        if form is None or not form.always_safe or form.ranges is not None:
+            return None
+        rows, counter = form.rows(layer, codes), self._zeros[layer.name]
+        if not np.may_share_memory(rows, codes):
+            return None
+        bound = form.safe.bind(rows, counter.by_place(0, layer.geometry, layer.pad_value), room)
+        if bound is None:
+            return None
+        stored = form.stored(layer, bound.codes, len(codes))
+        if not np.may_share_memory(stored, bound.codes):
+            return None
+        count = partial(counter.by_place, len(rows), layer.geometry, layer.pad_value)
+        return Bound([count, *bound.steps], stored, bound.num_bytes)
+
+    def execute(self, layer: kinds.Layer, inputs: Sequence[Codes]) -> Codes:
+        """Compute what a layer of any kind stores, from what it reads, samples along axis 0; constants as they are."""
+        match layer:
+            case kinds.MacLayer():
+                return self.run(layer, inputs[0])
+            case kinds.RuntimeMacLayer():
+                return self.run_bound(layer, inputs)
+            case _:
+                return execute_layer(layer, inputs)
 
     def run_bound(self, layer: kinds.RuntimeMacLayer, inputs: Sequence[npt.NDArray[Any]]) -> Int32:
         """Run a product whose operands a run computes, sample by sample.

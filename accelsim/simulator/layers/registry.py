@@ -12,6 +12,7 @@ import numpy.typing as npt
 from accelsim.errors import LoweringError
 from accelsim.program.layers import Layer
 from accelsim.simulator.counts import Operation
+from accelsim.simulator.engine.steps import Bound
 
 Codes = npt.NDArray[Any]
 """What a layer reads or stores, samples along axis 0: codes in any integer type that holds them and in any memory
@@ -22,13 +23,16 @@ VectorCount = tuple[int, Counter[Operation], int]
 
 Execute = Callable[[Any, Sequence[Codes]], Codes]
 Count = Callable[[Any, int, int, Sequence[int]], VectorCount]
+Bind = Callable[[Any, Sequence[Codes]], Bound | None]
 _ExecuteT = TypeVar("_ExecuteT", bound=Execute)
+_BindT = TypeVar("_BindT", bound=Bind)
 _CountT = TypeVar("_CountT", bound=Count)
 
 _EXECUTE: dict[type[Layer], Execute] = {}
 _AS_STORED: set[type[Layer]] = set()
 _EXECUTIONS: dict[type[Layer], tuple[Execute | None, bool]] = {}
 _COUNT: dict[type[Layer], Count] = {}
+_BIND: dict[type[Layer], Bind] = {}
 
 
 def executes(kind: type[Layer], as_stored: bool = False) -> Callable[[_ExecuteT], _ExecuteT]:
@@ -42,6 +46,16 @@ def executes(kind: type[Layer], as_stored: bool = False) -> Callable[[_ExecuteT]
         _EXECUTE[kind] = function
         if as_stored:
             _AS_STORED.add(kind)
+        return function
+
+    return register
+
+
+def binds(kind: type[Layer]) -> Callable[[_BindT], _BindT]:
+    """Register ``function(layer, inputs) -> bound`` as what binds a kind of layer to arrays, see `bind_layer`."""
+
+    def register(function: _BindT) -> _BindT:
+        _BIND[kind] = function
         return function
 
     return register
@@ -88,6 +102,25 @@ def execute_layer(layer: Layer, inputs: Sequence[Codes]) -> Codes:
         inputs = [wide(codes) for codes in inputs]
     codes: Codes = function(layer, inputs)
     return codes
+
+
+def bind_layer(layer: Layer, inputs: Sequence[Codes]) -> Bound | None:
+    """Return steps that execute a layer on what the same inputs hold later, and the codes that they leave.
+
+    Parameters
+    ----------
+    layer : Layer
+        Of any kind that does not run on the grid.
+    inputs : sequence of array
+        As in `execute_layer`.
+
+    Returns
+    -------
+    tuple or None
+        None where the layer is more than kernel calls, or copies its inputs first.
+    """
+    bind = _BIND.get(type(layer))
+    return None if bind is None else bind(layer, inputs)
 
 
 def _execution_of(kind: type[Layer]) -> tuple[Execute | None, bool]:

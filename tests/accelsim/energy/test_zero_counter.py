@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsim.program.geometry import Geometry
-from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter, count_by_place
+from accelsim.simulator.engine.nonzero_weights import NonzeroWeights
+from accelsim.simulator.engine.zeros import ZeroCounter, count_by_place
 
 
 def geometry_of(rng, pointwise):

@@ -21,8 +21,9 @@ from accelsim.simulator.engine.digits import Digits
 from accelsim.simulator.engine.dots import PackedWeights, exact_float
 from accelsim.simulator.engine.exact import exact_sums
 from accelsim.simulator.engine.layer_risk import LayerAtRisk
+from accelsim.simulator.engine.nonzero_weights import NonzeroWeights
 from accelsim.simulator.engine.safe import SafeLayer
-from accelsim.simulator.engine.zeros import NonzeroWeights, ZeroCounter
+from accelsim.simulator.engine.zeros import ZeroCounter
 from accelsim_kernels import processor
 from accelsim_kernels.processor import Instructions, has_dot_instructions, settings
 from tests.naive import conv as naive
