@@ -23,7 +23,10 @@ from accelsim.simulator.layers.registry import Codes
 from accelsim_kernels.processor import has_dot_instructions
 
 FIXED_BYTES = 8 << 20
-"""Arrays that stay, at most: in larger batches kernels take most of the time."""
+"""Arrays of a batch that stay, at most: in larger ones kernels take most of the time."""
+
+MOST_KINDS = 2
+"""Kinds of batches that are remembered: the last one of a run is often smaller."""
 
 _BYTES_OF_CODE = 3
 """What a byte that is stored takes at most, mostly: as codes, and padded."""
@@ -105,14 +108,13 @@ class AlikeBatches:
         self._stored_bytes = sum(
             prod(layer.output_shape) * tensors[layer.output].format.dtype.itemsize for layer in layers
         )  # of a sample
-        self._kind: _Kind = ()
-        self._runs = 0
-        self._fixed: FixedBatch | None = None
+        self._runs: dict[_Kind, int] = {}  # as others
+        self._fixed: dict[_Kind, FixedBatch] = {}
 
     @property
     def num_bytes(self) -> int:
         """Bytes of the arrays that stay."""
-        return 0 if self._fixed is None else self._fixed.num_bytes
+        return sum(batch.num_bytes for batch in self._fixed.values())
 
     def run(self, codes: Mapping[str, Codes]) -> Mapping[str, Codes] | None:
         """Run a batch that is small, and of which there were enough alike.
@@ -128,16 +130,19 @@ class AlikeBatches:
             Everything that is stored, until the next batch; None where the batch is to be run as others are.
         """
         kind = has_dot_instructions(), *((array.shape, array.dtype) for array in codes.values())
-        if kind != self._kind:
-            self._kind, self._runs, self._fixed = kind, 0, None
-        if self._fixed is not None:
-            self._fixed.run(codes)
-            return self._fixed.stored
-        self._runs += 1
-        if self._runs <= RUNS_BEFORE or self._num_samples(codes) * self._stored_bytes * _BYTES_OF_CODE > FIXED_BYTES:
+        fixed = self._fixed.get(kind)
+        if fixed is not None:
+            fixed.run(codes)
+            return fixed.stored
+        runs = self._runs.get(kind, 0)
+        if not runs and len(self._runs) == MOST_KINDS:
+            self._runs.clear()
+            self._fixed.clear()
+        self._runs[kind] = runs + 1
+        if runs < RUNS_BEFORE or self._num_samples(codes) * self._stored_bytes * _BYTES_OF_CODE > FIXED_BYTES:
             return None
-        self._fixed = self._bind(codes)
-        return self._fixed.stored
+        fixed = self._fixed[kind] = self._bind(codes)
+        return fixed.stored
 
     @staticmethod
     def _num_samples(codes: Mapping[str, Codes]) -> int:

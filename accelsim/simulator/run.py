@@ -23,7 +23,7 @@ from accelsim.simulator.energy import EnergyTable
 from accelsim.simulator.engine.activity import Sampling
 from accelsim.simulator.engine.gemm import EngineName, Track
 from accelsim.simulator.execute import Execution
-from accelsim.simulator.fixed_batches import FIXED_BYTES
+from accelsim.simulator.fixed_batches import FIXED_BYTES, MOST_KINDS
 from accelsim.simulator.gemm import checked_machine
 from accelsim.simulator.results import SimulationResult
 from accelsim.simulator.working_memory import WorkingMemory
@@ -141,7 +141,9 @@ def simulate(
         if progress is not None:
             progress("samples", count, feeds.num_samples)
 
-    batches = BatchRun(program, feeds, size, kept, done, alike=fast and memory_bytes // threads >= FIXED_BYTES)
+    batches = BatchRun(
+        program, feeds, size, kept, done, alike=fast and memory_bytes // threads >= MOST_KINDS * FIXED_BYTES
+    )
     batches.run(executions)
     execution, arrays = executions[0], batches.arrays
     for other in executions[1:]:
