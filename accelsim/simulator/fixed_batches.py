@@ -31,8 +31,8 @@ MOST_KINDS = 2
 _BYTES_OF_CODE = 3
 """What a byte that is stored takes at most, mostly: as codes, and padded."""
 
-RUNS_BEFORE = 16
-"""Batches that run as others do: additions have their tables then, see `accelsim.simulator.layers.elementwise`."""
+RUNS_BEFORE = 2
+"""Batches of a kind that run as others do."""
 
 _Kind = tuple[object, ...]
 

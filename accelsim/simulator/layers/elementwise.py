@@ -18,6 +18,9 @@ from accelsim.simulator.operations import FLOAT_BITS, WIDE_BITS, ending, rescali
 _PAIRS = 1 << 16
 """Pairs of codes of 8 bits."""
 
+_MANY = 1 << 10
+"""Pairs of a batch from which on a table is made at once where there will be more such batches."""
+
 _TABLES: WeakKeyDictionary[kinds.AddLayer, dict[str, Codes]] = WeakKeyDictionary()
 """What the layers that ran before store for every pair of codes, by the types of the two."""
 
@@ -37,13 +40,16 @@ def add(layer: kinds.AddLayer, inputs: Sequence[Codes]) -> Codes:
 
 @binds(kinds.AddLayer)
 def bind_add(layer: kinds.AddLayer, inputs: Sequence[Codes]) -> Bound | None:
-    """Bind an addition that goes by its table, and clamps all channels alike."""
+    """Bind an addition of many codes of 8 bits, or of few that go by a table already, to the table.
+
+    Channels that are clamped differently, or codes that are copied first, are not bound.
+    """
     a, b, channels_last = _pairs(inputs)
-    table = _TABLES.get(layer, {}).get(a.dtype.char + b.dtype.char)
+    by_table = a.itemsize == b.itemsize == 1 and (a.size >= _MANY or _pays(layer, 0))
     copied = not (np.may_share_memory(a, inputs[0]) and np.may_share_memory(b, inputs[1]))
-    if table is None or copied or layer.channel_clamps is not None:
+    if not by_table or copied or layer.channel_clamps is not None:
         return None
-    bound = engine_codes.bind_pairs(a, b, table)
+    bound = engine_codes.bind_pairs(a, b, _table(layer, a, b))
     return bound._replace(codes=bound.codes.transpose(0, 3, 1, 2)) if channels_last else bound
 
 
@@ -77,13 +83,18 @@ def _pays(layer: kinds.AddLayer, size: int) -> bool:
 
 def _sums_by_table(layer: kinds.AddLayer, a: Codes, b: Codes) -> Codes:
     """Do the work of `_sums` for codes of 8 bits by looking every pair up."""
+    return engine_codes.look_pairs_up(a, b, _table(layer, a, b))
+
+
+def _table(layer: kinds.AddLayer, a: Codes, b: Codes) -> Codes:
+    """Return what a layer stores for every pair of codes of the types of these; made once."""
     tables = _TABLES.setdefault(layer, {})
     which = a.dtype.char + b.dtype.char
     if which not in tables:
         bits = np.arange(_PAIRS // 256, dtype=np.uint8)
         pairs = np.broadcast_arrays(bits.view(a.dtype)[:, np.newaxis], bits.view(b.dtype))
         tables[which] = _sums(layer, *pairs).reshape(-1)
-    return engine_codes.look_pairs_up(a, b, tables[which])
+    return tables[which]
 
 
 def _in_memory(codes: Codes, channels_last: bool) -> Codes:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import accelsim as ax
-from accelsim.program.layers import AddLayer
 from accelsim.program.lowering import lower
 from accelsim.simulator import fixed_batches
 from accelsim.simulator.layers import elementwise
@@ -17,7 +16,6 @@ from tests.accelsim.simulator.test_safe_layers import path
 @pytest.fixture(autouse=True)
 def _arrays_stay_at_once(monkeypatch):
     monkeypatch.setattr(fixed_batches, "RUNS_BEFORE", 1)
-    monkeypatch.setattr(elementwise, "_PAIRS", 256 * 256)
 
 
 @pytest.fixture
@@ -77,20 +75,22 @@ def test_whatever_is_tracked(track, bits, again):
     assert (bits == 9) == bool(result.overflow_events)
 
 
+PRODUCT = ["by_place", "dot_layer"]
+
+
 @pytest.mark.parametrize(
-    ("name", "calls"),
+    ("name", "many", "calls"),
     [
-        ("convolutions", ["by_place", "dot_layer", "by_place", "dot_layer", "dot_layer", "by_place", "dot_layer"]),
-        ("residuals", ["by_place", "dot_layer", "by_place", "dot_layer", "look_pairs_up", "by_place", "dot_layer"]),
+        ("convolutions", 1, [*PRODUCT, *PRODUCT, "dot_layer", *PRODUCT]),
+        ("residuals", 1, [*PRODUCT, *PRODUCT, "look_pairs_up", *PRODUCT]),
+        ("residuals", 1000, [*PRODUCT, *PRODUCT, *PRODUCT]),
     ],
 )
-def test_layers_become_calls(name, calls, again):
-    """Convolutions and products with no register at risk, but for repeated channels, and additions by table."""
+def test_layers_become_calls(name, many, calls, again, monkeypatch):
+    """Products with no register at risk, unless channels are repeated, and additions of many codes."""
+    monkeypatch.setattr(elementwise, "_MANY", many)
     quantized, images = quantized_network(name), images_of(name, 12)
     program = lower(quantized, ax.Machine())
-    for layer in program.layers:
-        if isinstance(layer, AddLayer):
-            elementwise._ADDED[layer] = elementwise._PAIRS
     for begin in (0, 3, 6, 9):
         some = few(images, begin, 3)
         result = ax.simulate(program, some, keep_intermediates=True)
