@@ -123,8 +123,8 @@ class SimulationResult:
         Samples that ran at a time in a thread.
     peak_batch_bytes : int
         What the arrays of running batches took together at most, over all threads, by the model of
-        `accelsim.simulator.working_memory`; bounded by ``memory_bytes`` where that has room for a sample in each
-        thread.
+        `accelsim.simulator.working_memory`, or what small batches keep of theirs, if that is more; bounded by
+        ``memory_bytes`` where that has room for a sample in each thread.
     """
 
     outputs: Mapping[str, npt.NDArray[Any]]
