@@ -27,8 +27,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 MOST_WORKERS = 4  # each compiles what the others have not left on disk yet
 
-# Files in which workers begin: the one that compiles nearly all kernels, meanwhile those that need none, then those
-# that need what it compiles first. Else two workers meet the same kernels at the same time, and both compile them.
+# Files in which workers begin: the one that compiles nearly all kernels, meanwhile those that need none or compile what
+# they alone call, then those that need what is compiled first. Else two workers meet the same kernels at the same time,
+# and both compile them.
 FIRST = (
     "kernels/test_specialisations.py",
     "accelsim/graph",
@@ -39,6 +40,9 @@ FIRST = (
     "accelsim/data",
     "accelsim/test_formats.py",
     "architecture",
+    "naive",
+    "kernels/test_jit.py",
+    "kernels/test_vectors.py",
     "accelsim/ptq",
     "accelsim/cli/test_cli_debug.py",
     "accelsim/program/test_lowering.py",
