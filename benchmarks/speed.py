@@ -388,9 +388,9 @@ def _on_the_grid(model: bytes | str, count: int | None) -> tuple[np.ndarray, Cal
     graph = ax.load_onnx(model)
     shape = tuple(length or 1 for length in graph.inputs[0].shape[1:])
     batch = count or int(np.clip(10**6 // np.prod(shape), 8, 256))
-    images = np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
-    machine = ax.Machine()
-    program = lower(ax.quantize(graph, calibration=images[:2]), machine)
+    several = np.random.default_rng(0).normal(size=(max(batch, 2), *shape)).astype(np.float32)
+    images, machine = several[:batch], ax.Machine()
+    program = lower(ax.quantize(graph, calibration=several[:2]), machine)  # of one image every average is constant
     return images, lambda threads: ax.simulate(program, images, machine, track="overflow", threads=threads)
 
 
