@@ -47,19 +47,18 @@ def assert_same(result, expected):
         assert np.array_equal(result.real_outputs[name], values)
 
 
-@pytest.mark.parametrize("way", ["instructions", "portable"])
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("config", "way"), [("8 bits", "portable"), *((config, "instructions") for config in CONFIGS)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_batches_alike_return_what_a_new_program_returns(name, config, way, again):
     quantized, images = quantized_network(name, config), images_of(name, 12)
     machine = ax.Machine(rows=4, columns=4, accumulator_bits=20)
     program = lower(quantized, machine)
     with path(way):
-        for begin in (0, 2, 4, 6):
+        for begin in (0, 2, 4):
             some = few(images, begin, 2)
             result = ax.simulate(program, some, keep_intermediates=True)
             assert_same(result, ax.simulate(lower(quantized, machine), some, keep_intermediates=True))
-    assert len(again) == 2
+    assert len(again) == 1
 
 
 @pytest.mark.parametrize(("track", "bits"), [("overflow", 9), ("range", 32), ("none", 32)])
