@@ -9,6 +9,7 @@ import accelsim as ax
 from accelsim.program.lowering import lower
 from accelsim.simulator import fixed_batches
 from accelsim.simulator.layers import elementwise
+from accelsim_kernels.processor import has_dot_instructions
 from tests.accelsim.run.networks import CONFIGS, NETWORKS, images_of, quantized_network
 from tests.accelsim.simulator.test_safe_layers import path
 
@@ -47,7 +48,14 @@ def assert_same(result, expected):
         assert np.array_equal(result.real_outputs[name], values)
 
 
-@pytest.mark.parametrize(("config", "way"), [("8 bits", "portable"), *((config, "instructions") for config in CONFIGS)])
+@pytest.mark.parametrize(
+    ("config", "way"),
+    [
+        ("8 bits", "portable"),
+        ("8 bits", "instructions"),
+        *(pytest.param(config, "instructions", marks=pytest.mark.slow) for config in CONFIGS if config != "8 bits"),
+    ],
+)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_batches_alike_return_what_a_new_program_returns(name, config, way, again):
     quantized, images = quantized_network(name, config), images_of(name, 12)
@@ -77,6 +85,7 @@ def test_whatever_is_tracked(track, bits, again):
 PRODUCT = ["by_place", "dot_layer"]
 
 
+@pytest.mark.skipif(not has_dot_instructions(), reason="without dot-product instructions products are several calls")
 @pytest.mark.parametrize(
     ("name", "many", "calls"),
     [
