@@ -180,6 +180,10 @@ class Execution:
             return self.run(codes, keep)
         return {name: stored[name] for name in keep if name in stored}
 
+    def drop_fixed(self) -> None:
+        """Drop the arrays that an earlier run left."""
+        self._alike.clear()
+
     @property
     def fixed_bytes(self) -> int:
         """Bytes of the arrays that stay from batch to batch."""

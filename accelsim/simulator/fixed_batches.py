@@ -116,6 +116,11 @@ class AlikeBatches:
         """Bytes of the arrays that stay."""
         return sum(batch.num_bytes for batch in self._fixed.values())
 
+    def clear(self) -> None:
+        """Forget all batches, and drop their arrays."""
+        self._runs.clear()
+        self._fixed.clear()
+
     def run(self, codes: Mapping[str, Codes]) -> Mapping[str, Codes] | None:
         """Run a batch that is small, and of which there were enough alike.
 
@@ -136,8 +141,7 @@ class AlikeBatches:
             return fixed.stored
         runs = self._runs.get(kind, 0)
         if not runs and len(self._runs) == MOST_KINDS:
-            self._runs.clear()
-            self._fixed.clear()
+            self.clear()
         self._runs[kind] = runs + 1
         if runs < RUNS_BEFORE or self._num_samples(codes) * self._stored_bytes * _BYTES_OF_CODE > FIXED_BYTES:
             return None

@@ -141,9 +141,11 @@ def simulate(
         if progress is not None:
             progress("samples", count, feeds.num_samples)
 
-    batches = BatchRun(
-        program, feeds, size, kept, done, alike=fast and memory_bytes // threads >= MOST_KINDS * FIXED_BYTES
-    )
+    alike = fast and memory_bytes // threads >= MOST_KINDS * FIXED_BYTES
+    if not alike:
+        for each in executions:
+            each.drop_fixed()
+    batches = BatchRun(program, feeds, size, kept, done, alike)
     batches.run(executions)
     execution, arrays = executions[0], batches.arrays
     for other in executions[1:]:

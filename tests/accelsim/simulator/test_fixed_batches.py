@@ -163,10 +163,16 @@ def test_large_batches_and_tight_memory_keep_nothing(again, monkeypatch):
     for _ in range(4):
         ax.simulate(program, images, memory_bytes=fixed_batches.MOST_KINDS * fixed_batches.FIXED_BYTES - 1)
     assert again == []
-    monkeypatch.setattr(fixed_batches, "FIXED_BYTES", 1 << 10)
-    for _ in range(4):
-        ax.simulate(program, images)
+    with monkeypatch.context() as patch:
+        patch.setattr(fixed_batches, "FIXED_BYTES", 1 << 10)
+        for _ in range(4):
+            ax.simulate(program, images)
     assert again == []
+    large = [ax.simulate(program, images) for _ in range(3)][-1]
+    assert len(again) == 2
+    tight = ax.simulate(program, images, memory_bytes=1 << 14)
+    assert tight.peak_batch_bytes <= 1 << 14 < large.peak_batch_bytes
+    assert len(again) == 2
 
 
 def test_arrays_that_stay_are_reported():
