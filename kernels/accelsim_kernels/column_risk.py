@@ -9,15 +9,21 @@ import numpy.typing as npt
 
 from accelsim_kernels._jit import Int, callee, kernel
 from accelsim_kernels.exact import PACKED_BYTES, PANELS, no_ends
-from accelsim_kernels.integers import copy, num_set
+from accelsim_kernels.integers import copy
 from accelsim_kernels.listed_proofs import lay_groups, unmark_listed
 from accelsim_kernels.marked_outputs import SPARSE, THIN, choose_ways, step_pass, unmark_beyond, with_room
 from accelsim_kernels.marked_tiles import Steps
-from accelsim_kernels.panel_marks import QUARTERS, Parts, find_reach, sum_and_mark
+from accelsim_kernels.panel_marks import (
+    TIMES,
+    find_norms,
+    find_panel_norms,
+    groups_of_part,
+    shift_of_norms,
+    sum_and_mark,
+)
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES, Bytes
 from accelsim_kernels.vectors.columns import CHANNELS_OF_TILE, POSITIONS, pack_positions
 from accelsim_kernels.vectors.listed_ranges import CHANNELS
-from accelsim_kernels.vectors.running_tiles import LONG, SHORT
 
 Weights = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 Columns = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | npt.NDArray[np.uint16]]
@@ -35,28 +41,25 @@ _LINE_BYTES = 64
 
 
 @kernel
-def limit_parts(
-    weights: Weights, size: Int, start: Wide, ends: tuple[Any, Any], register: tuple[Any, Any], inner: tuple[Any, Any],
-    sums: Narrow, limits: Narrow,
+def limit_channels(
+    weights: Weights, start: Wide, ends: tuple[Any, Any], register: tuple[Any, Any], inner: tuple[Any, Any],
+    limits: Narrow,
 ) -> tuple[Int, Int, Int, bool]:  # fmt: skip
-    """Sum the weights of either sign of every part, and say what a channel's sums of products must not pass.
+    """Say what a channel's sums of products must not pass.
 
     Parameters
     ----------
     weights : int8 or int16 array, shape (n, length)
         See `sum_and_step`.
-    size : int64
-        Terms of a part.
     start : int64 array, shape (n,)
         What the accumulators are loaded with.
     ends : tuple of int64
-        What no activation is less and none is greater than, with 0 between.
+        What no activation is less than and none is greater than, with 0 between.
     register, inner : tuple of int64
         Ranges of the accumulators and of the registers inside a tile.
-    sums : int32 array, shape (2, n, parts)
-        Output: of the positive weights, of the negative ones.
-    limits : int32 array, shape (2, n)
-        Output: the accumulators' range less ``start``, as far as 32 bits hold it.
+    limits : int32 array, shape (4, n)
+        Output: the accumulators' range less ``start``, as far as 32 bits hold it; ``start``, or 0 where the magnitude
+        of the accumulators' least value is no greater; what the magnitude of ``start`` and a sum must not pass, or -1.
 
     Returns
     -------
@@ -64,32 +67,29 @@ def limit_parts(
         Least and greatest weight, or 0; greatest sum of the magnitudes of a channel's; whether (17) and (18) prove all
         channels safe, where nothing is added by (8).
     """
-    least, greatest, widest, safe = np.int64(0), np.int64(0), np.int64(0), True
+    least, greatest, widest, safe = np.int32(0), np.int32(0), np.int64(0), True
     for n in range(weights.shape[0]):
-        up, down = np.int64(0), np.int64(0)
-        for part in range(sums.shape[2]):
-            over, under, lowest, highest = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
-            for weight in weights[n, part * size : min((part + 1) * size, weights.shape[1])]:
-                value = np.int32(weight)
-                over += max(value, np.int32(0))
-                under += min(value, np.int32(0))
-                lowest, highest = min(lowest, value), max(highest, value)
-            sums[0, n, part], sums[1, n, part] = over, under
-            up, down = up + np.int64(over), down + np.int64(under)
-            least, greatest = min(least, np.int64(lowest)), max(greatest, np.int64(highest))
+        over, under, line = np.int64(0), np.int64(0), weights[n]
+        for k in range(line.size):
+            value = np.int32(line[k])
+            over += max(value, np.int32(0))
+            under += min(value, np.int32(0))
+            least, greatest = min(least, value), max(greatest, value)
         low, high = register[0] - start[n], register[1] - start[n]
-        below, above = up * ends[0] + down * ends[1], up * ends[1] + down * ends[0]
+        below, above = over * ends[0] + under * ends[1], over * ends[1] + under * ends[0]
         safe &= low <= below and above <= high and inner[0] <= below and above <= inner[1]
-        widest = max(widest, up - down)
+        widest = max(widest, over - under)
         limits[0, n] = min(max(low, np.int64(-(1 << 31))), np.int64((1 << 31) - 1))
         limits[1, n] = min(max(high, np.int64(-(1 << 31))), np.int64((1 << 31) - 1))
-    return least, greatest, widest, safe
+        inside = -register[1] <= start[n] <= register[1]
+        limits[2, n], limits[3, n] = start[n] if inside else 0, register[1] if inside else -1
+    return np.int64(least), np.int64(greatest), widest, safe
 
 
 @kernel
 def sum_and_step(
-    weights: Weights, columns: Columns, term: Any, start: Wide, parts: Parts, inner: tuple[Any, Any, Any, Any],
-    steps: Steps, lane: Any, thin: Int, most: Int, accumulators: Wide,
+    weights: Weights, columns: Columns, term: Any, start: Wide, limits: Narrow, greatest: Int,
+    inner: tuple[Any, Any, Any, Any], steps: Steps, lane: Any, few: Int, thin: Int, most: Int, accumulators: Wide,
 ) -> tuple[bool, Wide, Wide, Narrow]:  # fmt: skip
     """Compute ``start[n] + Σ_k w·x`` and step the outputs that (108) does not prove safe.
 
@@ -104,8 +104,10 @@ def sum_and_step(
         Of the activations' type when they are as wide as the weights; not read.
     start : int64 array, shape (n,)
         What the accumulators are loaded with.
-    parts : tuple
-        See `Parts`.
+    limits : int32 array, shape (4, n)
+        See `limit_channels`.
+    greatest : int64
+        Greatest magnitude of a weight.
     inner : tuple
         Sums of the positive and of the negative weights, int32 arrays of shape (n,), of the tile with the greatest and
         with the least one; range of the inner registers.
@@ -113,6 +115,8 @@ def sum_and_step(
         See `accelsim_kernels.marked_tiles`.
     lane : int16 or int32 array
         Of the type of the lanes' terms; not read.
+    few : int64
+        Up to how many marks of a panel that lie alone are stepped without a look.
     thin : int64
         See `accelsim_kernels.marked_outputs.choose_ways`.
     most : int64
@@ -127,7 +131,6 @@ def sum_and_step(
         int64 array, shape (length + 2,); outputs with events, see `accelsim_kernels.marked_tiles.note`; a bit per
         position that was stepped, int32 array, shape (n, blocks of positions).
     """
-    low, high = parts[2]
     narrow, wide = columns
     num_terms, width = (wide.shape[0], wide.itemsize) if wide.shape[0] > 0 else (narrow.shape[0], 1)
     num_channels, num_positions = accumulators.shape
@@ -159,34 +162,52 @@ def sum_and_step(
     stepped: Int = 0
     total: Int = 0
     settled = False
-    settled_length: Int = np.int64(QUARTERS)
-    reach = np.empty((2, 2, num_channels), dtype=np.int32)  # of short parts, of long ones
+    settled_length: Int = np.int64(0)
+    low, high, origin = limits[0], limits[1], limits[2]
+    shift = shift_of_norms(greatest)
+    laid: Int = np.int64(-1)
+    rest, farthest = np.empty(num_channels, dtype=np.int64), np.empty(num_channels, dtype=np.int32)
+    for n in range(num_channels):
+        rest[n] = start[n] - np.int64(origin[n])
+    part_groups: Int = np.int64(0)
+    own, others = np.empty((0, 0), dtype=np.int32), np.empty((0, 0, 0), dtype=np.int32)
     tried: Int = 0
     proven: Int = 0
     while end < num_positions:
         begin, end = end, min(end + (num_panels if end > 0 else 1) * POSITIONS, num_positions)
-        for own in seen:
-            copy(met, own)
+        for some in seen:
+            copy(met, some)
         for k in range(0, num_terms, per_group):
             for position in range(begin, end, POSITIONS):
                 place = (position - begin) * weights.shape[1] + k * POSITIONS
-                own = seen[(position - begin) // POSITIONS]
+                some = seen[(position - begin) // POSITIONS]
                 if width == 1:
-                    pack_positions(narrow, k, position, 0, terms, place, survey, own)
+                    pack_positions(narrow, k, position, 0, terms, place, survey, some)
                 else:
-                    pack_positions(wide, k, position, 0, terms, place, survey, own)
+                    pack_positions(wide, k, position, 0, terms, place, survey, some)
         count = (end - begin + POSITIONS - 1) // POSITIONS
         for i in range(count):
             note_ends(seen[i], width, ends[i], survey[-2:])
+        own_shift = shift_of_norms(np.int64(255) if width == 1 else max(-survey[-2], survey[-1]))
+        scale = shift + own_shift
+        for n in range(num_channels):
+            farthest[n] = (np.int64(limits[3, n]) >> scale) - np.int64(scale > 0)
         ways = every[:, :, : (end - begin + LANES - 1) // LANES]
         outputs: Int = num_channels * (end - begin)
         length: Int = settled_length
         before: Int = -1
         inside = False
         while True:  # with shorter parts as long as many are marked, and for good where that spared enough
+            if length != laid:
+                laid, part_groups = length, groups_of_part(length, weights)
+                parts = (flat.shape[1] // GROUP_BYTES + part_groups - 1) // part_groups
+                own = np.empty((num_channels, parts), dtype=np.int32)
+                others = np.empty((num_panels, parts, POSITIONS), dtype=np.int32)
+                find_norms(weights, part_groups, width == 2, shift, own)
+            find_panel_norms(panels, weights, count, part_groups, width == 1, own_shift, others)
             sum_and_mark(
-                weights, panels, begin, count, start, tiles, length, parts, reach[length // LONG], ends, accumulators,
-                masks,
+                weights, panels, begin, count, rest, tiles, part_groups, own, others, scale, origin, farthest,
+                accumulators, masks,
             )  # fmt: skip
             for i in range(count):
                 inside |= mark_inner(ends[i], begin + i * POSITIONS, inner, masks)
@@ -198,16 +219,15 @@ def sum_and_step(
                 settled = True
                 break
             settled_length = length
-            if settled or inside or length == SHORT or cost * _MANY <= outputs:
+            if settled or inside or length == len(TIMES) - 1 or cost * _MANY <= outputs:
                 break
-            length, before = np.int64(LONG if length == QUARTERS else SHORT), cost
-            find_reach(weights, length, reach[length // LONG])
+            length, before = length + 1, cost
         if marks > 0:
-            if num_set(ways[2]) > 0 and not inside and tried <= _WORTH * proven:
+            if alone > few * count and not inside and tried <= _WORTH * proven:
                 if tried == 0:
                     lay_groups(weights, groups)
-                some, safe = unmark_listed(groups, packed, begin, low, high, ways[2], masks)
-                tried, proven = tried + some, proven + safe
+                looked_at, safe = unmark_listed(groups, packed, begin, low, high, ways[2], masks)
+                tried, proven = tried + looked_at, proven + safe
             rows, marks, alone = choose_ways(masks, begin // LANES, thin, ways)
         stepped, total = stepped + rows + alone // THIN, total + num_channels * ways.shape[2]
         if stepped * 16 > most * total:

@@ -28,6 +28,9 @@ THIN = 3
 SPARSE = 8
 """Marks of a row of sixteen that take as long to be looked at once more as the row takes to be stepped."""
 
+FEW = LANES
+"""Marks of a panel that take as long to be looked at once more, up to three vectors at a time, as to be stepped."""
+
 ALONE = LANES + 1
 """More marks than a row has: no row is stepped whole."""
 

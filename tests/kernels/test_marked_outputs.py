@@ -1,5 +1,7 @@
 """Marked outputs of a product: how they are stepped is chosen by counting, and operands lie as steps read them."""
 
+from math import isqrt
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -8,12 +10,19 @@ from hypothesis import strategies as st
 from accelsim_kernels.integers import num_bits
 from accelsim_kernels.listed_proofs import lay_groups, unmark_listed
 from accelsim_kernels.marked_outputs import ALONE, THIN, choose_ways, unmark_beyond, with_room
-from accelsim_kernels.panel_marks import find_reach, sum_and_mark
+from accelsim_kernels.panel_marks import (
+    TIMES,
+    find_norms,
+    find_panel_norms,
+    groups_of_part,
+    root_above,
+    shift_of_norms,
+    sum_and_mark,
+)
 from accelsim_kernels.processor import has_dot_instructions, settings
 from accelsim_kernels.term_layout import lay_block, lay_channels, lay_position, lay_terms
 from accelsim_kernels.vectors.code import LANES
 from accelsim_kernels.vectors.columns import POSITIONS
-from accelsim_kernels.vectors.running_tiles import LONG, SHORT
 
 ENDS = {np.int8: (-128, 127), np.uint8: (0, 255), np.int16: (-(2**15), 2**15 - 1)}
 
@@ -154,48 +163,71 @@ def test_marks_are_taken_off_where_the_running_sum_stays_inside(kind, unsigned):
     assert 0 < safe < looked_at
 
 
-@pytest.mark.parametrize("part_groups", [LONG, SHORT])
+def above(square):
+    """The square root of an integer, rounded up."""
+    return isqrt(square - 1) + 1 if square else 0
+
+
+@pytest.mark.parametrize("scale", [1, 90])
+@pytest.mark.parametrize("length", range(len(TIMES)))
 @pytest.mark.parametrize(("kind", "unsigned"), [(np.int8, np.uint8), (np.int16, np.int16)])
-def test_sums_of_panels_are_marked_where_a_part_may_pass_a_limit(kind, unsigned, part_groups):
+def test_sums_of_panels_are_marked_where_a_part_may_pass_a_limit(kind, unsigned, length, scale):
     if not has_dot_instructions() and not settings.DISABLE_JIT:
         pytest.skip("this processor has no dot-product instructions")
+    words = kind == np.int16
+    if scale > 1 and not words:
+        pytest.skip("norms of 8 bits are not shifted")
     rng, per_group = np.random.default_rng(5), 4 // np.dtype(kind).itemsize
-    weights = rng.integers(-9, 10, (5, 7 * per_group)).astype(kind)  # an odd number of channels, ragged parts
-    panels = rng.integers(0 if kind == np.int8 else -9, 10, (2, 7, POSITIONS, per_group)).astype(unsigned)
+    weights = rng.integers(-9, 10, (7, 23 * per_group)).astype(kind) * kind(scale)  # more than a tile, ragged parts
+    panels = rng.integers(-9 if words else 0, 10, (2, 23, POSITIONS, per_group)).astype(unsigned) * unsigned(3 * scale)
     values = panels.transpose(0, 2, 1, 3).reshape(2 * POSITIONS, -1).tolist()
-    ends = np.array([[min(0, *column) for column in values], [max(0, *column) for column in values]], dtype=np.int32)
-    ends = np.ascontiguousarray(ends.reshape(2, 2, POSITIONS).transpose(1, 0, 2))
-    low, high = np.array([-700] * 5, dtype=np.int32), np.array([700, 700, 900, 500, 600], dtype=np.int32)
-    start, rows = rng.integers(-99, 99, 5), np.array([0, 1, 2, 3, 4, 4, 4])
-    reach, masks = np.empty((2, 5), dtype=np.int32), np.full((5, 9), -7, dtype=np.int32)
-    accumulators = np.full((5, 16 + 2 * POSITIONS - 3), -7, dtype=np.int64)
-    parts = (np.int64(1), np.zeros((2, 5, 1), dtype=np.int32), np.stack((low, high)))
-    find_reach(weights, np.int64(part_groups), reach)
-    sum_and_mark(
-        weights, panels.reshape(-1).view(np.uint8), np.int64(16), np.int64(2), start, rows, np.int64(part_groups),
-        parts, reach, ends, accumulators, masks,
+    shifts = [int(shift_of_norms(np.int64(most))) for most in (9 * scale, 27 * scale)]
+    assert shifts == ([0, 0] if scale == 1 else [0, 2])
+    reach = 9 * 27 * scale**2 * 5 * per_group
+    most = (np.array([reach, reach, reach // 2, reach // 3, 2 * reach, -1, 2**29 - 1]) >> sum(shifts)).astype(np.int32)
+    start, rows = rng.integers(-(2**40), 2**40, 7), np.minimum(np.arange(14), 6)
+    origin, masks = rng.integers(-reach // 4, reach // 4, 7).astype(np.int32), np.full((7, 9), -7, dtype=np.int32)
+    accumulators = np.full((7, 16 + 2 * POSITIONS - 3), -7, dtype=np.int64)
+    part_groups = int(groups_of_part(np.int64(length), weights))
+    assert part_groups == [6, 2, 1][length]
+    count, size = -(-23 // part_groups), part_groups * per_group
+    own, others = np.full((7, count), -7, dtype=np.int32), np.full((2, count, POSITIONS), -7, dtype=np.int32)
+    find_norms(weights, np.int64(part_groups), words, np.int64(shifts[0]), own)
+    packed = panels.reshape(-1).view(np.uint8)
+    find_panel_norms(
+        packed, weights, np.int64(2), np.int64(part_groups), not words, np.int64(shifts[1]), others
     )  # fmt: skip
-    size, marks = part_groups * per_group, 0
+    sum_and_mark(
+        weights, packed, np.int64(16), np.int64(2), start, rows, np.int64(part_groups), own, others,
+        np.int64(sum(shifts)), origin, most, accumulators, masks,
+    )  # fmt: skip
+    marks = 0
     for n, row in enumerate(weights.tolist()):
         parts = [row[begin : begin + size] for begin in range(0, len(row), size)]
-        up, down = (
-            pick(sum(w for w in part if w * side > 0) for part in parts) for side, pick in ((1, max), (-1, min))
-        )
-        assert reach[:, n].tolist() == [up, down]
-        whole = len(row) // size * size
-        begins = [*range(0, whole, size), *range(whole, len(row), per_group)]
+        for part, norm in zip(parts, own[n].tolist(), strict=True):
+            up, down = (sum(w * w for w in part if w * side > 0) for side in (1, -1))
+            assert norm == above(up + down if words else max(up, down))  # weights are not shifted here
         for p, column in enumerate(values):
-            products, least, greatest = [w * x for w, x in zip(row, column, strict=True)], min(0, *column), max(column)
-            sums = [sum(products[:begin]) for begin in begins]
-            outside = max(sums) + greatest * up + least * down > high[n]
-            outside |= min(sums) + greatest * down + least * up < low[n]
-            assert masks[n, 1 + p // LANES] >> p % LANES & 1 == outside
-            marks += outside
+            products, worst = [w * x for w, x in zip(row, column, strict=True)], 0
+            for part, begin in enumerate(range(0, len(row), size)):
+                norm = int(others[p // POSITIONS, part, p % POSITIONS])
+                squares = sum(x * x for x in column[begin : begin + size])
+                assert norm << shifts[1] >= above(squares)
+                assert shifts[1] or norm == above(squares)
+                before = abs(int(origin[n]) + sum(products[:begin])) >> sum(shifts)
+                worst = max(worst, before + norm * int(own[n, part]))
+            assert masks[n, 1 + p // LANES] >> p % LANES & 1 == (worst > most[n])
+            marks += worst > most[n]
             if p < 2 * POSITIONS - 3:
-                assert accumulators[n, 16 + p] == start[n] + sum(products)
-    assert 0 < marks < 10 * POSITIONS
+                assert accumulators[n, 16 + p] == start[n] + origin[n] + sum(products)
+    assert 2 * POSITIONS < marks < 12 * POSITIONS
     assert (masks[:, 0] == -7).all()
     assert (accumulators[:, :16] == -7).all()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 4, 5, 2**26, 2**26 + 1, 2**28 - 1])
+def test_roots_are_rounded_up(number):
+    assert root_above(np.int64(number)) == above(number)
 
 
 def test_bits_are_counted_and_those_beyond_the_end_taken_away():

@@ -79,7 +79,7 @@ IN_TWO_WIDTHS = {
     "layer_rows.requantize_lanes",
     "vector.look_pairs_up",
     "scattered.step_channels",
-    "column_risk.limit_parts",
+    "column_risk.limit_channels",
     "column_risk.sum_and_step",
 }
 
@@ -336,7 +336,7 @@ def test_every_kernel_has_exactly_one_specialisation():
     found = json.loads(done.stdout)
     meant = {**dict.fromkeys(ENTRANCES, 1), **dict.fromkeys(IN_TWO_WIDTHS, 2), **dict.fromkeys(IN_THREE_WIDTHS, 3)}
     if not takes_bytes():  # weights of 8 bits are made wider
-        meant["column_risk.limit_parts"] = meant["column_risk.sum_and_step"] = 1
+        meant["column_risk.limit_channels"] = meant["column_risk.sum_and_step"] = 1
     if not has_dot_instructions():
         meant["exact.dot_rows"] = meant["layer_rows.dot_layer"] = meant["parts.unmark_by_parts"] = 0
         meant.update(dict.fromkeys((name for name in meant if name.startswith("column_risk.")), 0))

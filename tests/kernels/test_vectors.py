@@ -14,10 +14,10 @@ from accelsim_kernels.vectors import (
     dots,
     listed_ranges,
     marks,
+    norms,
     part_tiles,
     requantization,
     row_sums,
-    running_tiles,
     scattered,
     trees,
     windows,
@@ -174,58 +174,65 @@ def test_scattered_outputs_are_their_scalar_loop(kinds, mode, kind):
 
 
 @jit_only
+@pytest.mark.parametrize("part_groups", [1, 2, 4, 11, 12])
 @pytest.mark.parametrize("name", ["part_tile_u8", "part_tile_s16"])
 @pytest.mark.parametrize("position", [0, 64])
-def test_a_tile_of_parts_is_its_scalar_loop(name, position):
+def test_a_tile_of_parts_is_its_scalar_loop(name, position, part_groups):
     if not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
     step, rng = getattr(part_tiles, name), np.random.default_rng(6)
-    kernel, rows = compiled(step), np.array([9, 0, 3, 3, 1, 7, 2, 2])
-    start, parts = rng.integers(-(2**40), 2**40, 10), rng.integers(-99, 100, (2, 10, 2)).astype(np.int32)
-    limits = rng.choice([-(2**31), 2**31 - 1, 5000, -5000, 0], (2, 10)).astype(np.int32)
-    ends = rng.integers(0, 300, (3, 2, 64)).astype(np.int32) * np.array([[[-1], [1]]], dtype=np.int32)
-    if name == "part_tile_u8":
-        ends[:, 0] = 0
-    weights = rng.integers(0, 256, (10, 12)).astype(np.uint8)
-    packed = rng.integers(0, 8, NUM_GROUPS * GROUP_BYTES * 64 + 9).astype(np.uint8)
-    results = []
-    for run in (kernel, step.scalar):
-        sums, masks = np.full((10, 77), -7), np.full((10, 9), -7, dtype=np.int32)
-        run(weights, 1, packed, 4, start, rows, position, sums, 2, *parts, *limits, ends, 1, masks)
-        results.append((sums, masks))
-    for vector, scalar in zip(*results, strict=True):
-        assert np.array_equal(vector, scalar)
-    assert 0 < np.count_nonzero(results[0][1] > 0) < 28
-    assert (results[0][0][[4, 5, 6, 8, 9]] == -7).all()
-
-
-@jit_only
-@pytest.mark.parametrize("length", ["long", "short"])
-@pytest.mark.parametrize("kind", ["u8", "s16"])
-@pytest.mark.parametrize("position", [0, 64])
-def test_a_tile_of_running_sums_is_its_scalar_loop(length, kind, position):
-    if not has_dot_instructions():
-        pytest.skip("this processor has no dot-product instructions")
-    step, rng = getattr(running_tiles, f"running_tile_{kind}_{length}"), np.random.default_rng(8)
-    kernel, rows, num_groups = compiled(step), np.array([9, 0, 3, 3, 1]), 11  # no multiple of a part's
-    start, reach = rng.integers(-(2**40), 2**40, 10), rng.integers(0, 2000, (2, 10)).astype(np.int32)
-    reach[1] *= -1
-    ends = rng.integers(0, 256, (3, 2, 64)).astype(np.int32) * np.array([[[-1], [1]]], dtype=np.int32)
-    scale = 10**8
-    if kind == "u8":
-        ends[:, 0], scale = 0, 255 * 1000
-    limits = rng.integers(scale // 2, 2 * scale, (2, 10)).astype(np.int32) * np.array([[-1], [1]], dtype=np.int32)
+    kernel, rows, num_groups = compiled(step), np.array([9, 0, 3, 3, 1, 7, 2, 2]), 11
+    shift, size = (0, 3000) if name == "part_tile_u8" else (4, 10**6)
+    start, origin = rng.integers(-(2**40), 2**40, 10), rng.integers(-size, size, 10).astype(np.int32)
+    most = rng.choice([2**29 - 1, size, size // 8, -1], 10).astype(np.int32)
+    most[[3, 2]] = size, size // 2
+    own, others = (rng.integers(0, 9, shape).astype(np.int32) for shape in ((10, 12), (3, 12, 64)))
+    own[0], others[1, :, 5] = 2**14 - 1, 2**14 - 1
     weights = rng.integers(0, 256, (10, num_groups * GROUP_BYTES)).astype(np.uint8)
     packed = rng.integers(0, 8, num_groups * GROUP_BYTES * 64 + 9).astype(np.uint8)
     results = []
     for run in (kernel, step.scalar):
         sums, masks = np.full((10, 77), -7), np.full((10, 9), -7, dtype=np.int32)
-        run(weights, 1, packed, 4, start, rows, position, sums, reach, *limits, ends, 1, masks)
+        run(
+            weights, 1, packed, 4, start, rows, position, sums, part_groups, own, others, 1, shift, origin, most,
+            masks,
+        )  # fmt: skip
         results.append((sums, masks))
     for vector, scalar in zip(*results, strict=True):
         assert np.array_equal(vector, scalar)
-    assert 0 < np.unpackbits(np.maximum(results[0][1], 0).view(np.uint8)).sum() < 2 * 64
-    assert (results[0][0][[1, 2, 4, 5, 6, 7, 8, 9]] == -7).all()
+    assert 0 < np.unpackbits(np.maximum(results[0][1], 0).view(np.uint8)).sum() < 5 * 64
+    assert (results[0][0][[4, 5, 6, 8, 9]] == -7).all()
+
+
+@jit_only
+@pytest.mark.parametrize("part_groups", [1, 3, 7, 24])
+@pytest.mark.parametrize("name", ["norms_u8", "norms_of_bytes", "norms_s16"])
+def test_norms_of_parts_are_their_scalar_loop(name, part_groups):
+    if not has_dot_instructions():
+        pytest.skip("this processor has no dot-product instructions")
+    step, rng = getattr(norms, name), np.random.default_rng(9)
+    kernel, num_groups, parts = compiled(step), 7, 9
+    size, greatest = num_groups * GROUP_BYTES * 64, 256
+    values = rng.integers(0, greatest, size)
+    values[: size // 2] //= 100  # sums of squares that are squares, or one more
+    shifts = [0]
+    if name == "norms_of_bytes":
+        values[1::2] = 0
+    if name == "norms_s16":
+        shifts = [3, 6]
+    for some in (values, values * 0, values * 0 + values.max(), np.tile([0, 128], size // 2)):
+        if name == "norms_of_bytes" and some[1]:
+            continue
+        packed = np.concatenate([[7, 7], some, [7]]).astype(np.uint8)
+        for shift in shifts:
+            results = [np.full((3, parts, 64), -7, dtype=np.int32) for _ in range(2)]
+            for run, result in zip((kernel, step.scalar), results, strict=True):
+                run(packed, 2, num_groups, part_groups, shift, result, 1)
+            assert np.array_equal(*results)
+            count = -(-num_groups // part_groups)
+            assert (results[0][1, :count] >= 0).all()
+            assert (results[0][1, count:] == -7).all()
+            assert (results[0][[0, 2]] == -7).all()
 
 
 @jit_only

@@ -14,20 +14,14 @@ from accelsim.simulator.engine.bounds import ChannelBounds, for_kernels, registe
 from accelsim.simulator.engine.events import ListedEvents
 from accelsim.simulator.engine.exact import ColumnSurvey
 from accelsim.simulator.engine.tracked import Layout, inner_bits, layout, order_in_lanes
-from accelsim_kernels.column_risk import limit_parts, sum_and_step
-from accelsim_kernels.marked_outputs import ALONE, THIN
+from accelsim_kernels.column_risk import limit_channels, sum_and_step
+from accelsim_kernels.marked_outputs import ALONE, FEW, THIN
 from accelsim_kernels.processor import has_dot_instructions, settings, takes_bytes
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 
 Integers = npt.NDArray[Any]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
-
-_PARTS = 4
-"""Parts of a reduction."""
-
-_PART_GROUPS = 64
-"""Most groups of a part: sums of as many 8-bit weights of one sign fit 16 bits."""
 
 _WIDEST = 30
 """Widest accumulators that the steps take, docs/numerics.md (102)."""
@@ -59,14 +53,18 @@ class ColumnsAtRisk:
         Activations, of 8 bits without a sign or of 16 with one, as the weights are.
     start : int64 array, shape (n,)
         What the accumulators are loaded with.
-    parts, inner : tuple
+    bounds : int32 array, shape (4, n)
+        See `accelsim_kernels.column_risk.limit_channels`.
+    greatest : int64
+        Greatest magnitude of a weight.
+    inner : tuple
         See `accelsim_kernels.column_risk`.
     steps : tuple
         See `accelsim_kernels.marked_tiles.Steps`.
     lane : integer array
         Empty, of the type of the lanes' terms.
     limits : tuple of int64
-        ``thin`` and ``most`` of `accelsim_kernels.column_risk.sum_and_step`.
+        ``few``, ``thin`` and ``most`` of `accelsim_kernels.column_risk.sum_and_step`.
     safe : bool
         Whether no register can overflow, where nothing is added by (8).
     """
@@ -74,11 +72,12 @@ class ColumnsAtRisk:
     weights: Integers
     columns: Integers
     start: Int64
-    parts: tuple[Any, ...]
+    bounds: Int32
+    greatest: np.int64
     inner: tuple[Any, ...]
     steps: tuple[Any, ...]
     lane: Integers
-    limits: tuple[np.int64, np.int64]
+    limits: tuple[np.int64, np.int64, np.int64]
     safe: bool
 
     @staticmethod
@@ -113,22 +112,19 @@ class ColumnsAtRisk:
         words = not (bytes_fit and takes_bytes())
         if not bytes_fit and (most > 1 << 15 or ends[1] >= 1 << 15):
             return None
-        weights, per_group = _in_groups(narrow, words)
-        reduction, length = narrow.shape[1], weights.shape[1]
-        part_groups = min(-(-(length // per_group) // _PARTS), _PART_GROUPS)
-        size, start = part_groups * per_group, for_kernels(bounds.start)
-        parts = -(-length // size)
-        sums, limits = np.empty((2, len(weights), parts), np.int32), np.empty((2, len(weights)), np.int32)
-        least, greatest, widest, safe = limit_parts(
-            weights, np.int64(size), start, (np.int64(min(0, ends[0])), np.int64(max(0, ends[1]))),
+        weights, start = _in_groups(narrow, words), for_kernels(bounds.start)
+        limits = np.empty((4, len(weights)), np.int32)
+        least, greatest, widest, safe = limit_channels(
+            weights, start, (np.int64(min(0, ends[0])), np.int64(max(0, ends[1]))),
             register(machine.accumulator_bits, machine.overflow)[:2],
-            register(inner_bits(machine), machine.overflow)[:2], sums, limits,
+            register(inner_bits(machine), machine.overflow)[:2], limits,
         )  # fmt: skip
-        steps = _steps(machine, reduction, tile, (int(least), int(greatest)), ends)
+        own = int(least), int(greatest)
+        steps = _steps(machine, narrow.shape[1], tile, own, ends)
         if steps is None or widest * most >= 1 << 30:
             return None
         inner = _inner(narrow, tile, machine)
-        return ColumnsAtRisk(weights, columns, start, (np.int64(part_groups), sums, limits), inner, *steps, safe)
+        return ColumnsAtRisk(weights, columns, start, limits, np.int64(max(map(abs, own))), inner, *steps, safe)
 
     def run(self, accumulators: Int64) -> tuple[Int32, ListedEvents, ColumnSurvey] | None:
         """Compute all sums and step what they leave.
@@ -154,8 +150,8 @@ class ColumnsAtRisk:
         else:
             both = np.empty((0, 0), dtype=np.uint8), one
         done, survey, listed, masks = sum_and_step(
-            self.weights, both, np.empty(0, dtype=kind), self.start, self.parts, self.inner,
-            self.steps, self.lane, *self.limits, accumulators,
+            self.weights, both, np.empty(0, dtype=kind), self.start, self.bounds, self.greatest, self.inner, self.steps,
+            self.lane, *self.limits, accumulators,
         )  # fmt: skip
         if not done:
             return None
@@ -166,7 +162,7 @@ class ColumnsAtRisk:
 @lru_cache(maxsize=64)
 def _steps(
     machine: Machine, reduction: int, tile: int, own: tuple[int, int], ends: tuple[int, int]
-) -> tuple[tuple[Any, ...], Integers, tuple[np.int64, np.int64]] | None:
+) -> tuple[tuple[Any, ...], Integers, tuple[np.int64, np.int64, np.int64]] | None:
     """Return `steps`, `lane` and `limits` of `ColumnsAtRisk`; None where a value may leave its lane.
 
     Parameters
@@ -186,10 +182,10 @@ def _steps(
     # The steps of whole rows are compiled for pairs alone; with the JIT off there are no pairs.
     if any(form is None or form.paired == bool(settings.DISABLE_JIT) for form in forms):
         most = np.int64(_ALL if forms[1] is None else _MOST_ALONE)
-        return (_NO_FORM, _NO_FORM, limits, order), np.empty(0, dtype=np.int16), (np.int64(ALONE), most)
+        return (_NO_FORM, _NO_FORM, limits, order), np.empty(0, dtype=np.int16), (np.int64(FEW), np.int64(ALONE), most)
     taken = [form for form in forms if form is not None]
     steps = (*(_form(form, machine) for form in taken), limits, order)
-    return steps, np.empty(0, dtype=taken[0].dtype), (np.int64(THIN), np.int64(_MOST))
+    return steps, np.empty(0, dtype=taken[0].dtype), (np.int64(FEW), np.int64(THIN), np.int64(_MOST))
 
 
 def _form(form: Layout, machine: Machine) -> tuple[Any, ...]:
@@ -198,16 +194,16 @@ def _form(form: Layout, machine: Machine) -> tuple[Any, ...]:
     return (*map(np.int64, sizes), form.halves, np.int64(LANES * form.slots), form.stepping(machine)[0])
 
 
-def _in_groups(weights: Integers, words: bool) -> tuple[Integers, int]:
-    """Return weights of 8 or 16 bits in whole groups of bytes, and how many are in one."""
+def _in_groups(weights: Integers, words: bool) -> Integers:
+    """Return weights of 8 or 16 bits in whole groups of bytes."""
     kind = np.dtype(np.int16 if words else np.int8)
     per_group = GROUP_BYTES // kind.itemsize
     length = -(-weights.shape[1] // per_group) * per_group
     if length == weights.shape[1] and weights.dtype == kind:
-        return for_kernels(weights), per_group
+        return for_kernels(weights)
     filled = np.zeros((len(weights), length), dtype=kind)
     filled[:, : weights.shape[1]] = weights
-    return filled, per_group
+    return filled
 
 
 def _inner(weights: Integers, tile: int, machine: Machine) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What running sums of single outputs reach: docs/numerics.md (110).
+"""What running sums of single outputs reach: docs/numerics.md (120).
 
 A vector holds sixteen outputs, each of one of sixty-four channels and of any position of a panel. A group of the
 reduction of all that they may need is eight vectors, out of which the lanes pick their operands; three vectors of

@@ -64,6 +64,13 @@ def plus_words(builder: Any, total: Any, left: Any, right: Any) -> Any:
     return builder.add(total, _pairs(builder, left, right))
 
 
+def plus_squares(builder: Any, total: Any, terms: Any, words: bool) -> Any:
+    """Return ``total + Σ squares`` modulo 2**32 of the two numbers of 16 bits of every lane, or its four bytes."""
+    for some in [terms] if words else [builder.bitcast(half, VECTOR) for half in _unsigned_words(builder, terms)]:
+        total = plus_words(builder, total, some, some)
+    return total
+
+
 def plus_pairs(builder: Any, total: Any, left: Any, right: Any) -> Any:
     """Do what `plus_words` does, where the total is needed again or nothing has been added yet.
 
