@@ -74,7 +74,7 @@ def step_blocks(
             for r in range(ROWS):  # the last one is repeated where there are fewer
                 windows[r] = bases[chosen[min(r, taken - 1)]]
             loaded(held, outside, own, state[0], state[1], state[2], state[3])
-            step_tile(flat, b * size, image, windows, places, stepping, saturate, state)
+            step_tile(flat, b * size, image, windows, places, stepping, saturate, state, np.int64(taken))
             for r in range(taken):
                 stored(state[0], state[1], state[3], r, offsets, own, flat_sums, chosen[r] * width + channel, counts)
             taken = 0

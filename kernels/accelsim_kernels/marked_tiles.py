@@ -132,7 +132,7 @@ def step_positions(
                 load_lanes(start, b, steps[2], state)
                 step_tile(
                     vectors.reshape(-1), b * vectors.shape[1], numbers, np.int64(0), length, stepping, steps[2][2],
-                    state,
+                    state, np.int64(count),
                 )  # fmt: skip
             for r in range(count):
                 output = b * LANES * num_positions + begin + laid[r]
@@ -184,7 +184,7 @@ def step_channels(
                     copy(rows[n], numbers[r * length :])
             for r in range(ROWS):
                 load_row(start[channels[first + min(r, own - 1)]], stepping, steps[2][2], state, r)
-            step_tile(room, np.int64(0), numbers, np.int64(0), length, stepping, steps[2][2], state)
+            step_tile(room, np.int64(0), numbers, np.int64(0), length, stepping, steps[2][2], state, np.int64(own))
             for r in range(own):
                 output = channels[first + r] * num_positions + position
                 taken = note(state, r, lanes, output, np.int64(1), flat, listed, taken)

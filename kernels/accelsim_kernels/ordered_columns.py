@@ -120,7 +120,7 @@ def step_columns(
                     if inner_events.size:
                         fetched(inner_events, output)
                 place = (position - begin) // LANES * room.shape[1]
-                step_tile(vectors, place, flat, first * length, length, stepping, saturate, state)
+                step_tile(vectors, place, flat, first * length, length, stepping, saturate, state, np.int64(count))
                 left = num_positions - position
                 for r in range(count):
                     output = channels[first + r] * num_positions + position

@@ -38,7 +38,7 @@ State = tuple[Any, Any, Any, Any]
 @callee
 def step_tile(
     vectors: Vectors, place: Int, numbers: Vectors, row: Row, length: Length, stepping: Stepping, saturate: bool,
-    state: State,
+    state: State, num_rows: Int,
 ) -> None:  # fmt: skip
     """Add all terms of six rows by sixteen lanes in the order of the dataflow, (13) to (16).
 
@@ -52,42 +52,44 @@ def step_tile(
         Mode of all registers.
     state : tuple of arrays
         See `State`; the sums hold the start. Updated.
+    num_rows : int64
+        How many rows count; what becomes of the others is not said.
     """
     kind, tile, low, high, inner_low, inner_high = stepping
     sums, events, firsts, inner_events = state
     if kind == PRODUCTS and saturate:
-        saturating_products(vectors, place, numbers, row, length, low, high, sums, events, firsts)
+        saturating_products(vectors, place, numbers, row, length, low, high, sums, events, firsts, num_rows)
     elif kind == PRODUCTS:
-        wrapping_products(vectors, place, numbers, row, length, low, high, sums, events, firsts)
+        wrapping_products(vectors, place, numbers, row, length, low, high, sums, events, firsts, num_rows)
     elif kind == TILES and saturate:
         saturating_tiles(
             vectors, place, numbers, row, length, tile, low, high, inner_low, inner_high, sums, events, firsts,
-            inner_events,
+            inner_events, num_rows,
         )  # fmt: skip
     elif kind == TILES:
         wrapping_tiles(
             vectors, place, numbers, row, length, tile, low, high, inner_low, inner_high, sums, events, firsts,
-            inner_events,
+            inner_events, num_rows,
         )  # fmt: skip
     elif kind == TREES and saturate:
         saturating_trees(
             vectors, place, numbers, row, length, tile, low, high, inner_low, inner_high, sums, events, firsts,
-            inner_events,
+            inner_events, num_rows,
         )  # fmt: skip
     elif kind == TREES:
         wrapping_trees(
             vectors, place, numbers, row, length, tile, low, high, inner_low, inner_high, sums, events, firsts,
-            inner_events,
+            inner_events, num_rows,
         )  # fmt: skip
     elif saturate:
         saturating_chains(
             vectors, place, numbers, row, length, tile, low, high, inner_low, inner_high, sums, events, firsts,
-            inner_events,
+            inner_events, num_rows,
         )  # fmt: skip
     else:
         wrapping_chains(
             vectors, place, numbers, row, length, tile, low, high, inner_low, inner_high, sums, events, firsts,
-            inner_events,
+            inner_events, num_rows,
         )  # fmt: skip
 
 

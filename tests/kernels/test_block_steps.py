@@ -76,7 +76,7 @@ def test_steps_of_windows_are_their_scalar_loop_and_the_contract(form, overflow,
         state = [values.astype(np.int32) for values in (sums, np.zeros(SIZE), np.full(SIZE, -1), np.zeros(SIZE))]
         run(
             own.vectors.reshape(-1), 0, own.image(windows.operands), own.bases(windows.bases), own.places, *limits,
-            *(state[:3] if kind == PRODUCTS else state),
+            *(state[:3] if kind == PRODUCTS else state), ROWS,
         )  # fmt: skip
         states.append(np.array(state))
     assert np.array_equal(*states)

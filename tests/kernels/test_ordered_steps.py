@@ -92,8 +92,11 @@ def test_steps_are_their_scalar_loop_and_the_contract(form, name, overflow, redu
     states = []
     for run in (compiled(step), step.scalar):
         state = [values.astype(np.int32) for values in (sums, loaded, np.where(loaded, 0, -1), np.zeros(SIZE))]
-        run(*operands, *extra, *limits, *(state[:3] if kind == PRODUCTS else state))
+        fewer = [values.copy() for values in state]
+        for num_rows, own in ((ROWS, state), (3, fewer)):
+            run(*operands, *extra, *limits, *(own[:3] if kind == PRODUCTS else own), num_rows)
         states.append(np.array(state))
+        assert np.array_equal(states[-1][:, : 3 * LANES], np.array(fewer)[:, : 3 * LANES])
     assert np.array_equal(*states)
     events = 0
     for i in range(0, SIZE, 7):  # of all rows and lanes

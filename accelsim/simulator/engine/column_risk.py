@@ -199,8 +199,8 @@ def _in_groups(weights: Integers, words: bool) -> Integers:
     kind = np.dtype(np.int16 if words else np.int8)
     per_group = GROUP_BYTES // kind.itemsize
     length = -(-weights.shape[1] // per_group) * per_group
-    if length == weights.shape[1] and weights.dtype == kind:
-        return for_kernels(weights)
+    if length == weights.shape[1]:
+        return for_kernels(weights.astype(kind, copy=False))
     filled = np.zeros((len(weights), length), dtype=kind)
     filled[:, : weights.shape[1]] = weights
     return filled

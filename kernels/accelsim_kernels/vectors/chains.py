@@ -12,7 +12,6 @@ from accelsim_kernels.integers import bring_in
 from accelsim_kernels.vectors.code import LANES, VECTOR, Arrays, vectorised
 from accelsim_kernels.vectors.registers import Register, one_by_one, scale
 from accelsim_kernels.vectors.tile import (
-    ROWS,
     Length,
     Narrow,
     Row,
@@ -44,12 +43,13 @@ def _chains(saturate: bool) -> Any:
     def scalar(
         vectors: Vectors, place: Int, numbers: Vectors, row: Row, length: Length, tile: Int, low: Int, high: Int,
         inner_low: Int, inner_high: Int, sums: Narrow, events: Narrow, firsts: Narrow, inner_events: Narrow,
+        num_rows: Int,
     ) -> None:  # fmt: skip
         """Add the partial sums of all tiles of six rows by sixteen lanes to accumulators that hold their start.
 
         Parameters
         ----------
-        vectors, place, numbers, row, length, tile, low, high, sums, events, firsts
+        vectors, place, numbers, row, length, tile, low, high, sums, events, firsts, num_rows
             As in `accelsim_kernels.vectors.steps`; products are scaled by (112) to the partial register, and to vectors
             of 16 bits the numbers are halves.
         inner_low, inner_high : int64
@@ -59,7 +59,7 @@ def _chains(saturate: bool) -> Any:
         """
         shift = scale((int(inner_high) - int(inner_low)).bit_length(), saturate)
         per_vector, count = numbers_per_vector(vectors, length), numbers_of_row(length)
-        for i in range(ROWS * LANES):
+        for i in range(num_rows * LANES):
             for number, begin in enumerate(range(0, count, tile)):
                 inner = 0
                 for k in range(begin, min(begin + tile, count)):
@@ -75,7 +75,7 @@ def _chains(saturate: bool) -> Any:
                 sums[i] = bring_in(np.int64(value), np.int64(low), np.int64(high), saturate)
 
     def generate(builder: Any, arrays: Arrays) -> None:
-        with tiles(builder, arrays, 2) as tile:
+        with tiles(builder, arrays, 2, arrays.values[-1]) as tile:
             run(builder, tile)
 
     def run(builder: Any, tile: Tile) -> None:

@@ -12,7 +12,6 @@ from accelsim_kernels.integers import bring_in
 from accelsim_kernels.vectors.code import LANES, VECTOR, Arrays, index, vectorised
 from accelsim_kernels.vectors.registers import Register, one_by_one, scale
 from accelsim_kernels.vectors.tile import (
-    ROWS,
     Length,
     Narrow,
     Row,
@@ -43,7 +42,7 @@ def _products(saturate: bool) -> Any:
 
     def scalar(
         vectors: Vectors, place: Int, numbers: Vectors, row: Row, length: Length, low: Int, high: Int,
-        sums: Narrow, events: Narrow, firsts: Narrow,
+        sums: Narrow, events: Narrow, firsts: Narrow, num_rows: Int,
     ) -> None:  # fmt: skip
         """Add all products of six rows by sixteen lanes to accumulators that hold their start.
 
@@ -64,9 +63,11 @@ def _products(saturate: bool) -> Any:
         sums, events, firsts : int32 arrays, shape (96,)
             What the accumulators hold, their overflow events, and the number of the first addition with one or -1;
             updated.
+        num_rows : int64
+            How many rows count; what becomes of the others is not said.
         """
         shift, per_vector = scale((int(high) - int(low)).bit_length(), saturate), numbers_per_vector(vectors, length)
-        for i in range(ROWS * LANES):
+        for i in range(num_rows * LANES):
             for k in range(numbers_of_row(length)):
                 number = row_number(numbers, row, length, i // LANES, k)
                 scaled = product(vectors, place + k // per_vector * vector_items(vectors), number, i % LANES)
@@ -77,7 +78,7 @@ def _products(saturate: bool) -> Any:
                 sums[i] = bring_in(np.int64(value), np.int64(low), np.int64(high), saturate)
 
     def generate(builder: Any, arrays: Arrays) -> None:
-        with tiles(builder, arrays, 2) as tile:
+        with tiles(builder, arrays, 2, arrays.values[-1]) as tile:
             sums, events, firsts = (tile.state(argument) for argument in (7, 8, 9))
             low, high = arrays.values[5:7]
             register = one_by_one(tile, low, high, saturate)
@@ -114,12 +115,13 @@ def _tiles(saturate: bool, tree: bool) -> Any:
     def scalar(
         vectors: Vectors, place: Int, numbers: Vectors, row: Row, length: Length, tile: Int, low: Int, high: Int,
         inner_low: Int, inner_high: Int, sums: Narrow, events: Narrow, firsts: Narrow, inner_events: Narrow,
+        num_rows: Int,
     ) -> None:  # fmt: skip
         """Add the sums of all tiles of six rows by sixteen lanes to accumulators that hold their start.
 
         Parameters
         ----------
-        vectors, place, numbers, row, length, low, high, sums, events, firsts
+        vectors, place, numbers, row, length, low, high, sums, events, firsts, num_rows
             As in `_products`, not scaled; to vectors of 16 bits the numbers are pairs.
         tile : int64
             Numbers of a tile.
@@ -129,7 +131,7 @@ def _tiles(saturate: bool, tree: bool) -> Any:
             Its events; updated.
         """
         count = numbers_of_row(length)
-        for i in range(ROWS * LANES):
+        for i in range(num_rows * LANES):
             for number, begin in enumerate(range(0, count, tile)):
                 inner = 0
                 for k in range(begin, min(begin + tile, count)):
@@ -145,7 +147,7 @@ def _tiles(saturate: bool, tree: bool) -> Any:
                 sums[i] = bring_in(np.int64(value), np.int64(low), np.int64(high), saturate)
 
     def generate(builder: Any, arrays: Arrays) -> None:
-        with tiles(builder, arrays, 2) as tile:
+        with tiles(builder, arrays, 2, arrays.values[-1]) as tile:
             run(builder, tile)
 
     def run(builder: Any, tile: Tile) -> None:

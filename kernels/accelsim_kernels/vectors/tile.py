@@ -223,8 +223,8 @@ class Tile:
 
 
 @contextmanager
-def tiles(builder: Any, arrays: Arrays, at_a_time: int) -> Iterator[Tile]:
-    """Do what follows for all rows, some at a time where the processor has only sixteen registers of 256 bits.
+def tiles(builder: Any, arrays: Arrays, at_a_time: int, num_rows: Any = None) -> Iterator[Tile]:
+    """Do what follows for all rows or the first ones, some at a time where the processor has only sixteen registers.
 
     Parameters
     ----------
@@ -232,11 +232,15 @@ def tiles(builder: Any, arrays: Arrays, at_a_time: int) -> Iterator[Tile]:
         As of `Tile`.
     at_a_time : int
         Rows then: as many as all that is kept of them fits the registers.
+    num_rows : int64, optional
+        How many rows count; what becomes of the others is not said.
     """
     if instructions() is Instructions.VNNI:
         yield Tile(builder, arrays, index(0), ROWS)
     else:
         # an empty instruction hides the number from LLVM, which would write the loop out
-        end = builder.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", [index(ROWS)], True)
+        end = builder.asm(
+            ir.FunctionType(INT64, [INT64]), "", "=r,0", [index(ROWS) if num_rows is None else num_rows], True
+        )
         with cgutils.for_range_slice(builder, index(0), end, index(at_a_time), intp=INT64, inc=True) as (first, _):
             yield Tile(builder, arrays, first, at_a_time)
