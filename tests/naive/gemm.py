@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate as running_sums
 from math import ceil, floor
 
 from tests.naive.integers import Register
@@ -59,35 +60,32 @@ def addends(products, machine, inner):
 
 def accumulate(products, start, last, machine):
     """Return the Output of one accumulator."""
-    products, start = [truncated(m, machine) for m in products], truncated(start, machine)
-    last = None if last is None else truncated(last, machine)
+    if machine.product_shift_bits:
+        products, start = [truncated(m, machine) for m in products], truncated(start, machine)
+        last = None if last is None else truncated(last, machine)
     accumulator, inner = Register(machine.accumulator_bits, machine.overflow), inner_register(machine)
     additions = addends(products, machine, inner)
     if last is not None:
         additions.append((last, last))
     value = accumulator.ov(start)
     first = 0 if accumulator.events else -1
-    exact = range_min = range_max = start
-    for number, (addend, exact_addend) in enumerate(additions):
-        before = accumulator.events
+    for number, (addend, _) in enumerate(additions):
         value = accumulator.ov(value + addend)
-        if accumulator.events > before and first == -1:
+        if accumulator.events and first == -1:
             first = number
-        exact += exact_addend
-        range_min, range_max = min(range_min, exact), max(range_max, exact)
-    return Output(value, accumulator.events, first, inner.events, range_min, range_max)
+    exact = list(running_sums((exact_addend for _, exact_addend in additions), initial=start))
+    return Output(value, accumulator.events, first, inner.events, min(exact), max(exact))
 
 
 def gemm(weights, activations, machine, bias=None, weight_zero_points=None, activation_zero_point=0):
     """Return the Outputs [n][p] of lists W[n][k] and X[k][p]."""
     bias = bias or [0] * len(weights)
     weight_zero_points = weight_zero_points or [0] * len(weights)
+    columns = list(zip(*activations, strict=True))
     return [
         [
-            accumulate(
-                *terms(row, [x[p] for x in activations], b, z_w, activation_zero_point, machine.zero_point), machine
-            )
-            for p in range(len(activations[0]))
+            accumulate(*terms(row, column, b, z_w, activation_zero_point, machine.zero_point), machine)
+            for column in columns
         ]
         for row, b, z_w in zip(weights, bias, weight_zero_points, strict=True)
     ]

@@ -1,5 +1,7 @@
 """Registers: docs/numerics.md (9) to (12)."""
 
+from math import inf
+
 
 def limits(bits):
     return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
@@ -28,11 +30,12 @@ class Register:
 
     def __init__(self, bits, overflow):
         self.bits = bits
+        self.low, self.high = (-inf, inf) if bits is None else limits(bits)
         self.overflow = overflow
         self.events = 0
 
     def ov(self, value):
-        if self.bits is None or fits(value, self.bits):
+        if self.low <= value <= self.high:  # (9)
             return value
         self.events += 1
         return saturate(value, self.bits) if self.overflow == "saturate" else wrap(value, self.bits)
