@@ -322,7 +322,8 @@ def signatures():
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing is compiled with the JIT off")
 def test_every_kernel_has_exactly_one_specialisation():
     program = (
-        "import json; from tests.kernels import test_specialisations as calls;"
+        "import gc, json; from tests.kernels import test_specialisations as calls;"
+        "gc.set_threshold(20_000, 20, 100);"  # a tenth of the time of compiling is the collector's
         # what other tests need soonest comes first, see tests/conftest.py
         "calls.call_tflite_models(); calls.call_rounding();"
         "calls.call_layers(); calls.call_gemms(); calls.call_requantizations();"

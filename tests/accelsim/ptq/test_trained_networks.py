@@ -30,7 +30,7 @@ def resnet8():
         pytest.skip("the shared models and images are not beside this checkout")
     with np.load(data, allow_pickle=False) as arrays:
         images = arrays["x_test"].transpose(0, 3, 1, 2).astype(np.float32)
-        calibration = arrays["x_calibration"].transpose(0, 3, 1, 2)
+        calibration = arrays["x_calibration"][:256].transpose(0, 3, 1, 2)
         labels = arrays["y_test"].ravel()
     graph = load_onnx(model)
     return graph, calibration, images, labels, top1(OnnxRunner.of_original(graph), images, labels)
