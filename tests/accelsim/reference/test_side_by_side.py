@@ -44,8 +44,13 @@ def network(batch="N", seed=0):
 
 
 GRAPH = network()
-QUANTIZED = quantize(GRAPH, IMAGES, PTQConfig(activation_bits=6, weight_bits=5))
 STORED = ("r", "s", "p", "f", "n.scaled", "n", "y")
+
+
+@pytest.fixture(scope="module")
+def quantized():
+    """The network, quantized once: where that is part of loading this file, every worker compiles kernels for it."""
+    return quantize(GRAPH, IMAGES, PTQConfig(activation_bits=6, weight_bits=5))
 
 
 def decibel(real, other):
@@ -53,14 +58,14 @@ def decibel(real, other):
     return 10 * np.log10((real**2).sum() / ((real - other) ** 2).sum())
 
 
-def test_every_figure_is_that_of_whole_runs():
-    report = compare(GRAPH, QUANTIZED, IMAGES, labels=LABELS, batch_size=5)
+def test_every_figure_is_that_of_whole_runs(quantized):
+    report = compare(GRAPH, quantized, IMAGES, labels=LABELS, batch_size=5)
     assert tuple(layer.name for layer in report.layers) == STORED
-    simulated = OnnxRunner.of_simulated(QUANTIZED, STORED).run({"image": IMAGES})
-    real = OnnxRunner.of_normalised(QUANTIZED.graph, STORED).run({"image": IMAGES})
-    actual = simulate(QUANTIZED, IMAGES, keep_intermediates=True)
+    simulated = OnnxRunner.of_simulated(quantized, STORED).run({"image": IMAGES})
+    real = OnnxRunner.of_normalised(quantized.graph, STORED).run({"image": IMAGES})
+    actual = simulate(quantized, IMAGES, keep_intermediates=True)
     for layer in report.layers:
-        parameters = QUANTIZED.activations[layer.name]
+        parameters = quantized.activations[layer.name]
         distance = np.abs(parameters.quantize(simulated[layer.name]).astype(int) - actual.tensors[layer.name])
         assert layer.num_elements == distance.size
         assert layer.largest_difference == distance.max()
@@ -90,8 +95,8 @@ def test_every_figure_is_that_of_whole_runs():
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
-def test_batches_do_not_show_in_the_report(batch_size):
-    whole, split = (compare(GRAPH, QUANTIZED, IMAGES, labels=LABELS, batch_size=size) for size in (12, batch_size))
+def test_batches_do_not_show_in_the_report(quantized, batch_size):
+    whole, split = (compare(GRAPH, quantized, IMAGES, labels=LABELS, batch_size=size) for size in (12, batch_size))
     assert split.metrics == whole.metrics
     assert split.cycles == whole.cycles
     for one, other in zip(split.layers, whole.layers, strict=True):
@@ -100,12 +105,12 @@ def test_batches_do_not_show_in_the_report(batch_size):
         assert one.sqnr_actual_db == pytest.approx(other.sqnr_actual_db, abs=1e-3)  # float32 sums, other last bits
 
 
-def test_layers_are_fed_with_stored_tensors():
-    cut = cut_at_stored_tensors(QUANTIZED)
+def test_layers_are_fed_with_stored_tensors(quantized):
+    cut = cut_at_stored_tensors(quantized)
     assert [tensor.name for tensor in cut.graph.inputs] == ["image", *STORED]
     assert cut.graph.outputs == tuple(f"{name}.own" for name in STORED)
-    codes = simulate(QUANTIZED, IMAGES, keep_intermediates=True).tensors
-    feeds = {name: QUANTIZED.activations[name].dequantize(codes[name]) for name in ("image", *STORED)}
+    codes = simulate(quantized, IMAGES, keep_intermediates=True).tensors
+    feeds = {name: quantized.activations[name].dequantize(codes[name]) for name in ("image", *STORED)}
     feeds["r"] = feeds["r"] * 0
     made = OnnxRunner.of_simulated(cut).run(feeds)
     assert not made["s.own"].any()  # of the tensor that was fed, not of the one that its maker makes
@@ -120,10 +125,10 @@ def test_no_layer_is_more_than_one_code_apart_by_itself():
         assert report.worst_layers == tuple(layer for layer in report.layers if layer.largest_difference > 1)
 
 
-def test_an_overflowing_accumulator_is_found_where_it_happens():
+def test_an_overflowing_accumulator_is_found_where_it_happens(quantized):
     """The integers of the convolution wrap; pooling behind it works on what is stored, and is not blamed."""
     machine = Machine.preset("edge_16x16").model_copy(update={"accumulator_bits": 10, "overflow": "wrap"})
-    report = compare(GRAPH, QUANTIZED, IMAGES, machine)
+    report = compare(GRAPH, quantized, IMAGES, machine)
     layers = {layer.name: layer for layer in report.layers}
     assert report.overflow_events > 0
     assert layers["r"].own_difference > 1
@@ -133,24 +138,24 @@ def test_an_overflowing_accumulator_is_found_where_it_happens():
     assert "by itself, on the same inputs, in: r (" in str(report)
 
 
-def test_engines_give_one_report():
-    fast, stepped = (compare(GRAPH, QUANTIZED, IMAGES[:2], engine=engine) for engine in ("fast", "stepped"))
+def test_engines_give_one_report(quantized):
+    fast, stepped = (compare(GRAPH, quantized, IMAGES[:2], engine=engine) for engine in ("fast", "stepped"))
     assert fast == stepped
 
 
-def test_a_model_of_fixed_batch_compares_as_well():
+def test_a_model_of_fixed_batch_compares_as_well(quantized):
     fixed = network(batch=5)
     assert fixed.batch_size == 5
     quantized = quantize(fixed, IMAGES, PTQConfig(activation_bits=6, weight_bits=5))
     report = compare(fixed, quantized, IMAGES, batch_size=7)
-    free = compare(GRAPH, QUANTIZED, IMAGES)
+    free = compare(GRAPH, quantized, IMAGES)
     for one, other in zip(report.layers, free.layers, strict=True):
         assert one.sqnr_actual_db == pytest.approx(other.sqnr_actual_db, abs=1e-3)  # float32 sums, other last bits
 
 
-def test_progress_is_told():
+def test_progress_is_told(quantized):
     calls = []
-    compare(GRAPH, QUANTIZED, IMAGES, batch_size=5, progress=lambda *call: calls.append(call))
+    compare(GRAPH, quantized, IMAGES, batch_size=5, progress=lambda *call: calls.append(call))
     assert calls == [("comparison", done, 12) for done in (5, 10, 12)]
 
 
@@ -163,12 +168,12 @@ def test_progress_is_told():
         (LABELS - 1, "got -1..5"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(labels, fragment):
+def test_labels_that_do_not_fit_are_refused(quantized, labels, fragment):
     with pytest.raises(DataError) as caught:
-        compare(GRAPH, QUANTIZED, IMAGES, labels=labels)
+        compare(GRAPH, quantized, IMAGES, labels=labels)
     assert fragment in str(caught.value)
 
 
-def test_images_that_do_not_fit_are_refused():
+def test_images_that_do_not_fit_are_refused(quantized):
     with pytest.raises(DataError, match="input 'image' must have shape"):
-        compare(GRAPH, QUANTIZED, IMAGES[:, :1])
+        compare(GRAPH, quantized, IMAGES[:, :1])
