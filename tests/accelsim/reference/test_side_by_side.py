@@ -146,8 +146,8 @@ def test_engines_give_one_report(quantized):
 def test_a_model_of_fixed_batch_compares_as_well(quantized):
     fixed = network(batch=5)
     assert fixed.batch_size == 5
-    quantized = quantize(fixed, IMAGES, PTQConfig(activation_bits=6, weight_bits=5))
-    report = compare(fixed, quantized, IMAGES, batch_size=7)
+    own = quantize(fixed, IMAGES, PTQConfig(activation_bits=6, weight_bits=5))
+    report = compare(fixed, own, IMAGES, batch_size=7)
     free = compare(GRAPH, quantized, IMAGES)
     for one, other in zip(report.layers, free.layers, strict=True):
         assert one.sqnr_actual_db == pytest.approx(other.sqnr_actual_db, abs=1e-3)  # float32 sums, other last bits
