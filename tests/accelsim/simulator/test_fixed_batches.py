@@ -1,5 +1,7 @@
 """Small batches whose arrays stay: run by run they return what a program that never ran before returns."""
 
+import gc
+import weakref
 from functools import partial
 
 import numpy as np
@@ -180,3 +182,14 @@ def test_arrays_that_stay_are_reported():
     program = lower(quantized, ax.Machine())
     results = [ax.simulate(program, few(images, 0, 1), keep_intermediates=True) for _ in range(3)]
     assert results[2].peak_batch_bytes >= sum(array.nbytes for array in results[2].tensors.values())
+
+
+def test_what_is_kept_goes_with_its_program():
+    quantized, images = quantized_network("residuals"), images_of("residuals", 12)
+    program = lower(quantized, ax.Machine())
+    for _ in range(3):
+        ax.simulate(program, few(images, 0, 1))
+    gone = weakref.ref(program)
+    del program
+    gc.collect()
+    assert gone() is None
