@@ -28,6 +28,7 @@ Codes = npt.NDArray[Any]
 Int32 = npt.NDArray[np.int32]
 Call = Callable[[Codes, ByPlace], Codes]
 """Takes stored codes, contiguous and channels last, and where to count zeros; returns codes (positions, channels)."""
+
 NEAR_SUM_BYTES = 16 << 10
 """Sums that are held at a time where they are requantized in 32-bit lanes: they stay in the first-level cache."""
 
