@@ -16,8 +16,8 @@ from accelsim_kernels.vectors.extreme_tiles import ROWS_OF_TILE, extreme_1, extr
 Narrow = npt.NDArray[np.int32]
 Wide = npt.NDArray[np.int64]
 
-Terms = tuple[Any, Any, Any, Any]
-"""Of the step's arguments ``places``, ``parts``, ``channels`` and ``constants``."""
+Terms = tuple[Any, Any, Any, Any, Any]
+"""Of the step's arguments ``places``, ``taken``, ``parts``, ``channels`` and ``constants``."""
 
 _FOUR, _TWO = 4 * LANES, 2 * LANES
 _ROWS_OF_FOUR, _ROWS_OF_TWO, _ROWS_OF_ONE = (ROWS_OF_TILE[vectors] for vectors in (4, 2, 1))
@@ -102,8 +102,8 @@ def reach_of_windows(
     steps : int64 array, shape (2, 2)
         As of `most_of_windows`; where no activation is negative, an item is half a part if that is more than a channel.
     reach : int32 array
-        Output, one for each part. The low number is the greatest activation and the high one the least; where none is
-        negative, they are the greatest of one half of the channels and of the other.
+        Output, one for each part. The low number is the greatest activation and the high one the least one's magnitude;
+        where none is negative, they are the greatest of one half of the channels and of the other.
     """
     prefer_wide_vectors()
     if offset == 0 and halvings > 0:
@@ -120,41 +120,55 @@ def reach_of_windows(
     if offset != 0:
         most_of_windows(rows, np.int64(255), halvings, steps, near, far)
         for i in range(size):
-            reach[i] |= min(np.int32(255) - np.int32(near[i]) + more, np.int32(0)) << np.int32(16)
+            reach[i] |= max(np.int32(near[i]) - np.int32(255) - more, np.int32(0)) << np.int32(16)
+
+
+@callee
+def part_planes(rows: Bytes, size: Int, planes: Int, apart: Bytes) -> None:
+    """Bring images of so many bytes, channels last, to planes of their channels, one behind the other."""
+    plane = size // planes
+    for image in range(0, rows.size, size):
+        for channel in range(planes):
+            source, target = rows[image + channel : image + size], apart[image + channel * plane :]
+            for i in range(plane):
+                target[i] = source[i * planes]
 
 
 @callee
 def bound_rows(
-    rows: Bytes, bases: Wide, terms: Terms, reach: Narrow, corners: Wide, sums: Narrow, found: Bytes
+    rows: Bytes, bases: Wide, terms: Terms, reach: Narrow, corners: Wide, offset: Int, sums: Narrow, found: Bytes
 ) -> None:
     """Multiply positions with channels and find those that are not proven safe; arguments are those of the step."""
-    places, parts, channels, constants = terms
+    places, taken, parts, channels, constants = terms
     column = 0
     while column < sums.shape[1]:
         left, begin = sums.shape[1] - column, column * places.size * GROUP_BYTES
         if left >= _FOUR:
             for first in range(0, sums.shape[0], _ROWS_OF_FOUR):
                 extreme_4(
-                    rows, bases, first, places, channels, begin, reach, corners, parts, constants, sums, column, found
+                    rows, bases, first, places, taken, channels, begin, reach, corners, parts, constants, offset, sums,
+                    column, found,
                 )  # fmt: skip
             column += _FOUR
         elif left >= _TWO:
             for first in range(0, sums.shape[0], _ROWS_OF_TWO):
                 extreme_2(
-                    rows, bases, first, places, channels, begin, reach, corners, parts, constants, sums, column, found
+                    rows, bases, first, places, taken, channels, begin, reach, corners, parts, constants, offset, sums,
+                    column, found,
                 )  # fmt: skip
             column += _TWO
         else:
             for first in range(0, sums.shape[0], _ROWS_OF_ONE):
                 extreme_1(
-                    rows, bases, first, places, channels, begin, reach, corners, parts, constants, sums, column, found
+                    rows, bases, first, places, taken, channels, begin, reach, corners, parts, constants, offset, sums,
+                    column, found,
                 )  # fmt: skip
             column += LANES
 
 
 @kernel
 def bound_layer(
-    rows: Bytes, image: tuple[Any, Any, Any], where: tuple[Places, Places], extremes: tuple[Any, Any, Any],
+    rows: Bytes, image: tuple[Any, Any, Any, Any], where: tuple[Places, Places], extremes: tuple[Any, Any, Any],
     terms: Terms, sums: Narrow, storing: tuple[Any, Any], codes: Bytes, part: tuple[Any, Any, Any], found: Bytes,
 ) -> None:  # fmt: skip
     """Multiply all windows with the channels of a group, store their codes, and find those that are not proven safe.
@@ -164,7 +178,8 @@ def bound_layer(
     rows : uint8 array
         Activations of images, channels last, with some slack behind them.
     image : tuple of int64
-        Bytes of an image; where the group's channels begin, in bytes and in items.
+        Bytes of an image; how many planes its channels become, 1 where they stay; where those of the group begin, in
+        bytes and in items.
     where : tuple
         Where windows begin, counted in bytes and in items.
     extremes : tuple
@@ -180,7 +195,7 @@ def bound_layer(
     found : uint8 array, shape (positions,)
         Output, as many as are looked at: whether a register may leave its range. The codes are those of exact sums.
     """
-    (size, first_byte, first_item), (offset, halvings, steps), (stride, channel, valid) = image, extremes, part
+    (size, planes, first_byte, first_item), (offset, halvings, steps), (stride, channel, valid) = image, extremes, part
     windows, at_a_time, flat = where[0][0] * where[0][1], sums.shape[0], sums.reshape(-1)
     items, span = size >> halvings, (steps[0, 0] - 1) * steps[0, 1] + (steps[1, 0] - 1) * steps[1, 1]
     num_images = (found.size + windows - 1) // windows
@@ -189,9 +204,13 @@ def bound_layer(
     near, far = np.empty(images * held + span, dtype=np.uint8), np.empty(images * held + span, dtype=np.uint8)
     reach, marks = np.empty(images * items, dtype=np.int32), np.empty(at_a_time, dtype=np.uint8)
     bases, corners = np.empty(at_a_time, dtype=np.int64), np.empty(at_a_time, dtype=np.int64)
+    apart = np.empty(images * size + GROUP_BYTES if planes > 1 else 0, dtype=np.uint8)
     for first in range(0, num_images, images):
         some = min(images, num_images - first)
         own, done = rows[first * size :], first * windows
+        if planes > 1:
+            part_planes(own[: some * size], size, planes, apart)
+            own = apart
         reach_of_windows(own[: some * size], offset, halvings, steps, near, far, reach)
         left = min(some * windows, found.size - done)
         for begin in range(0, left, at_a_time):
@@ -202,7 +221,7 @@ def bound_layer(
                 into[count:tiles] = into[count - 1]
             marks[:tiles] = 0
             bound_rows(
-                own[first_byte:], bases[:tiles], terms, reach[first_item:], corners, sums[:tiles], marks
+                own[first_byte:], bases[:tiles], terms, reach[first_item:], corners, offset, sums[:tiles], marks
             )  # fmt: skip
             for i in range(count):
                 found[done + begin + i] = marks[i]

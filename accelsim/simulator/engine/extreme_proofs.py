@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from accelsim.simulator.engine.safe import Int64, SafeLayer
 from accelsim.simulator.engine.windows import Windows
 from accelsim_kernels.extremes import REACH_ITEMS, bound_layer
 from accelsim_kernels.processor import has_dot_instructions
-from accelsim_kernels.vectors.code import GROUP_BYTES
+from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
+from accelsim_kernels.vectors.extreme_tiles import DOWN, HIGH, LOW, NORM_DOWN, NORM_UP, NUM_CONSTANTS, UP
 
 Int32 = npt.NDArray[np.int32]
 Room = tuple[Int64, Int64]
@@ -28,6 +29,9 @@ _GROUPS = 8
 
 _CUTS = 4, 2, 1
 """Parts are as many times as long, where that proves enough."""
+
+_MOST_TERMS = 1 << 15
+"""Terms of a part, so that the squares of its activations add up to less than ``2**31``."""
 
 _SAMPLE, _SAMPLED = 256, 16
 """Positions that tell which cut of the reduction is worth its time: so many, of so many one."""
@@ -49,14 +53,14 @@ class Cut:
     """
 
     packed: PackedWeights
-    terms: tuple[Int64, Int64, npt.NDArray[np.uint8], Int32]
+    terms: Any
     image: Any
     where: Any
     extremes: Any
 
     @staticmethod
     def of(weights: Int32, channels: int, offset: int, room: Room, geometry: Geometry, group: int) -> Cut | None:
-        """Cut the weights of a group; None where sums of a part's weights do not fit 16 bits.
+        """Cut the weights of a group; None where sums of a part's weights or squares do not fit what the kernel has.
 
         Parameters
         ----------
@@ -71,41 +75,36 @@ class Cut:
         group : int
             Of channels.
         """
-        num_channels, rows, columns, depth = weights.shape
-        parts = weights.reshape(num_channels, -1, depth // channels, channels).transpose(0, 2, 1, 3).astype(np.int64)
-        sides = np.maximum(parts, 0), np.minimum(parts, 0)
-        up, down = (side.sum(axis=(2, 3)).T for side in sides)
-        if up.max() >= 1 << 15 or down.min() < -(1 << 15):
+        num_channels, rows, columns, _ = weights.shape
+        parts = weights.reshape(num_channels, rows * columns, -1, channels).transpose(0, 2, 1, 3).astype(np.int64)
+        num_parts, planes = parts.shape[1], 1
+        sums = (np.maximum(side, 0).sum(axis=(2, 3)).max() for side in (parts, -parts))
+        if parts[0, 0].size > _MOST_TERMS or max(sums) >= 1 << 15:
             return None
-        halves = offset == 0 and channels > 1
-        half = channels // 2
-        over, under = _pair(up, down), _pair(down, up)
-        if halves:
-            over, under = (
-                _pair(side[..., :half].sum(axis=(2, 3)).T, side[..., half:].sum(axis=(2, 3)).T) for side in sides
+        if channels == 1:
+            planes, geometry = (
+                geometry.input_shape[0],
+                replace(geometry, input_shape=(1, *geometry.input_shape[1:]), groups=1),
             )
-        added, ends = offset * (up + down), np.iinfo(np.int32)
-        before = np.cumsum(added, axis=0) - added
-        packed = PackedWeights(parts.reshape(num_channels, -1, channels), False)
-        constants = aligned_empty((4, len(up), packed.width), np.int32)
-        constants[:2], constants[2], constants[3] = 0, ends.min, ends.max  # where there is no channel
-        limits = [np.clip(limit - before, ends.min, ends.max) for limit in room]
-        for row, values in zip(constants, (over, under, *limits), strict=True):
-            row[:, :num_channels] = values
-        halvings, by_part = channels.bit_length() - 1, np.arange(len(up))
-        taps = np.add.outer(taps_of_window(geometry).reshape(-1), np.arange(packed.groups) * GROUP_BYTES)
-        places = np.add.outer(by_part * channels, taps).reshape(-1)
-        windows = Windows.of(geometry, 1, False)
-        counts, distances = windows.in_bytes(1)[0][:2], windows.in_bytes(1)[0][2:]
-        line = (geometry.input_shape[2] + geometry.pads[1] + geometry.pads[3]) * geometry.input_shape[0]
-        across, down_by = geometry.dilations[1] * geometry.input_shape[0], geometry.dilations[0] * line
-        item = halvings - 1 if halves else halvings
-        steps = np.array([(columns, across >> item), (rows, down_by >> item)], dtype=np.int64)
+        windows, taps = Windows.of(geometry, 1, False), taps_of_window(geometry)
+        # Where a part has one channel, its taps lie side by side in a plane; else the channels of a tap do.
+        pieces, between = (windows.segments, windows.image_step) if channels == 1 else (taps.reshape(-1), channels)
+        packed = PackedWeights(parts.reshape(num_channels, num_parts * pieces.size, -1), False)
+        by_part, in_piece = np.arange(num_parts) * between, np.arange(packed.groups * GROUP_BYTES)
+        places = np.add.outer(by_part, np.add.outer(pieces, in_piece[::GROUP_BYTES])).reshape(-1)
+        taken = np.tile((in_piece < packed.weights.shape[2]) * np.uint8(255), num_parts * pieces.size).reshape(
+            -1, GROUP_BYTES
+        )
+        halvings = channels.bit_length() - 1
+        item = max(halvings - 1, 0) if offset == 0 else halvings
+        counts, last = np.array([columns, rows]), np.array([taps[0, -1], taps[-1, 0]])
+        steps = np.stack([counts, last // np.maximum(counts - 1, 1) >> item], axis=1)
+        size, begin = windows.image_step * planes, group * num_parts * between
         return Cut(
             packed,
-            (places, by_part, packed.packed, constants),
-            tuple(np.int64(number) for number in (windows.image_step, group * depth, group * depth >> halvings)),
-            tuple((*counts, *(np.int64(step >> by) for step in distances)) for by in (0, halvings)),
+            (places, taken, by_part >> halvings, packed.packed, _constants(parts, offset, room, packed.width)),
+            tuple(np.int64(number) for number in (size, planes, begin, begin >> halvings)),
+            tuple(_places(windows, size, by) for by in (0, halvings)),
             (np.int64(offset), np.int64(halvings), steps),
         )
 
@@ -151,7 +150,9 @@ class ExtremeProofs:
         There are some of operands and codes of 8 bits whose terms are added channel by channel, where codes are made in
         32-bit lanes. Parts have a channel each where there are less than four, else equal powers of two from four on.
         """
-        if safe.words or not safe.group_lanes or not has_dot_instructions() or abs(offset) >= 1 << 14:
+        if safe.words or not safe.group_lanes or not has_dot_instructions():
+            return None
+        if not -255 <= offset <= 0:  # no activation is more than 8 bits from 0
             return None
         if safe.requantizers[group].dtype.itemsize > 1:
             return None
@@ -173,8 +174,8 @@ class ExtremeProofs:
     def scratch_bytes(self) -> int:
         """What the kernel holds besides the sums, of as many images at a time as have few extremes, or of one."""
         cut = self.cuts[-1]
-        image, halvings = int(cut.image[0]), int(cut.extremes[1])
-        return 6 * max(REACH_ITEMS, image >> min(halvings, 1))
+        image, planes, halvings = int(cut.image[0]), int(cut.image[1]), int(cut.extremes[1])
+        return (6 + (planes > 1)) * max(REACH_ITEMS, image >> min(halvings, 1))
 
     def run(self, operands: Codes, outputs: Codes) -> Int64 | None:
         """Store the codes of exact sums, and return the positions that are not proven safe.
@@ -241,6 +242,53 @@ def _channels_of_parts(depth: int, taps: int) -> list[int]:
     while fewest * taps < GROUP_BYTES * _GROUPS and depth % (2 * fewest) == 0:
         fewest *= 2
     return [times * fewest for times in _CUTS if depth % (times * fewest) == 0]
+
+
+def _constants(parts: Int64, offset: int, room: Room, width: int) -> Int32:
+    """Return the constants of every part, as the kernel takes them.
+
+    Parameters
+    ----------
+    parts : int64 array, shape (channels, parts, taps, channels of a part)
+        Weights.
+    offset, room
+        As in `ExtremeProofs.of`.
+    width : int
+        Channels with those that fill up the last block, which no limit holds.
+    """
+    sides = np.maximum(parts, 0), np.minimum(parts, 0)
+    up, down = (side.sum(axis=(2, 3)).T for side in sides)
+    half = parts.shape[3] // 2
+    if offset == 0 and half > 0:  # the greatest activations of either half of a part's channels, (114)
+        extremes = [
+            _pair(*(some.sum(axis=(2, 3)).T for some in (side[..., :half], side[..., half:]))) for side in sides
+        ]
+    else:
+        extremes = [_pair(up, -down), _pair(down, -up)]
+    norms = [_norm(side) for side in (sides if offset == 0 else (parts, parts))]
+    before = np.cumsum(offset * (up + down), axis=0) - offset * (up + down)
+    ends = np.iinfo(np.int32)
+    limits = [np.clip(limit - before, ends.min, ends.max) for limit in room]
+    constants = np.zeros((len(up), NUM_CONSTANTS, width), dtype=np.int32)
+    constants[:, LOW], constants[:, HIGH] = ends.min, ends.max
+    for kind, values in zip((UP, DOWN, NORM_UP, NORM_DOWN, LOW, HIGH), (*extremes, *norms, *limits), strict=True):
+        constants[:, kind, : len(parts)] = values
+    by_block = constants.reshape(len(up), NUM_CONSTANTS, -1, LANES).transpose(0, 2, 1, 3)
+    aligned = aligned_empty(by_block.shape, np.int32)
+    aligned[:] = by_block
+    return aligned
+
+
+def _norm(weights: Int64) -> Int64:
+    """Return the norms of the weights of every part and channel, rounded up."""
+    norms: Int64 = np.ceil(np.sqrt((weights * weights).sum(axis=(2, 3)).T)).astype(np.int64)
+    return norms
+
+
+def _places(windows: Windows, size: int, halvings: int) -> Any:
+    """Return where the windows of images of so many bytes begin, counted in items of ``2**halvings`` bytes."""
+    steps = (np.int64(step >> halvings) for step in (size, windows.row_step, windows.column_step))
+    return windows.columns, windows.rows, *steps
 
 
 def _pair(low: Any, high: Any) -> Any:

@@ -7,6 +7,7 @@ first and the third of a lane, then the second and the fourth. All of that is mo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import llvmlite.binding
@@ -46,6 +47,25 @@ def blocks_of(rows: int, vectors: int, registers: int = 1) -> list[Block]:
         for vector in range(0, vectors, wide)
         for row in range(0, rows, high)
     ]
+
+
+def each_block(builder: Any, rows: int, vectors: int) -> Iterator[tuple[Any, Any, Block]]:
+    """Loop over the blocks of a tile, whose code is made once: their first row and vector, and what they have of each.
+
+    Parameters
+    ----------
+    builder
+        numba's.
+    rows, vectors : int
+        The tile's, in whole blocks.
+    """
+    blocks = blocks_of(rows, vectors)
+    high, wide = (len(some) for some in blocks[0])
+    with (
+        cgutils.for_range_slice(builder, INT64(0), INT64(vectors), INT64(wide), intp=INT64) as (vector, _),
+        cgutils.for_range_slice(builder, INT64(0), INT64(rows), INT64(high), intp=INT64) as (row, _),
+    ):
+        yield row, vector, blocks[0]
 
 
 def plus_bytes(builder: Any, total: Any, unsigned: Any, signed: Any) -> Any:

@@ -1,5 +1,7 @@
 """Layers with channels at risk of overflow, channels last: docs/numerics.md (103), (104), (106)."""
 
+from math import isqrt
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -233,8 +235,13 @@ def test_proofs_are_tried_at_some_positions_before_the_others(bits, low, asked, 
     assert met == (asked if has_dot_instructions() else [])
 
 
+def above_root(square):
+    """The square root, rounded up."""
+    return isqrt(square - 1) + 1 if square else 0
+
+
 def left_by_extremes(layer, codes, weights, machine, channels, group):
-    """Positions of which (114) does not prove every channel of a group safe, with parts of so many input channels."""
+    """Positions of which neither (114) nor (118) proves every channel of a group safe, with parts of so many inputs."""
     g, low, high = layer.geometry, -(2 ** (machine.accumulator_bits - 1)), 2 ** (machine.accumulator_bits - 1) - 1
     (top, left, bottom, right), (rows, columns), (down, across) = g.pads, g.kernel_shape, g.dilations
     fed = np.pad(
@@ -253,6 +260,11 @@ def left_by_extremes(layer, codes, weights, machine, channels, group):
                     before = int(layer.start[n])
                     for begin in range(0, depth, channels):
                         most = least = before
+                        w, own = (v[begin : begin + channels].reshape(-1).tolist() for v in (weights[n], window))
+                        norm = isqrt(sum(v * v for v in own)) + 1
+                        sides = [w, w] if layer.input_offset else [[v for v in w if v > 0], [v for v in w if v < 0]]
+                        up, down_by = (norm * above_root(sum(v * v for v in side)) for side in sides)
+                        by_norm = low <= before - down_by and before + up <= high
                         apart = max(channels // 2, 1) if layer.input_offset == 0 else channels
                         for some in range(begin, begin + channels, apart):
                             w, own = (v[some : some + apart].reshape(-1).tolist() for v in (weights[n], window))
@@ -260,7 +272,7 @@ def left_by_extremes(layer, codes, weights, machine, channels, group):
                             most += max(0, *own) * up + min(0, *own) * down_by
                             least += max(0, *own) * down_by + min(0, *own) * up
                             before += sum(a * b for a, b in zip(w, own, strict=True))
-                        safe &= low <= least and most <= high
+                        safe &= by_norm or (low <= least and most <= high)
                 positions.append(not safe)
     return np.flatnonzero(positions)
 
@@ -275,7 +287,9 @@ def left_by_extremes(layer, codes, weights, machine, channels, group):
     ],
 )
 @pytest.mark.parametrize("offset", [0, 20])
-def test_positions_are_left_exactly_where_extremes_prove_nothing(geometry, outputs, bits, cuts, offset, monkeypatch):
+def test_positions_are_left_exactly_where_neither_extremes_nor_norms_prove_them_safe(
+    geometry, outputs, bits, cuts, offset, monkeypatch
+):
     if settings.DISABLE_JIT:
         monkeypatch.setattr(extreme_proofs, "has_dot_instructions", lambda: True)
         monkeypatch.setattr(layer_marks, "has_dot_instructions", lambda: True)
