@@ -18,9 +18,8 @@ from accelsim.simulator.engine.nonzero_weights import NonzeroWeights
 from accelsim.simulator.engine.trace import DEFAULT_LIMIT_BYTES, Range, Trace, TraceWindow
 from accelsim.simulator.engine.zeros import ZeroCounter
 from accelsim.simulator.gemm_result import GemmAccount, GemmResult
-from accelsim.simulator.operands import (
-    matmul_operands,
-)
+from accelsim.simulator.operands import is_zero, matmul_operands
+from accelsim.simulator.plain_products import plain_product
 
 _KNOWN = {"engine": get_args(EngineName), "track": get_args(Track)}
 
@@ -95,6 +94,11 @@ def matmul(
     if not trace and not trace_cycles is trace_rows is trace_columns is None:
         ranges = {"trace_cycles": trace_cycles, "trace_rows": trace_rows, "trace_columns": trace_columns}
         raise OperandError(f"{next(name for name, given in ranges.items() if given is not None)} needs trace=True")
+    zeros = bias is None and is_zero(weight_zero_point) and is_zero(activation_zero_point)
+    if zeros and engine == "fast" and track != "range" and not activity:
+        plain = plain_product(weights, activations, machine, track == "overflow")
+        if plain is not None:
+            return plain
     operands = matmul_operands(weights, activations, machine, bias, weight_zero_point, activation_zero_point)
     window = None
     if trace:

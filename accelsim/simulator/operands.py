@@ -168,7 +168,7 @@ def matmul_operands(
         )
     left = operand("weights", stored_weights, machine.weight_bits, kept="bh")
     right = operand("activations", stored, machine.activation_bits, kept="BbhH")
-    if bias is None and _is_zero(weight_zero_point) and _is_zero(activation_zero_point) and reduction <= MAX_REDUCTION:
+    if bias is None and is_zero(weight_zero_point) and is_zero(activation_zero_point) and reduction <= MAX_REDUCTION:
         nothing = np.zeros(num_outputs, dtype=np.int64)
         return GemmOperands(left, right, nothing, nothing, plain=True)
     return gemm_operands(
@@ -181,6 +181,6 @@ def matmul_operands(
     )
 
 
-def _is_zero(value: object) -> bool:
+def is_zero(value: object) -> bool:
     """Whether an argument is Python's 0."""
     return type(value) is int and value == 0
