@@ -1,4 +1,4 @@
-"""Whole layers proven safe by the extremes of their windows while they run: docs/numerics.md (114)."""
+"""Whole layers proven safe by the extremes of their windows while they run: docs/numerics.md (114), (118)."""
 
 from __future__ import annotations
 

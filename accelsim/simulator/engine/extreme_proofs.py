@@ -1,4 +1,4 @@
-"""Layers proven safe by the extremes of their windows, part by part, while they run: docs/numerics.md (114)."""
+"""Layers proven safe by extremes and norms of their windows while they run: docs/numerics.md (114), (118)."""
 
 from __future__ import annotations
 

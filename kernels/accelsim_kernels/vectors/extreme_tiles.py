@@ -1,4 +1,4 @@
-"""Dot products of windows, with proofs by parts of the reduction on the way: docs/numerics.md (100) and (114)."""
+"""Dot products of windows, with proofs by parts of the reduction on the way: docs/numerics.md (100), (114), (118)."""
 
 from __future__ import annotations
 
@@ -267,6 +267,6 @@ def _outer(builder: Any, name: str, left: Any, right: Any) -> Any:
 
 
 ROWS_OF_TILE = {4: 4, 2: 6, 1: 12} if instructions() is Instructions.VNNI else {4: 6, 2: 6, 1: 12}
-"""Rows of a tile by its vectors: 12 or 16 sums, so that registers are left for looking at them."""
+"""Rows of a tile by its vectors: 12 or 16 sums, so that registers are left for looking at them, or whole blocks."""
 
 extreme_4, extreme_2, extreme_1 = (_extreme_tile(ROWS_OF_TILE[vectors], vectors) for vectors in (4, 2, 1))
