@@ -20,10 +20,10 @@ from accelsim.simulator.gemm_result import GemmAccount, GemmResult
 
 
 class _Kind(NamedTuple):
-    """What products of one kind have in common; nobody writes to its arrays."""
+    """What products of one kind have in common; no result has its arrays, or they are read-only."""
 
-    zeros: Int64
-    """Start values and zero points of the channels."""
+    start: Int64
+    """Zeros, which kernels read."""
     events: EventArrays
     """Those of outputs without any."""
 
@@ -31,8 +31,8 @@ class _Kind(NamedTuple):
 _KINDS: dict[tuple[object, ...], _Kind | None] = {}
 """What is known of kinds: by types and shapes of the operands and what of a machine `safe_by_type` and checks read."""
 
-_MOST_KINDS = 256
-"""Kinds that are remembered."""
+_MOST_KINDS, _MOST_CHANNELS = 256, 1 << 13
+"""Kinds that are remembered, with up to so many channels: 16 MiB."""
 
 
 def plain_product(weights: object, activations: object, machine: Machine, count: bool) -> GemmResult | None:
@@ -62,12 +62,12 @@ def plain_product(weights: object, activations: object, machine: Machine, count:
     kind = _KINDS.get(key)
     if kind is None or not (weights.flags.carray and activations.flags.carray):
         return None
-    product = exact_product(weights, activations, kind.zeros)
+    product = exact_product(weights, activations, kind.start)
     if product is None:
         return None
     accumulators, survey = product
-    ends, nonzero = (survey.least, survey.greatest), survey.nonzero[None]
-    account = GemmAccount(machine, weights.copy(), kind.zeros, activations.shape[1], ends, nonzero)
+    ends, zero_points = (survey.least, survey.greatest), np.zeros(len(weights), dtype=np.int64)
+    account = GemmAccount(machine, weights.copy(), zero_points, activations.shape[1], ends, survey.nonzero[None])
     return GemmResult(accumulators, kind.events if count else None, None, None, account)
 
 
@@ -79,6 +79,8 @@ def _kind(weights: npt.NDArray[Any], activations: npt.NDArray[Any], machine: Mac
         return None
     (num_outputs, reduction), (terms, num_positions) = weights.shape, activations.shape
     if reduction != terms or reduction > MAX_REDUCTION or 0 in (num_outputs, reduction, num_positions):
+        return None
+    if num_outputs > _MOST_CHANNELS:
         return None
     if not safe_by_type(weights, 0, machine, *TYPE_ENDS[activations.dtype.char]):
         return None

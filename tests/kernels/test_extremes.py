@@ -16,42 +16,56 @@ from tests.kernels.test_vectors import compiled, jit_only
 def test_a_tile_of_extremes_is_its_scalar_loop(vectors, offset):
     if not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
-    step, rng = getattr(extreme_tiles, f"extreme_{vectors}"), np.random.default_rng(0)
-    kernel, rows, blocks = compiled(step), extreme_tiles.ROWS_OF_TILE[vectors], 1 + vectors
-    places, parts = rng.integers(0, 200, 6), np.array([3, 0, 5])
-    taken = np.repeat([[255] * GROUP_BYTES, [255, 255, 255, 0]], 3, axis=0).astype(np.uint8)
-    weights = rng.integers(0, 256, 7 + places.size * GROUP_BYTES * vectors * LANES).astype(np.uint8)
-    pairs = rng.integers(0, 2**15, (2, 40))
-    reach = (pairs[0] | rng.choice([0, 1], 40) * pairs[1] << 16).astype(np.int32)
-    shape = 3, blocks, LANES
-    limits = [
-        rng.choice([end, near, 0], shape, p=[0.8, 0.199, 0.001])
-        for end, near in ((-(2**31), -400000), (2**31 - 1, 400000))
-    ]
-    marks = set()
-    for scale in (1, 4, 200):  # of the reach: rows with few marks and with many
-        constants = np.zeros((3, blocks, extreme_tiles.NUM_CONSTANTS, LANES), dtype=np.int32)
-        ups, downs = rng.integers(0, scale, (2, *shape)), rng.integers(-scale, 1, (2, *shape))
-        constants[:, :, extreme_tiles.UP] = ups[0] | ups[1] << 16
-        constants[:, :, extreme_tiles.DOWN] = downs[0] & 0xFFFF | downs[1] << 16
-        for kind in (extreme_tiles.NORM_UP, extreme_tiles.NORM_DOWN):
-            constants[:, :, kind] = rng.integers(0, 50 * scale, shape)
-        constants[:, :, extreme_tiles.LOW], constants[:, :, extreme_tiles.HIGH] = limits
-        arguments = (
-            rng.integers(0, 256, 400).astype(np.uint8), rng.integers(0, 190, rows + 2), 1, places, taken, weights, 7,
-            reach, rng.integers(0, 35, rows + 2), parts, constants, offset,
-        )  # fmt: skip
-        results = []
-        for run in (kernel, step.scalar):
-            sums, found = np.full((rows + 2, blocks * LANES), -7, dtype=np.int32), np.zeros(rows + 2, dtype=np.uint8)
-            run(*arguments, sums, 16, found)
-            results.append((sums, found))
-        for vector, scalar in zip(*results, strict=True):
-            assert np.array_equal(vector, scalar)
-        assert (results[0][0][[0, -1]] == -7).all()
-        assert (results[0][0][:, :16] == -7).all()
-        marks |= set(results[0][1][1:-1])
-    assert marks == {0, 1}
+    step, numbers, counting = getattr(extreme_tiles, f"extreme_{vectors}"), [], set()
+    kernel, rows = compiled(step), extreme_tiles.ROWS_OF_TILE[vectors]
+    for seed in range(20):
+        arguments = tile_arguments(np.random.default_rng(seed), rows, vectors, offset)
+        sums, found = ran(kernel, rows, vectors, arguments)
+        expected = ran(step.scalar, rows, vectors, arguments)
+        assert np.array_equal(sums, expected[0])
+        assert np.array_equal(found, expected[1])
+        assert (sums[[0, -1]] == -7).all()
+        assert (sums[:, :16] == -7).all()
+        numbers.append(found.sum())
+        changed = {name: arguments[name] * 0 + other for name, other in (("taken", 255), ("offset", -50))}
+        changed["constants"] = arguments["constants"].copy()
+        changed["constants"][:, :, [extreme_tiles.NORM_UP, extreme_tiles.NORM_DOWN]] = 1 << 14
+        for name, value in changed.items():
+            if (ran(kernel, rows, vectors, {**arguments, name: value})[1] != found).any():
+                counting.add(name)
+    assert counting == set(changed)  # each has made a difference
+    assert any(0 < number < rows for number in numbers)
+
+
+def tile_arguments(rng, rows, vectors, offset):
+    """Of a tile whose first block of channels is not the arrays' first, a few of whose channels have near limits."""
+    blocks, places = 1 + vectors, rng.integers(0, 200, 6)
+    reach = rng.integers(0, 1 << 15, (2, 40)) * [[1], [1 << 16]]
+    constants = np.zeros((3, blocks, extreme_tiles.NUM_CONSTANTS, LANES), dtype=np.int32)
+    ups, downs = rng.integers(0, 4, (2, 3, blocks, LANES)), rng.integers(-3, 1, (2, 3, blocks, LANES))
+    constants[:, :, extreme_tiles.UP] = ups[0] | ups[1] << 16
+    constants[:, :, extreme_tiles.DOWN] = downs[0] & 0xFFFF | downs[1] << 16
+    for norm, limit, end in (
+        (extreme_tiles.NORM_UP, extreme_tiles.HIGH, 2**31 - 1),
+        (extreme_tiles.NORM_DOWN, extreme_tiles.LOW, -(2**31)),
+    ):
+        constants[:, :, norm] = rng.integers(0, 400, (3, blocks, LANES))
+        near = np.sign(end) * rng.integers(60_000, 250_000, (3, blocks, LANES))
+        constants[:, :, limit] = np.where(rng.random((3, blocks, LANES)) < 0.5 / (16 * vectors), near, end)
+    return {
+        "rows": rng.integers(0, 256, 400).astype(np.uint8), "bases": rng.integers(0, 190, rows + 2), "first": 1,
+        "places": places, "taken": np.tile([[255] * GROUP_BYTES, [255, 0, 0, 0]], (3, 1)).astype(np.uint8),
+        "channels": rng.integers(0, 256, 7 + places.size * GROUP_BYTES * vectors * LANES).astype(np.uint8), "begin": 7,
+        "reach": reach.sum(axis=0).astype(np.int32), "corners": rng.integers(0, 35, rows + 2),
+        "parts": np.array([3, 0, 5]), "constants": constants, "offset": np.int64(offset),
+    }  # fmt: skip
+
+
+def ran(step, rows, vectors, arguments):
+    """The sums and flags that a step leaves."""
+    sums, found = np.full((rows + 2, 16 + vectors * LANES), -7, dtype=np.int32), np.zeros(rows + 2, dtype=np.uint8)
+    step(*arguments.values(), sums, 16, found)
+    return sums, found
 
 
 @pytest.mark.parametrize("offset", [0, -100])

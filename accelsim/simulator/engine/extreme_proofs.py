@@ -25,7 +25,7 @@ Int32 = npt.NDArray[np.int32]
 Room = tuple[Int64, Int64]
 
 _GROUPS = 8
-"""Groups of bytes that a part has at least, where there are so many: a look at the sums costs as much as about five."""
+"""Groups of bytes that a part has at least, where there are so many, for the products to outweigh looks at the sums."""
 
 _CUTS = 4, 2, 1
 """Parts are as many times as long, where that proves enough."""
