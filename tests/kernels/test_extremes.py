@@ -12,14 +12,13 @@ from tests.kernels.test_vectors import compiled, jit_only
 
 @jit_only
 @pytest.mark.parametrize("vectors", [1, 2, 4])
-@pytest.mark.parametrize("offset", [0, -100])
-def test_a_tile_of_extremes_is_its_scalar_loop(vectors, offset):
+def test_a_tile_of_extremes_is_its_scalar_loop(vectors):
     if not has_dot_instructions():
         pytest.skip("this processor has no dot-product instructions")
     step, numbers, counting = getattr(extreme_tiles, f"extreme_{vectors}"), [], set()
     kernel, rows = compiled(step), extreme_tiles.ROWS_OF_TILE[vectors]
     for seed in range(20):
-        arguments = tile_arguments(np.random.default_rng(seed), rows, vectors, offset)
+        arguments = tile_arguments(np.random.default_rng(seed), rows, vectors, -100 * (seed % 2))
         sums, found = ran(kernel, rows, vectors, arguments)
         expected = ran(step.scalar, rows, vectors, arguments)
         assert np.array_equal(sums, expected[0])
