@@ -1,7 +1,5 @@
 """Marked outputs of a product: how they are stepped is chosen by counting, and operands lie as steps read them."""
 
-from math import isqrt
-
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -23,6 +21,7 @@ from accelsim_kernels.processor import has_dot_instructions, settings, takes_byt
 from accelsim_kernels.term_layout import lay_block, lay_channels, lay_position, lay_terms
 from accelsim_kernels.vectors.code import LANES
 from accelsim_kernels.vectors.columns import POSITIONS
+from tests.naive.integers import root_rounded_up
 
 # Operands of 8 bits are made wider before they come here where a processor does not take them.
 WIDTHS = [(np.int8, np.uint8)] * (takes_bytes() or bool(settings.DISABLE_JIT)) + [(np.int16, np.int16)]
@@ -165,11 +164,6 @@ def test_marks_are_taken_off_where_the_running_sum_stays_inside(kind, unsigned):
     assert 0 < safe < looked_at
 
 
-def above(square):
-    """The square root of an integer, rounded up."""
-    return isqrt(square - 1) + 1 if square else 0
-
-
 @pytest.mark.parametrize("length", range(len(TIMES)))
 @pytest.mark.parametrize(("kind", "unsigned", "scale"), [*((*width, 1) for width in WIDTHS), (np.int16, np.int16, 90)])
 def test_sums_of_panels_are_marked_where_a_part_may_pass_a_limit(kind, unsigned, length, scale):
@@ -205,14 +199,14 @@ def test_sums_of_panels_are_marked_where_a_part_may_pass_a_limit(kind, unsigned,
         parts = [row[begin : begin + size] for begin in range(0, len(row), size)]
         for part, norm in zip(parts, own[n].tolist(), strict=True):
             up, down = (sum(w * w for w in part if w * side > 0) for side in (1, -1))
-            assert norm == above(up + down if words else max(up, down))  # weights are not shifted here
+            assert norm == root_rounded_up(up + down if words else max(up, down))  # weights are not shifted here
         for p, column in enumerate(values):
             products, worst = [w * x for w, x in zip(row, column, strict=True)], 0
             for part, begin in enumerate(range(0, len(row), size)):
                 norm = int(others[p // POSITIONS, part, p % POSITIONS])
                 squares = sum(x * x for x in column[begin : begin + size])
-                assert norm << shifts[1] >= above(squares)
-                assert shifts[1] or norm == above(squares)
+                assert norm << shifts[1] >= root_rounded_up(squares)
+                assert shifts[1] or norm == root_rounded_up(squares)
                 before = abs(int(origin[n]) + sum(products[:begin])) >> sum(shifts)
                 worst = max(worst, before + norm * int(own[n, part]))
             assert masks[n, 1 + p // LANES] >> p % LANES & 1 == (worst > most[n])
@@ -226,7 +220,7 @@ def test_sums_of_panels_are_marked_where_a_part_may_pass_a_limit(kind, unsigned,
 
 @pytest.mark.parametrize("number", [0, 1, 2, 4, 5, 2**26, 2**26 + 1, 2**28 - 1])
 def test_roots_are_rounded_up(number):
-    assert root_above(np.int64(number)) == above(number)
+    assert root_above(np.int64(number)) == root_rounded_up(number)
 
 
 def test_bits_are_counted_and_those_beyond_the_end_taken_away():

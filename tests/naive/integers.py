@@ -1,6 +1,6 @@
-"""Registers: docs/numerics.md (9) to (12)."""
+"""Registers: docs/numerics.md (9) to (12); and norms of (108), (118)."""
 
-from math import inf
+from math import inf, isqrt
 
 
 def limits(bits):
@@ -39,3 +39,8 @@ class Register:
             return value
         self.events += 1
         return saturate(value, self.bits) if self.overflow == "saturate" else wrap(value, self.bits)
+
+
+def root_rounded_up(square):
+    """The square root of a sum of squares, rounded up: norms of (108), (118)."""
+    return isqrt(square - 1) + 1 if square else 0

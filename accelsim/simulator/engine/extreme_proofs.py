@@ -16,7 +16,7 @@ from accelsim.simulator.engine.layer_calls import NEAR_SUM_BYTES
 from accelsim.simulator.engine.layer_operands import Codes
 from accelsim.simulator.engine.safe import Int64, SafeLayer
 from accelsim.simulator.engine.windows import Windows
-from accelsim_kernels.extremes import REACH_ITEMS, bound_layer
+from accelsim_kernels.extremes import REACH_ITEMS, Terms, bound_layer
 from accelsim_kernels.processor import has_dot_instructions
 from accelsim_kernels.vectors.code import GROUP_BYTES, LANES
 from accelsim_kernels.vectors.extreme_tiles import DOWN, HIGH, LOW, NORM_DOWN, NORM_UP, NUM_CONSTANTS, UP
@@ -53,7 +53,7 @@ class Cut:
     """
 
     packed: PackedWeights
-    terms: Any
+    terms: Terms
     image: Any
     where: Any
     extremes: Any
@@ -82,19 +82,16 @@ class Cut:
         if parts[0, 0].size > _MOST_TERMS or max(sums) >= 1 << 15:
             return None
         if channels == 1:
-            planes, geometry = (
-                geometry.input_shape[0],
-                replace(geometry, input_shape=(1, *geometry.input_shape[1:]), groups=1),
-            )
+            planes = geometry.input_shape[0]
+            geometry = replace(geometry, input_shape=(1, *geometry.input_shape[1:]), groups=1)
         windows, taps = Windows.of(geometry, 1, False), taps_of_window(geometry)
         # Where a part has one channel, its taps lie side by side in a plane; else the channels of a tap do.
         pieces, between = (windows.segments, windows.image_step) if channels == 1 else (taps.reshape(-1), channels)
         packed = PackedWeights(parts.reshape(num_channels, num_parts * pieces.size, -1), False)
         by_part, in_piece = np.arange(num_parts) * between, np.arange(packed.groups * GROUP_BYTES)
         places = np.add.outer(by_part, np.add.outer(pieces, in_piece[::GROUP_BYTES])).reshape(-1)
-        taken = np.tile((in_piece < packed.weights.shape[2]) * np.uint8(255), num_parts * pieces.size).reshape(
-            -1, GROUP_BYTES
-        )
+        taken = (in_piece < packed.weights.shape[2]).reshape(-1, GROUP_BYTES) * np.uint8(255)
+        taken = np.tile(taken, (num_parts * pieces.size, 1))
         halvings = channels.bit_length() - 1
         item = max(halvings - 1, 0) if offset == 0 else halvings
         counts, last = np.array([columns, rows]), np.array([taps[0, -1], taps[-1, 0]])

@@ -17,6 +17,7 @@ from accelsim_kernels.processor import has_dot_instructions, settings
 from tests.accelsim.simulator.gemm_cases import DATAFLOWS
 from tests.accelsim.simulator.test_safe_layers import PATHS, convolutions, mac_layer, path, requantized
 from tests.naive import conv as naive
+from tests.naive.integers import root_rounded_up
 
 
 def oracle(layer, images, weights, machine):
@@ -235,11 +236,6 @@ def test_proofs_are_tried_at_some_positions_before_the_others(bits, low, asked, 
     assert met == (asked if has_dot_instructions() else [])
 
 
-def above_root(square):
-    """The square root, rounded up."""
-    return isqrt(square - 1) + 1 if square else 0
-
-
 def left_by_extremes(layer, codes, weights, machine, channels, group):
     """Positions of which neither (114) nor (118) proves every channel of a group safe, with parts of so many inputs."""
     g, low, high = layer.geometry, -(2 ** (machine.accumulator_bits - 1)), 2 ** (machine.accumulator_bits - 1) - 1
@@ -263,7 +259,7 @@ def left_by_extremes(layer, codes, weights, machine, channels, group):
                         w, own = (v[begin : begin + channels].reshape(-1).tolist() for v in (weights[n], window))
                         norm = isqrt(sum(v * v for v in own)) + 1
                         sides = [w, w] if layer.input_offset else [[v for v in w if v > 0], [v for v in w if v < 0]]
-                        up, down_by = (norm * above_root(sum(v * v for v in side)) for side in sides)
+                        up, down_by = (norm * root_rounded_up(sum(v * v for v in side)) for side in sides)
                         by_norm = low <= before - down_by and before + up <= high
                         apart = max(channels // 2, 1) if layer.input_offset == 0 else channels
                         for some in range(begin, begin + channels, apart):
